@@ -1,0 +1,154 @@
+"""All settings, validated: what a model is, how pixels reach it, and one settings model for each job.
+
+A job's settings model is at once its flags, its YAML file and the record that its output keeps.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+
+from microaction import storage
+
+# ImageNet statistics of RGB on 0..255; the reference normalises with them.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+Location = Annotated[str, AfterValidator(storage.absolute)]
+"""A path or URI; made absolute, so that the driver and the workers mean the same."""
+
+
+class ModelConfig(BaseModel):
+    """The shape of a MANet; the defaults are the paper's network."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_classes: PositiveInt = 52
+    num_segments: PositiveInt = Field(8, description="frames of a clip that the network sees")
+    embedding_dim: PositiveInt | None = Field(300, description="follows the label embeddings; null: no such branch")
+    width: PositiveInt = Field(64, description="channels of the stem; 64 is ResNet-50, smaller is a small variant")
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        (3, 4, 6, 3), description="blocks of the four stages"
+    )
+    se: bool = Field(True, description="squeeze-and-excitation")
+    shift: bool = Field(True, description="temporal shift")
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class Preprocessing(BaseModel):
+    """From a decoded frame to the network's input; part of every checkpoint, never retyped by callers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    short_side: PositiveInt = Field(256, description="frames are resized to this short side, in pixels")
+    crop: PositiveInt = Field(224, description="side of the square that the network sees, in pixels")
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Preprocessing":
+        if self.crop > self.short_side:
+            raise ValueError(f"crop ({self.crop}) must be at most short_side ({self.short_side})")
+        return self
+
+
+class JobSettings(BaseSettings):
+    """What every job has."""
+
+    model_config = SettingsConfigDict(extra="forbid", cli_kebab_case=True, cli_implicit_flags=True)
+
+    config: str | None = Field(None, description="YAML file with any of these settings; flags go before it")
+
+
+class CatalogSettings(JobSettings):
+    """Lists an archive and reads the head of every video: one Parquet row per video, readable or not."""
+
+    archive: CliPositionalArg[Location] = Field(description="path or URI of the folder that holds the videos")
+    out: CliPositionalArg[Location] = Field(description="path or URI of the Parquet file to write")
+
+
+class LabelSettings(JobSettings):
+    """Labels every video of an archive and publishes windows/, events/, videos/ and failures/ as Parquet."""
+
+    archive: CliPositionalArg[Location] = Field(description="path or URI of the folder that holds the videos")
+    out: CliPositionalArg[Location] = Field(description="path or URI of the folder for the results")
+    model: Location = Field(description="path or URI of a checkpoint directory")
+    window_s: PositiveFloat = Field(2.0, description="length of a window, in seconds")
+    stride_s: PositiveFloat = Field(1.0, description="windows start at multiples of this, in seconds")
+    chunk_s: PositiveFloat = Field(120.0, description="video per unit of work, in seconds")
+    min_probability: float = Field(
+        0.5, ge=0, le=1, description="windows below this say nothing: they are in windows/ and make no event"
+    )
+    batch_windows: PositiveInt = Field(16, description="windows per forward pass")
+    num_labelers: PositiveInt = Field(1, description="processes that hold the model, one GPU each where there are GPUs")
+    retry_failed: bool = Field(False, description="take chunks again that an earlier run recorded as failed")
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> "LabelSettings":
+        if self.stride_s > self.window_s:
+            raise ValueError(
+                f"stride_s ({self.stride_s}) must be at most window_s ({self.window_s}), or video between windows would "
+                f"stay unlabelled; for windows that do not overlap pass stride_s={self.window_s}"
+            )
+        if self.chunk_s < self.stride_s:
+            raise ValueError(f"chunk_s ({self.chunk_s}) must be at least stride_s ({self.stride_s})")
+        return self
+
+
+class RecipeConfig(BaseModel):
+    """How a model is trained; the defaults are the reference's recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: PositiveInt = 80
+    batch_size: PositiveInt = Field(10, description="clips per step over all workers")
+    learning_rate: PositiveFloat = Field(0.00125, description="for batches of 10; scaled linearly with batch_size")
+    schedule: Literal["step", "cosine"] = Field(
+        "step", description="step: ×0.1 after 3/8 and 6/8 of the epochs (30 and 60 of 80); cosine: down to zero"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear increase from zero")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_gradient_norm: PositiveFloat = Field(20.0, description="L2 norm of all gradients together")
+    embedding_loss_weight: float = Field(50.0, ge=0)
+
+
+class TrainSettings(JobSettings):
+    """Trains a model on labelled clips (MA-52's list format) and writes a checkpoint directory."""
+
+    train_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
+    train_videos: Location = Field(description="folder that holds the clips of train_list")
+    val_list: Location = Field(description="list file of the clips to measure on after each epoch")
+    val_videos: Location = Field(description="folder that holds the clips of val_list")
+    storage_path: Location = Field(description="folder for runs; shared by all nodes, or a URI")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's name; the same name again resumes it"
+    )
+    model: ModelConfig = ModelConfig()
+    preprocessing: Preprocessing = Preprocessing()
+    recipe: RecipeConfig = RecipeConfig()
+    label_embeddings: Location | None = Field(
+        None, description="word-vector text file (word2vec, GloVe, fastText; .gz too); default: the shipped table"
+    )
+    num_workers: PositiveInt = Field(1, description="training processes, one GPU each where there are GPUs")
+    max_failures: int = Field(3, ge=0, description="how often a failed worker group is started again")
+    seed: int = 0
+
+
+class EvaluateSettings(JobSettings):
+    """Measures a checkpoint on labelled clips: top-1, top-5, F1 per body part and action, confusion matrix."""
+
+    model: Location = Field(description="path or URI of a checkpoint directory")
+    clips_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
+    videos: Location = Field(description="folder that holds the clips")
+    out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and confusion.png")
+    batch_size: PositiveInt = Field(16, description="clips per forward pass")
+    num_labelers: PositiveInt = Field(1, description="processes that hold the model, one GPU each where there are GPUs")
+
+
+def digest_of(settings: BaseModel, include: set[str]) -> str:
+    """Hexadecimal SHA-256 of the named settings: equal exactly when all of them are."""
+    content = settings.model_dump(mode="json", include=include)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
