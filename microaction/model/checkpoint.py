@@ -1,0 +1,107 @@
+"""A checkpoint is a directory: `model.safetensors` and `config.json`. Weights carry their preprocessing and their labels.
+
+Nothing here unpickles: safetensors holds numbers only, and foreign files are read with `weights_only=True`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from microaction import storage
+from microaction.config import ModelConfig, Preprocessing
+from microaction.model.manet import MANet
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or does not fit the model."""
+
+
+class CheckpointConfig(BaseModel):
+    """`config.json`: all that is needed to rebuild the model and to know where it comes from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = FORMAT
+    model: ModelConfig
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint. `digest` is the hexadecimal SHA-256 of the weights and of what changes their predictions."""
+
+    model: MANet
+    config: CheckpointConfig
+    digest: str
+
+
+def build_model(config: ModelConfig) -> MANet:
+    """A freshly initialised model of the given shape."""
+    return MANet(**config.model_dump())
+
+
+def save_checkpoint(model: MANet, config: CheckpointConfig, uri: str) -> None:
+    """Writes the checkpoint directory; `config.json` last, so that a directory with one is whole."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    storage.write_bytes(storage.join(uri, WEIGHTS_FILE), safetensors.torch.save(weights))
+    storage.write_bytes(storage.join(uri, CONFIG_FILE), config.model_dump_json(indent=2).encode() + b"\n")
+
+
+def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
+    """Reads a checkpoint directory by path or URI; the model is in evaluation mode on `device`.
+
+    Raises `CheckpointError` where the directory is not one, its config is not valid, or weights and config disagree.
+    """
+    config_uri, weights_uri = storage.join(uri, CONFIG_FILE), storage.join(uri, WEIGHTS_FILE)
+    try:
+        config_bytes, weights = storage.read_bytes(config_uri), storage.read_bytes(weights_uri)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{uri} is not a checkpoint directory: {error}; it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as "
+            "`python -m jobs.train` writes them"
+        ) from error
+    try:
+        config = CheckpointConfig.model_validate_json(config_bytes)
+    except ValidationError as error:
+        raise CheckpointError(f"{config_uri} is not a checkpoint's config: {error}") from error
+    if len(config.labels) != config.model.num_classes:
+        raise CheckpointError(
+            f"{config_uri} names {len(config.labels)} labels for a model of {config.model.num_classes} classes"
+        )
+    model = build_model(config.model)
+    try:
+        model.load_state_dict(safetensors.torch.load(weights), strict=True)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{weights_uri} does not fit its config: {error}") from error
+    return Checkpoint(model.to(device).eval(), config, _digest(weights, config))
+
+
+def _digest(weights: bytes, config: CheckpointConfig) -> str:
+    """Recipe, versions and metrics are left out: they describe the weights and change no prediction."""
+    relevant = config.model_dump(mode="json", include={"model", "preprocessing", "labels"})
+    digest = hashlib.sha256(weights)
+    digest.update(json.dumps(relevant, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def require_labels(config: CheckpointConfig, labels: Sequence[str], uri: str) -> None:
+    """Raises `CheckpointError` unless the checkpoint's classes are exactly `labels`, in order."""
+    if tuple(labels) != config.labels:
+        raise CheckpointError(
+            f"{uri} was trained for {len(config.labels)} classes that are not the {len(labels)} asked for; "
+            f"its first is {config.labels[0]!r}"
+        )
