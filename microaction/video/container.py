@@ -1,0 +1,242 @@
+"""What a video file is: its container, its streams, its length. Bytes in, no frames out.
+
+Only known container formats are opened, told by their first bytes and never by their name, and FFmpeg is only ever given
+an open file: a playlist that names other files or hosts is refused before FFmpeg sees it.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from microaction import storage
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+"""A path, a URI, a file's whole content, or an open binary file that can seek."""
+
+READ_BUFFER_BYTES = 1 << 20  # FFmpeg asks for 32 KiB at a time; one request a mebibyte suits object stores
+SNIFF_BYTES = 4096
+MPEG_TS_PACKET_BYTES = 188
+MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
+"""Endings of names that an archive's videos have; what is inside is told by content alone."""
+
+# Formats whose packets carry presentation timestamps and whose index can be trusted to find a key frame.
+SEEKABLE_FORMATS = ("mov", "matroska")
+# Formats whose index lists every frame as soon as the file is open.
+FULLY_INDEXED_FORMATS = ("mov",)
+# AVI has no presentation timestamps: frames come at a constant rate, so counting them tells their time.
+COUNTED_FORMATS = ("avi",)
+
+
+class DecodeError(Exception):
+    """A video cannot be read. `reason` says why, in words for people; the message names the video too."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(uri, reason)  # both in args, so that the error survives a trip between processes
+        self.uri = uri
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.uri}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What `probe` learns of a video.
+
+    `width` and `height` are of frames as they are shown, after `rotation`: the degrees (0, 90, 180 or 270), clockwise, by
+    which the stored picture is turned. `fps` is the average rate. `num_frames` and `duration_s` are of the video stream
+    alone, whatever the length of the audio.
+    """
+
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    fps: Fraction
+    num_frames: int
+    duration_s: float
+    has_audio: bool
+
+
+@dataclass(frozen=True)
+class OpenVideo:
+    """An open container, its video stream, and the name to use in messages."""
+
+    container: InputContainer
+    stream: VideoStream
+    format: str
+    uri: str
+
+    @property
+    def origin(self) -> Fraction:
+        """The time, by the stream's own clock, that counts as 0 s."""
+        return (self.stream.start_time or 0) * time_base(self.stream)
+
+
+def name_of(source: Source) -> str:
+    """The source for messages."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return "<bytes>" if isinstance(source, bytes) else str(getattr(source, "name", "<file>"))
+
+
+def open_source(source: Source, uri: str) -> BinaryIO:
+    """The source as a seekable binary file; raises `DecodeError` where there is none."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return storage.open_input(os.fspath(source))
+        except FileNotFoundError:
+            raise DecodeError(uri, "no such file") from None
+        except OSError as error:
+            raise DecodeError(uri, f"cannot be opened: {error}") from error
+    source.seek(0)
+    return source
+
+
+def container_format(head: bytes) -> str | None:
+    """FFmpeg's name of the container that begins with these bytes; None where it is none that may be opened."""
+    if head[4:8] in MP4_FIRST_BOXES:
+        return "mov"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "avi"
+    if head.startswith(b"\x00\x00\x01\xba"):
+        return "mpeg"
+    for start in (0, 4):  # m2ts puts a 4-byte time before every packet
+        stride = MPEG_TS_PACKET_BYTES + start
+        if len(head) > 3 * stride and all(head[start + i * stride] == 0x47 for i in range(3)):
+            return "mpegts"
+    return None
+
+
+@contextmanager
+def open_video(source: Source) -> Iterator[OpenVideo]:
+    """Opens a source with FFmpeg; raises `DecodeError` with a reason for people where it is not a readable video."""
+    uri = name_of(source)
+    file = open_source(source, uri)
+    try:
+        container, format_name = _open_container(file, uri)
+        with container:
+            if not container.streams.video:
+                kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+                raise DecodeError(uri, f"there is no video in it, only {kinds}")
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"  # one thread a decoder: cores are used by decoding several videos
+            stream.codec_context.thread_count = 1
+            try:
+                yield OpenVideo(container, stream, format_name, uri)
+            except (av.error.FFmpegError, EOFError) as error:
+                raise DecodeError(uri, reason_of(error)) from error
+    finally:
+        if file is not source:
+            file.close()
+
+
+def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
+    head = file.read(SNIFF_BYTES)
+    if not head:
+        raise DecodeError(uri, "the file is empty")
+    format_name = container_format(head)
+    if format_name is None:
+        raise DecodeError(uri, "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS")
+    file.seek(0)
+    try:
+        # protocol_whitelist: whatever the container says, FFmpeg may open nothing besides the file it was given.
+        options = {"protocol_whitelist": "", "enable_drefs": "0"} if format_name == "mov" else {"protocol_whitelist": ""}
+        return av.open(file, "r", format=format_name, options=options, buffer_size=READ_BUFFER_BYTES), format_name
+    except (av.error.FFmpegError, EOFError) as error:
+        if format_name == "mov" and isinstance(error, av.error.InvalidDataError):
+            raise DecodeError(
+                uri, "cut short or damaged: the index of the MP4/MOV file (its 'moov' box) is missing or unreadable"
+            ) from error
+        raise DecodeError(uri, reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """FFmpeg's error in words for people."""
+    if isinstance(error, EOFError):
+        return "cut short: the data ends before the video does"
+    if isinstance(error, av.error.InvalidDataError):
+        return "damaged: its data cannot be decoded"
+    return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
+
+
+def time_base(stream: VideoStream) -> Fraction:
+    """Seconds per tick of the stream's clock."""
+    assert stream.time_base is not None, "a demuxed stream has a time base"
+    return stream.time_base
+
+
+def probe(source: Source) -> VideoInfo:
+    """Reads a video's facts from its index, or where it has none by reading through its packets.
+
+    The first frame is decoded, so that what `probe` accepts has at least one. Raises `DecodeError`.
+    """
+    with open_video(source) as video:
+        first = next(iter(video.container.decode(video.stream)), None)
+        if first is None:
+            raise DecodeError(video.uri, "there is not one frame in it")
+        rotation = clockwise_rotation(first)
+        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
+        num_frames, end = _count_frames(video)
+        duration = max(end - video.origin, Fraction(0))
+        rate = video.stream.average_rate or video.stream.guessed_rate
+        if not rate:
+            rate = num_frames / duration if duration else Fraction(0)
+        if video.format in COUNTED_FORMATS or not duration:
+            if not rate:
+                raise DecodeError(video.uri, "it says neither how long it is nor how many frames a second has")
+            duration = num_frames / rate
+        return VideoInfo(
+            codec=video.stream.codec_context.name,
+            width=width,
+            height=height,
+            rotation=rotation,
+            fps=Fraction(rate),
+            num_frames=num_frames,
+            duration_s=float(duration),
+            has_audio=bool(video.container.streams.audio),
+        )
+
+
+def clockwise_rotation(frame: av.VideoFrame) -> int:
+    """Degrees clockwise (0, 90, 180, 270) by which the frame must be turned; FFmpeg counts the other way round."""
+    return round(-frame.rotation / 90) * 90 % 360
+
+
+def _count_frames(video: OpenVideo) -> tuple[int, Fraction]:
+    """The number of frames that are shown, and the time, by the stream's clock, at which the last one ends."""
+    stream, container = video.stream, video.container
+    entries = stream.index_entries
+    indexed = video.format in FULLY_INDEXED_FORMATS and 0 < stream.frames == len(entries)
+    # A whole index makes the last group of pictures enough to know the end; without one every packet is read.
+    container.seek(_last_tick(stream) if indexed else stream.start_time or 0, stream=stream, backward=True)
+    num_packets, end = 0, 0
+    nominal_ticks = int(1 / (stream.average_rate * time_base(stream))) if stream.average_rate else 0
+    for packet in container.demux(stream):
+        if packet.size == 0 or packet.is_discard:
+            continue
+        num_packets += 1
+        tick = packet.pts if packet.pts is not None else packet.dts
+        if tick is not None:
+            end = max(end, tick + (packet.duration or nominal_ticks))
+    num_frames = sum(not entry.is_discard for entry in entries) if indexed else num_packets
+    if indexed and not num_packets:  # the index promises what the data no longer holds: decoding will say so
+        end = (stream.start_time or 0) + (stream.duration or 0)
+    return num_frames, end * time_base(stream)
+
+
+def _last_tick(stream: VideoStream) -> int:
+    return (stream.start_time or 0) + (stream.duration or 0)

@@ -1,0 +1,68 @@
+"""From decoded frames to the square that the network sees: resize, crop, flip. uint8 in, uint8 out.
+
+Shapes: T frames, H height, W width, C = 3 (RGB). The same code serves training, evaluation and labelling.
+Source: the reference's pipeline (mmaction2 0.24); its resize is OpenCV's bilinear, without anti-aliasing.
+"""
+
+import cv2
+import numpy as np
+
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # reference: MultiScaleCrop, as parts of the short side
+MAX_SCALE_GAP = 1  # width and height scales are at most this many steps apart
+FLIP_PROBABILITY = 0.5
+
+
+def resize_short_side(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
+    """The frame with this short side, aspect kept: 1296×1080 → 307×256. The same object where nothing changes."""
+    H, W = frame_HWC.shape[:2]
+    scale = short_side / min(H, W)
+    return _resize(frame_HWC, int(H * scale + 0.5), int(W * scale + 0.5))
+
+
+def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
+    """The middle `size`×`size` pixels of each frame, as a view; frames must be at least that large."""
+    H, W = frames_THWC.shape[-3:-1]
+    if min(H, W) < size:
+        raise ValueError(f"frames of {W}×{H} pixels are smaller than the crop ({size}); resize them to short_side first")
+    top, left = (H - size) // 2, (W - size) // 2
+    return frames_THWC[..., top : top + size, left : left + size, :]
+
+
+def multi_scale_crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """One random crop for all frames of a clip, resized to `size`×`size`, flipped left to right half of the time.
+
+    The crop's sides are the short side times one of `CROP_SCALES` each, at most one step apart, at one of 13 places.
+    """
+    H, W = frames_THWC.shape[1:3]
+    short_side = min(H, W)
+    sides = [int(short_side * scale) for scale in CROP_SCALES]
+    pairs = [
+        (height, width)
+        for i, height in enumerate(sides)
+        for j, width in enumerate(sides)
+        if abs(i - j) <= MAX_SCALE_GAP
+    ]
+    height, width = pairs[rng.integers(len(pairs))]
+    places = crop_places(H - height, W - width)
+    top, left = places[rng.integers(len(places))]
+    flip = rng.random() < FLIP_PROBABILITY
+    crops = frames_THWC[:, top : top + height, left : left + width]
+    if flip:
+        crops = crops[:, :, ::-1]
+    return np.stack([_resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+
+
+def crop_places(free_height: int, free_width: int) -> list[tuple[int, int]]:
+    """The 13 fixed (top, left) of a crop: corners, centre, middles of the edges, and the quarter points."""
+    y, x = free_height // 4, free_width // 4
+    return [
+        *((0, 0), (0, 4 * x), (4 * y, 0), (4 * y, 4 * x), (2 * y, 2 * x)),
+        *((2 * y, 0), (2 * y, 4 * x), (4 * y, 2 * x), (0, 2 * x)),
+        *((y, x), (y, 3 * x), (3 * y, x), (3 * y, 3 * x)),
+    ]
+
+
+def _resize(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    if frame_HWC.shape[:2] == (height, width):
+        return frame_HWC
+    return np.asarray(cv2.resize(frame_HWC, (width, height), interpolation=cv2.INTER_LINEAR))

@@ -1,0 +1,81 @@
+"""The grids that cut a video: chunks (units of work) and windows (what the model classifies). Pure integers.
+
+All times are whole microseconds from the video's beginning and all spans are half-open, so no rounding can lose or repeat a
+moment.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+MICROSECONDS = 1_000_000
+
+
+class Span(NamedTuple):
+    """[start_us, end_us)."""
+
+    start_us: int
+    end_us: int
+
+    @property
+    def start_s(self) -> float:
+        return self.start_us / MICROSECONDS
+
+    @property
+    def end_s(self) -> float:
+        return self.end_us / MICROSECONDS
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)
+
+
+def split_chunks(duration_us: int, chunk_us: int) -> list[Span]:
+    """The grid of chunks over [0, duration); the last one ends with the video."""
+    return [Span(start, min(start + chunk_us, duration_us)) for start in range(0, duration_us, chunk_us)]
+
+
+def split_windows(duration_us: int, window_us: int, stride_us: int, chunk: Span | None = None) -> list[Span]:
+    """The windows that start in `chunk` (default: the whole video), ascending.
+
+    Windows start at multiples of the stride. The last one is moved back to end with the video; a video shorter than a
+    window is one window. So with stride ≤ window every moment is covered. A window may reach past its chunk's end, so
+    cutting into chunks changes no window.
+    """
+    if not 0 < stride_us <= window_us:
+        raise ValueError(f"stride ({stride_us} µs) must be > 0 and at most the window ({window_us} µs)")
+    if duration_us <= 0:
+        raise ValueError(f"duration ({duration_us} µs) must be > 0")
+    last_start = max(duration_us - window_us, 0)
+    chunk = chunk or Span(0, duration_us)
+    first = -(-chunk.start_us // stride_us) * stride_us
+    starts = list(range(first, min(chunk.end_us, last_start + 1), stride_us))
+    moved_back = last_start % stride_us != 0
+    if moved_back and chunk.start_us <= last_start < chunk.end_us:
+        starts.append(last_start)
+    return [Span(start, min(start + window_us, duration_us)) for start in starts]
+
+
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """The union of the spans: ascending, disjoint, not even touching."""
+    merged: list[Span] = []
+    for span in sorted(spans):
+        if merged and span.start_us <= merged[-1].end_us:
+            merged[-1] = Span(merged[-1].start_us, max(merged[-1].end_us, span.end_us))
+        else:
+            merged.append(span)
+    return merged
+
+
+def subtract_spans(span: Span, covered: list[Span]) -> list[Span]:
+    """What of `span` is in none of `covered` (as `merge_spans` gives them), ascending."""
+    left: list[Span] = []
+    start_us = span.start_us
+    for cover in covered:
+        if cover.end_us <= start_us or cover.start_us >= span.end_us:
+            continue
+        if cover.start_us > start_us:
+            left.append(Span(start_us, cover.start_us))
+        start_us = cover.end_us
+    if start_us < span.end_us:
+        left.append(Span(start_us, span.end_us))
+    return left
