@@ -5,6 +5,7 @@ A job's settings model is at once its flags, its YAML file and the record that i
 
 import hashlib
 import json
+import os
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -16,7 +17,20 @@ from microaction import storage
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-Location = Annotated[str, AfterValidator(storage.absolute)]
+SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
+
+
+def _location(value: str) -> str:
+    location = storage.absolute(value)
+    if location != value.removeprefix("file://").rstrip("/") and SUBMITTED_JOB_VARIABLE in os.environ:
+        raise ValueError(
+            f"{value!r} is a relative path, and a submitted job runs in a copy of the working directory that is thrown "
+            "away; give an absolute path that every node sees, or a URI"
+        )
+    return location
+
+
+Location = Annotated[str, AfterValidator(_location)]
 """A path or URI; made absolute, so that the driver and the workers mean the same."""
 
 
@@ -57,7 +71,9 @@ class Preprocessing(BaseModel):
 class JobSettings(BaseSettings):
     """What every job has."""
 
-    model_config = SettingsConfigDict(extra="forbid", cli_kebab_case=True, cli_implicit_flags=True)
+    model_config = SettingsConfigDict(
+        extra="forbid", cli_kebab_case=True, cli_implicit_flags=True, env_prefix="MICROACTION_", cli_hide_none_type=True
+    )
 
     config: str | None = Field(None, description="YAML file with any of these settings; flags go before it")
 
@@ -145,7 +161,6 @@ class EvaluateSettings(JobSettings):
     videos: Location = Field(description="folder that holds the clips")
     out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and confusion.png")
     batch_size: PositiveInt = Field(16, description="clips per forward pass")
-    num_labelers: PositiveInt = Field(1, description="processes that hold the model, one GPU each where there are GPUs")
 
 
 def digest_of(settings: BaseModel, include: set[str]) -> str:

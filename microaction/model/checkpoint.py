@@ -66,14 +66,8 @@ def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
 
     Raises `CheckpointError` where the directory is not one, its config is not valid, or weights and config disagree.
     """
-    config_uri, weights_uri = storage.join(uri, CONFIG_FILE), storage.join(uri, WEIGHTS_FILE)
-    try:
-        config_bytes, weights = storage.read_bytes(config_uri), storage.read_bytes(weights_uri)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{uri} is not a checkpoint directory: {error}; it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as "
-            "`python -m jobs.train` writes them"
-        ) from error
+    config_uri = storage.join(uri, CONFIG_FILE)
+    config_bytes, weights = _read(uri, CONFIG_FILE), _read(uri, WEIGHTS_FILE)
     try:
         config = CheckpointConfig.model_validate_json(config_bytes)
     except ValidationError as error:
@@ -83,11 +77,30 @@ def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
             f"{config_uri} names {len(config.labels)} labels for a model of {config.model.num_classes} classes"
         )
     model = build_model(config.model)
+    _fill(model, weights, uri)
+    return Checkpoint(model.to(device).eval(), config, _digest(weights, config))
+
+
+def load_weights(model: MANet, uri: str) -> None:
+    """Loads a checkpoint directory's weights into a model of the same shape. Raises `CheckpointError`."""
+    _fill(model, _read(uri, WEIGHTS_FILE), uri)
+
+
+def _read(uri: str, name: str) -> bytes:
+    try:
+        return storage.read_bytes(storage.join(uri, name))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{uri} is not a checkpoint directory: {error}; it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as "
+            "`python -m jobs.train` writes them"
+        ) from error
+
+
+def _fill(model: MANet, weights: bytes, uri: str) -> None:
     try:
         model.load_state_dict(safetensors.torch.load(weights), strict=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{weights_uri} does not fit its config: {error}") from error
-    return Checkpoint(model.to(device).eval(), config, _digest(weights, config))
+        raise CheckpointError(f"{storage.join(uri, WEIGHTS_FILE)} does not fit its config: {error}") from error
 
 
 def _digest(weights: bytes, config: CheckpointConfig) -> str:

@@ -8,7 +8,6 @@ scaled so that the embedding loss starts as large, beside the cross-entropy, as 
 from pathlib import Path
 
 import safetensors.torch
-import torch
 
 from microaction.model.label_embeddings import DEFAULT_TABLE, TABLE_KEY
 from microaction.taxonomy import ACTIONS

@@ -64,7 +64,8 @@ def load_reference_state(model: MANet, state_dict: Mapping[str, object]) -> None
     problems += [f"missing: {name}" for name in expected if name not in refused and not name.endswith(_COUNTER)]
     if problems:
         raise CheckpointError(
-            f"not a MANet checkpoint of this model's shape: {len(problems)} keys do not fit:\n  " + "\n  ".join(problems)
+            f"not a MANet checkpoint of this model's shape: {len(problems)} keys do not fit:\n  "
+            + "\n  ".join(problems)
         )
     counters = {name: value for name, value in expected.items() if name.endswith(_COUNTER)}
     model.load_state_dict({**counters, **mapped}, strict=True)

@@ -154,7 +154,9 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
     file.seek(0)
     try:
         # protocol_whitelist: whatever the container says, FFmpeg may open nothing besides the file it was given.
-        options = {"protocol_whitelist": "", "enable_drefs": "0"} if format_name == "mov" else {"protocol_whitelist": ""}
+        options = (
+            {"protocol_whitelist": "", "enable_drefs": "0"} if format_name == "mov" else {"protocol_whitelist": ""}
+        )
         return av.open(file, "r", format=format_name, options=options, buffer_size=READ_BUFFER_BYTES), format_name
     except (av.error.FFmpegError, EOFError) as error:
         if format_name == "mov" and isinstance(error, av.error.InvalidDataError):

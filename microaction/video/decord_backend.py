@@ -27,7 +27,9 @@ def frames_at_indices(source: Source, indices: Sequence[int]) -> Iterator[np.nda
     try:
         reader = decord.VideoReader(file, num_threads=1, fault_tol=FAULT_TOLERANCE)
         if len(reader) != info.num_frames:
-            raise DecodeError(uri, f"decord counts {len(reader)} frames where there are {info.num_frames}; use backend='av'")
+            raise DecodeError(
+                uri, f"decord counts {len(reader)} frames where there are {info.num_frames}; use backend='av'"
+            )
         for index in indices:
             frame = reader[index].asnumpy()
             yield np.ascontiguousarray(np.rot90(frame, k=-(info.rotation // 90))) if info.rotation else frame

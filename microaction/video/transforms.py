@@ -23,7 +23,9 @@ def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
     """The middle `size`×`size` pixels of each frame, as a view; frames must be at least that large."""
     H, W = frames_THWC.shape[-3:-1]
     if min(H, W) < size:
-        raise ValueError(f"frames of {W}×{H} pixels are smaller than the crop ({size}); resize them to short_side first")
+        raise ValueError(
+            f"frames of {W}×{H} pixels are smaller than the crop ({size}); resize them to short_side first"
+        )
     top, left = (H - size) // 2, (W - size) // 2
     return frames_THWC[..., top : top + size, left : left + size, :]
 

@@ -1,0 +1,1 @@
+"""What people start: `python -m jobs.NAME --help`, on a laptop or by `ray job submit`."""

@@ -1,0 +1,73 @@
+"""How good scores are: the measures of the MA-52 benchmark.
+
+Shapes: N clips, K actions. Source: Guo et al. 2024; F1 as scikit-learn's f1_score computes it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
+
+from microaction.taxonomy import BODY_PART_OF
+
+TOP_K = 5
+
+
+def recognition_metrics(
+    scores_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
+) -> dict[str, float]:
+    """Top-1, top-5 and F1 of body parts and actions, each in [0, 1].
+
+    Scores may be logits or probabilities; `target_N` holds action labels. A clip's body part is that of its best action.
+    `f1_mean` is the mean of the four F1; a micro F1 equals the top-1. A macro F1 runs over the classes that occur among
+    targets or predictions. Raises `ValueError` for shapes or labels that do not fit, or no clips.
+    """
+    scores_NK, target_N = _checked(scores_NK, target_N, len(body_part_of))
+    body = np.asarray(body_part_of)
+    predicted_N = scores_NK.argmax(axis=1)
+    # Stable, so that of equal scores the lower label counts first, as argmax has it.
+    top_N5 = np.argsort(-scores_NK, axis=1, kind="stable")[:, :TOP_K]
+    metrics = {
+        "body_top1": float(np.mean(body[predicted_N] == body[target_N])),
+        "action_top1": float(np.mean(predicted_N == target_N)),
+        "action_top5": float(np.mean((top_N5 == target_N[:, None]).any(axis=1))),
+        "body_f1_macro": float(f1_score(body[target_N], body[predicted_N], average="macro")),
+        "body_f1_micro": float(f1_score(body[target_N], body[predicted_N], average="micro")),
+        "action_f1_macro": float(f1_score(target_N, predicted_N, average="macro")),
+        "action_f1_micro": float(f1_score(target_N, predicted_N, average="micro")),
+    }
+    four = ("body_f1_macro", "body_f1_micro", "action_f1_macro", "action_f1_micro")
+    return metrics | {"f1_mean": sum(metrics[name] for name in four) / len(four)}
+
+
+def per_class_metrics(scores_NK: np.ndarray, target_N: np.ndarray) -> list[dict[str, float]]:
+    """precision, recall, f1 and support of each of the K actions; 0 where nothing was predicted or nothing is there."""
+    num_classes = np.asarray(scores_NK).shape[1]
+    scores_NK, target_N = _checked(scores_NK, target_N, num_classes)
+    columns = precision_recall_fscore_support(
+        target_N, scores_NK.argmax(axis=1), labels=np.arange(num_classes), zero_division=0
+    )
+    names = ("precision", "recall", "f1", "support")
+    return [{name: float(value) for name, value in zip(names, row, strict=True)} for row in zip(*columns, strict=True)]
+
+
+def confusion(scores_NK: np.ndarray, target_N: np.ndarray) -> np.ndarray:
+    """Counts [K, K]: row is the true action, column the predicted one."""
+    num_classes = np.asarray(scores_NK).shape[1]
+    scores_NK, target_N = _checked(scores_NK, target_N, num_classes)
+    return np.asarray(confusion_matrix(target_N, scores_NK.argmax(axis=1), labels=np.arange(num_classes)))
+
+
+def _checked(scores_NK: np.ndarray, target_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    scores_NK, target_N = np.asarray(scores_NK), np.asarray(target_N)
+    if scores_NK.ndim != 2 or scores_NK.shape[1] != num_classes or target_N.shape != scores_NK.shape[:1]:
+        raise ValueError(
+            f"scores of shape {scores_NK.shape} and targets of shape {target_N.shape} must be [N, K={num_classes}] and [N]"
+        )
+    if len(target_N) == 0:
+        raise ValueError("there must be at least one clip to measure on")
+    if not np.isfinite(scores_NK).all():
+        raise ValueError("scores must be finite: a model that gives NaN cannot be measured")
+    if target_N.min() < 0 or target_N.max() >= num_classes:
+        raise ValueError(f"targets {target_N.min()}..{target_N.max()} must be in 0..{num_classes - 1}")
+    return scores_NK, target_N

@@ -1,0 +1,68 @@
+"""One evaluation: a checkpoint and a list of clips in, a folder of figures out."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import ray
+import torch
+
+from microaction.clips.ingest import Sampling, read_clips
+from microaction.clips.manifest import Clip, read_list
+from microaction.clips.progress import ProgressChannel
+from microaction.config import EvaluateSettings
+from microaction.evaluation.report import write_report
+from microaction.model import load_checkpoint
+from microaction.model.checkpoint import require_labels
+from microaction.model.normalize import normalize_frames
+from microaction.taxonomy import ACTIONS
+
+
+def run_evaluation(
+    settings: EvaluateSettings, *, on_progress: Callable[[tuple[int, int]], None] = lambda progress: None
+) -> dict[str, float]:
+    """Scores the clips and writes the report into `settings.out`; returns the metrics.
+
+    Needs a running Ray; the model runs on a GPU of the cluster where there is one. `on_progress` is called with (clips
+    done, all clips). Raises `CheckpointError`, `ManifestError`, and `DecodeError` for a clip that cannot be read.
+    """
+    checkpoint = load_checkpoint(settings.model)
+    require_labels(checkpoint.config, ACTIONS, settings.model)
+    clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))
+    resources = ray.cluster_resources()
+    # Half of the CPUs, the other half decodes.
+    num_cpus = resources.get("CPU", 1) / 2
+    options = {"num_gpus": 1, "num_cpus": 1} if resources.get("GPU", 0) >= 1 else {"num_cpus": num_cpus}
+    channel = ProgressChannel()
+    with channel.followed_by(on_progress):
+        scores_NK = ray.get(
+            ray.remote(score_clips)
+            .options(**options)
+            .remote(settings.model, clips, settings.batch_size, max(1, int(num_cpus)), channel)
+        )
+    names = [clip.name for clip in clips]
+    target_N = np.array([clip.label for clip in clips])
+    return write_report(settings.out, names, scores_NK, target_N, ACTIONS, checkpoint.digest)
+
+
+@torch.inference_mode()
+def score_clips(
+    model_uri: str, clips: Sequence[Clip], batch_size: int, num_threads: int, channel: ProgressChannel
+) -> np.ndarray:
+    """Probabilities [N, K] of all clips, sampled and cropped as in testing: clips → decode (CPU tasks) → classify (here).
+
+    Raises `DecodeError` for a clip that cannot be read.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(num_threads)
+    checkpoint = load_checkpoint(model_uri, device=device)
+    preprocessing = checkpoint.config.preprocessing
+    sampling = Sampling(checkpoint.config.model.num_segments, preprocessing)
+    scores_NK = np.full((len(clips), checkpoint.config.model.num_classes), np.nan, np.float32)
+    done = 0
+    for batch in read_clips(clips, np.arange(len(clips)), sampling, batch_size):
+        frames_BTCHW = normalize_frames(torch.from_numpy(batch.frames_BTHWC).to(device), preprocessing)
+        scores_NK[batch.index_B] = checkpoint.model(frames_BTCHW)[0].float().softmax(dim=1).cpu().numpy()
+        done += len(batch.index_B)
+        channel.tell((done, len(clips)))
+    return scores_NK

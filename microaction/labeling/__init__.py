@@ -1,0 +1,1 @@
+"""From an archive of videos to Parquet tables of windows, events, videos and failures, on Ray Data."""

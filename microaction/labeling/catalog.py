@@ -1,0 +1,84 @@
+"""The catalog: which videos an archive holds, and what each of them is.
+
+archive → list (driver) → probe (CPU tasks, 1:1) → one Parquet file
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+
+from microaction import storage
+from microaction.schema import CATALOG
+from microaction.video import DecodeError, probe
+from microaction.video.container import VIDEO_SUFFIXES
+
+FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files a task would cost more in scheduling than in work
+
+
+class CatalogError(ValueError):
+    """An archive holds no videos, or a file is not a catalog."""
+
+
+def make_catalog(archive: str, *, on_video: Callable[[int, int], None] = lambda done, total: None) -> pa.Table:
+    """Lists the archive and probes every video: a table of `schema.CATALOG`, in order of name.
+
+    A file counts as a video by the ending of its name. `on_video(done, total)` is called as probes finish. Raises
+    `CatalogError` where there is no video.
+    """
+    try:
+        files = [file for file in storage.list_files(archive) if file.uri.lower().endswith(VIDEO_SUFFIXES)]
+    except FileNotFoundError as error:
+        raise CatalogError(str(error)) from error
+    if not files:
+        raise CatalogError(f"no videos below {archive}: none of its files ends in {', '.join(VIDEO_SUFFIXES)}")
+    listing = pa.table(
+        {
+            "video": [file.uri for file in files],
+            "version": [file.version for file in files],
+            "size_bytes": [file.size_bytes for file in files],
+        }
+    )
+    blocks = [listing.slice(start, FILES_PER_TASK) for start in range(0, len(files), FILES_PER_TASK)]
+    dataset = ray.data.from_arrow(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
+    tables: list[pa.Table] = []
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        tables.append(table)
+        on_video(sum(len(table) for table in tables), len(files))
+    return pa.concat_tables(tables).sort_by("video")
+
+
+def write_catalog(catalog: pa.Table, uri: str) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(catalog, sink)
+    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def read_catalog(uri: str) -> pa.Table:
+    """Reads a catalog file. Raises `CatalogError` where it is not one."""
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        return table.select(CATALOG.names).cast(CATALOG)
+    except FileNotFoundError as error:
+        raise CatalogError(f"{error}; `python -m jobs.catalog ARCHIVE {uri}` makes one") from error
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise CatalogError(f"{uri} is not a catalog: {error}") from error
+
+
+def _probe_batch(files: pa.Table) -> pa.Table:
+    return pa.Table.from_pylist([catalog_row(**file) for file in files.to_pylist()], schema=CATALOG)
+
+
+def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
+    """The catalog's row of one file; never raises for what is in the file."""
+    row: dict[str, Any] = {"video": video, "version": version, "size_bytes": size_bytes}
+    try:
+        info = probe(video)
+        return row | asdict(info) | {"fps": float(info.fps)}
+    except DecodeError as error:
+        return row | {"error": type(error).__name__, "reason": error.reason}
+    except Exception as error:  # whatever a library makes of a file's bytes is a fact about that file
+        return row | {"error": type(error).__name__, "reason": f"unexpected: {error}"}

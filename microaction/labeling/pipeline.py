@@ -1,0 +1,172 @@
+"""The pipeline: plan → decode (CPU tasks, 1:1) → label (actors that hold the model, 1:1) → commit (1:1).
+
+A row is a chunk all the way. Decode tasks emit each needed frame once, as uint8 of the model's size, and a table window →
+frames; actors normalise and classify on the device; a commit writes its block's rows to the ledger at once.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.util.annotations import RayDeprecationWarning
+
+from microaction.config import LabelSettings, ModelConfig, Preprocessing
+from microaction.labeling.ledger import commit
+from microaction.model import load_checkpoint
+from microaction.model.normalize import normalize_frames
+from microaction.schema import CHUNK, COMMITTED_CHUNK
+from microaction.video import DecodeError, decode_chunk
+from microaction.video.av_backend import DECODER
+from microaction.video.windows import Span, microseconds, split_windows
+
+# Not a whole CPU: Ray Data would fuse tasks into actors that ask for the same resources, and decode one by one in them.
+DECODE_CPUS = 0.9
+COMMIT_CPUS = 0.1  # it waits for storage
+DECODE_MAX_RETRIES = 1  # a chunk that kills its worker twice is dropped here, then tried alone
+NO_PROGRESS_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The decode stage: adds a chunk's frames and windows to its row, or the reason why there are none."""
+
+    window_us: int
+    stride_us: int
+    num_segments: int
+    preprocessing: Preprocessing
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        chunk = Span(row["chunk_start_us"], row["chunk_end_us"])
+        windows = split_windows(row["duration_us"], self.window_us, self.stride_us, chunk)
+        crop = self.preprocessing.crop
+        result = row | {
+            "decoder": DECODER,
+            "window_start_us": np.array([window.start_us for window in windows], np.int64),
+            "window_end_us": np.array([window.end_us for window in windows], np.int64),
+            "frames": np.empty((0, crop, crop, 3), np.uint8),
+            "window_frames": np.empty((0, self.num_segments), np.int32),
+            "error": "",
+            "reason": "",
+        }
+        if not windows:
+            return result
+        try:
+            pixels = decode_chunk(
+                row["video"], windows, row["duration_us"], self.num_segments, self.preprocessing.short_side, crop
+            )
+            return result | {"frames": pixels.frames_NHWC, "window_frames": pixels.window_frames_WT}
+        except Exception as error:  # nothing in one file may cost another its row
+            reason = error.reason if isinstance(error, DecodeError) else f"unexpected: {error}"
+            empty = np.empty(0, np.int64)
+            failure = {"error": type(error).__name__, "reason": reason}
+            return result | failure | {"window_start_us": empty, "window_end_us": empty}
+
+
+class Labeler:
+    """The label stage: an actor that holds the model and turns each chunk's frames into its windows' probabilities."""
+
+    def __init__(self, model_uri: str, batch_windows: int, num_threads: int) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cpu":
+            torch.set_num_threads(num_threads)
+        checkpoint = load_checkpoint(model_uri, device=self.device)
+        self.model, self.preprocessing = checkpoint.model, checkpoint.config.preprocessing
+        self.batch_windows = batch_windows
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """`batch` holds chunks; windows of all of them share forward passes."""
+        windows = [
+            frames[index_T]
+            for frames, index_WT in zip(batch["frames"], batch["window_frames"], strict=True)
+            for index_T in index_WT
+        ]
+        probabilities = iter(self._classify(windows))
+        rows = []
+        for i in range(len(batch["chunk_id"])):
+            failed = bool(batch["error"][i])
+            rows.append(
+                {name: batch[name][i] for name in CHUNK.names}
+                | {name: batch[name][i] for name in ("decoder", "window_start_us", "window_end_us")}
+                | {
+                    "probabilities": [next(probabilities) for _ in batch["window_frames"][i]],
+                    "stage": "decode" if failed else None,
+                    "error": batch["error"][i] if failed else None,
+                    "reason": batch["reason"][i] if failed else None,
+                }
+            )
+        return pa.Table.from_pylist(rows, schema=COMMITTED_CHUNK)
+
+    @torch.inference_mode()
+    def _classify(self, windows_THWC: list[np.ndarray]) -> Iterator[np.ndarray]:
+        for start in range(0, len(windows_THWC), self.batch_windows):
+            frames_BTHWC = torch.from_numpy(np.stack(windows_THWC[start : start + self.batch_windows]))
+            logits_BK, _ = self.model(normalize_frames(frames_BTHWC.to(self.device), self.preprocessing))
+            yield from logits_BK.float().softmax(dim=1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Committer:
+    """The commit stage: writes a block of labelled chunks to the ledger and passes on only what progress needs."""
+
+    out: str
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        commit(self.out, rows)
+        num_windows = [len(starts) for starts in rows["window_start_us"].to_pylist()]
+        return rows.select(["chunk_id", "chunk_start_us", "chunk_end_us", "error"]).append_column(
+            "num_windows", pa.array(num_windows, pa.int64())
+        )
+
+
+def label_blocks(
+    blocks: list[pa.Table], settings: LabelSettings, model: ModelConfig, preprocessing: Preprocessing
+) -> Iterator[pa.Table]:
+    """Runs the pipeline over blocks of chunks; yields a small table for each block that is committed.
+
+    A block whose decoding kills its worker is lost without a trace here: compare with the ledger afterwards.
+    """
+    configure_data_context()
+    decoder = Decoder(
+        microseconds(settings.window_s), microseconds(settings.stride_s), model.num_segments, preprocessing
+    )
+    labeler_cpus, labeler_gpus = labeler_resources(settings.num_labelers)
+    with warnings.catch_warnings():
+        # max_retries has no parameter of its own yet; without it a chunk that kills its worker is tried for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        decoded = ray.data.from_arrow(blocks).map(
+            decoder, compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS, max_retries=DECODE_MAX_RETRIES
+        )
+    labelled = decoded.map_batches(
+        Labeler,
+        fn_constructor_args=(settings.model, settings.batch_windows, max(1, int(labeler_cpus))),
+        batch_size=None,  # a block as it is: a view of the object store, not a copy
+        batch_format="numpy",
+        compute=ActorPoolStrategy(size=settings.num_labelers),
+        num_cpus=labeler_cpus,
+        num_gpus=labeler_gpus,
+    ).map_batches(Committer(settings.out), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS)
+    yield from labelled.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def labeler_resources(num_labelers: int) -> tuple[float, float]:
+    """CPUs and GPUs of one labelling actor: a GPU where the cluster has any, else half of all CPUs shared out."""
+    available = ray.cluster_resources()
+    if available.get("GPU", 0) > 0:
+        return 1.0, 1.0
+    return max(1.0, available.get("CPU", 1) // 2 / num_labelers), 0.0
+
+
+def configure_data_context() -> None:
+    """Sets Ray Data up for pipelines in which a lost block is found missing afterwards and a stall ends by itself."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False  # the jobs show their own
+    context.max_errored_blocks = -1
+    context.execution_options.preserve_order = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S

@@ -1,0 +1,1 @@
+"""Training on Ray Train, with clips from Ray Data."""

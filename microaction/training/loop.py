@@ -1,0 +1,212 @@
+"""The training loop that runs in every training process.
+
+An epoch: its own order of the clips, of which each process takes its share of every global batch; then the validation
+clips, each scored by one process; then a report with a checkpoint, from which a later start goes on.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from microaction.clips.ingest import ClipBatch, Sampling, read_clips
+from microaction.clips.manifest import read_list
+from microaction.clips.progress import ProgressChannel
+from microaction.config import TrainSettings
+from microaction.evaluation import recognition_metrics
+from microaction.model import CheckpointConfig, JointEmbeddingLoss, build_model, save_checkpoint
+from microaction.model.checkpoint import load_weights
+from microaction.model.normalize import normalize_frames
+from microaction.taxonomy import ACTIONS
+from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
+from microaction.versions import versions
+
+STATE_FILE = "training_state.pt"
+VALIDATION_BATCH_SIZE = 32
+STEPS_PER_REPORT = 5
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where training is: epochs and steps count from 1; `metrics` is there at the end of an epoch."""
+
+    epoch: int
+    num_epochs: int
+    step: int
+    num_steps: int
+    loss: float
+    metrics: dict[str, float] | None = None
+
+
+class Trainer:
+    """What one training process holds: its replica, its optimiser and its share of the clips."""
+
+    def __init__(
+        self, settings: TrainSettings, label_embeddings_KD: Tensor, channel: ProgressChannel, num_threads: int
+    ) -> None:
+        context = ray.train.get_context()
+        self.rank, self.num_ranks = context.get_world_rank(), context.get_world_size()
+        self.settings, self.recipe = settings, settings.recipe
+        self.channel = channel
+        self.device = ray.train.torch.get_device()
+        if self.device.type == "cpu":
+            torch.set_num_threads(num_threads)
+        self.train_clips = read_list(settings.train_list, settings.train_videos, settings.model.num_classes)
+        self.val_clips = read_list(settings.val_list, settings.val_videos, settings.model.num_classes)
+        self.num_steps = steps_per_epoch(len(self.train_clips), self.recipe.batch_size)
+
+        torch.manual_seed(settings.seed)  # the same first weights everywhere
+        self.model = build_model(settings.model).to(self.device, memory_format=torch.channels_last)
+        self.loss = JointEmbeddingLoss(label_embeddings_KD, self.recipe.embedding_loss_weight).to(self.device)
+        self.optimizer = build_optimizer(self.model, self.recipe)
+        self.rate_factor = schedule(self.recipe, self.num_steps)
+        self.first_epoch = self._resume()
+        self.replica: nn.Module = self.model
+        if self.num_ranks > 1:
+            self.replica = ray.train.torch.prepare_model(self.model, move_to_device=False)
+
+    def run(self) -> None:
+        for epoch in range(self.first_epoch, self.recipe.epochs):
+            # By (seed, epoch, rank), so that a resumed run drops the same units as one that never stopped.
+            torch.manual_seed(seed_of(self.settings.seed, epoch, self.rank))
+            loss = self._train_epoch(epoch)
+            scores = self._validate()
+            metrics = {"loss": loss, **recognition_metrics(*scores)} if self.rank == 0 else {}
+            self._report(epoch, metrics)
+
+    def _train_epoch(self, epoch: int) -> float:
+        self.replica.train()
+        order = epoch_order(len(self.train_clips), self.settings.seed, epoch)
+        share = share_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
+        sampling = Sampling(
+            self.settings.model.num_segments, self.settings.preprocessing, seed=self.settings.seed, epoch=epoch
+        )
+        batch_size = self.recipe.batch_size // self.num_ranks
+        losses = torch.zeros(self.num_steps, device=self.device)
+        for step, batch in enumerate(read_clips(self.train_clips, share, sampling, batch_size)):
+            losses[step] = self._step(batch, epoch * self.num_steps + step)
+            if self.rank == 0 and (step + 1) % STEPS_PER_REPORT == 0:
+                mean = losses[step + 1 - STEPS_PER_REPORT : step + 1].mean().item()
+                self.channel.tell(TrainingProgress(epoch + 1, self.recipe.epochs, step + 1, self.num_steps, mean))
+        mean_loss = losses.mean()
+        if self.num_ranks > 1:
+            dist.all_reduce(mean_loss)
+            mean_loss /= self.num_ranks
+        return float(mean_loss)
+
+    def _step(self, batch: ClipBatch, step: int) -> Tensor:
+        frames_BTCHW = normalize_frames(
+            torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
+        )
+        logits_BK, embedding_BD = self.replica(frames_BTCHW)
+        loss: Tensor = self.loss(logits_BK, embedding_BD, torch.from_numpy(batch.target_B).to(self.device))
+        if not torch.isfinite(loss):
+            raise RuntimeError(
+                f"the loss is {loss.item()} at step {step}; lower recipe.learning_rate ({self.recipe.learning_rate})"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
+        set_learning_rate(self.optimizer, scaled_learning_rate(self.recipe) * self.rate_factor(step))
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scores [N, K] and targets [N] of all validation clips, complete on rank 0."""
+        self.model.eval()
+        if self.num_ranks > 1:
+            for buffer in self.model.buffers():  # batch norms' statistics are of each process's own clips until here
+                dist.broadcast(buffer, 0)
+        share = np.arange(self.rank, len(self.val_clips), self.num_ranks)
+        sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing)
+        mine: list[tuple[np.ndarray, np.ndarray]] = []
+        for batch in read_clips(self.val_clips, share, sampling, VALIDATION_BATCH_SIZE):
+            frames_BTCHW = normalize_frames(
+                torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
+            )
+            mine.append((self.model(frames_BTCHW)[0].float().cpu().numpy(), batch.index_B))
+        shares: list[Any] = [mine]
+        if self.num_ranks > 1:
+            shares = [None] * self.num_ranks
+            dist.all_gather_object(shares, mine)
+        scores_NK = np.full((len(self.val_clips), self.settings.model.num_classes), np.nan, np.float32)
+        for scores_BK, index_B in (pair for share_pairs in shares for pair in share_pairs):
+            scores_NK[index_B] = scores_BK
+        return scores_NK, np.array([clip.label for clip in self.val_clips])
+
+    def _report(self, epoch: int, metrics: dict[str, float]) -> None:
+        if self.rank != 0:
+            ray.train.report({})
+            return
+        config = CheckpointConfig(
+            model=self.settings.model,
+            preprocessing=self.settings.preprocessing,
+            labels=ACTIONS,
+            recipe=self.settings.model_dump(mode="json", exclude={"config"}) | {"epoch": epoch + 1},
+            versions=versions(),
+            metrics=metrics,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            save_checkpoint(self.model, config, folder)
+            state = {"epoch": epoch + 1, "optimizer": self.optimizer.state_dict()}
+            torch.save(state, Path(folder) / STATE_FILE)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"epoch": epoch + 1, **metrics}, checkpoint=checkpoint)
+        self.channel.tell(
+            TrainingProgress(epoch + 1, self.recipe.epochs, self.num_steps, self.num_steps, metrics["loss"], metrics)
+        )
+
+    def _resume(self) -> int:
+        """Loads the last reported state, if any; returns the epoch to go on with."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return 0
+        with checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder) / STATE_FILE, map_location=self.device, weights_only=True)
+            load_weights(self.model, folder)
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["epoch"])
+
+
+def train_process(config: dict[str, Any]) -> None:
+    """Ray Train's entry: one of these runs in every training process."""
+    settings = TrainSettings.model_validate_json(config["settings"])
+    Trainer(settings, config["label_embeddings"], config["channel"], config["num_threads"]).run()
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed for torch that every combination of numbers changes."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def steps_per_epoch(num_clips: int, batch_size: int) -> int:
+    """Whole batches of an epoch; the clips left over are other ones in every epoch."""
+    return num_clips // batch_size
+
+
+def epoch_order(num_clips: int, seed: int, epoch: int) -> np.ndarray:
+    """The order [N] in which an epoch visits the clips; it depends on nothing else."""
+    return np.random.default_rng((seed, epoch)).permutation(num_clips)
+
+
+def share_of_batches(order_N: np.ndarray, batch_size: int, rank: int, num_ranks: int) -> np.ndarray:
+    """A process's clips of all whole global batches, in order: of each batch every `num_ranks`-th, from `rank` on.
+
+    So the same clips make up a global batch however many processes there are. `batch_size` must be a multiple of
+    `num_ranks`.
+    """
+    if batch_size % num_ranks:
+        raise ValueError(
+            f"recipe.batch_size ({batch_size}) must be a multiple of num_workers ({num_ranks}), so that every worker has "
+            f"as many clips; try {num_ranks * max(1, round(batch_size / num_ranks))}"
+        )
+    whole = len(order_N) // batch_size * batch_size
+    return order_N[:whole].reshape(-1, batch_size)[:, rank::num_ranks].reshape(-1)

@@ -1,0 +1,141 @@
+"""One training run: settings in, a checkpoint directory out; the same name again goes on where it stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer
+
+from microaction import storage
+from microaction.clips.manifest import read_list
+from microaction.clips.progress import ProgressChannel
+from microaction.config import TrainSettings
+from microaction.model import CheckpointConfig, default_label_embeddings, label_embeddings_from_word_vectors
+from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from microaction.training.loop import TrainingProgress, share_of_batches, steps_per_epoch, train_process
+
+BEST_FOLDER = "best"
+SETTINGS_FILE = "settings.json"
+SCORE = "f1_mean"  # the benchmark's own: decides which checkpoint is the best
+CHECKPOINTS_KEPT = 2
+MAY_CHANGE = {"config", "num_workers", "max_failures"}  # settings that a resumed run may have otherwise
+
+
+class TrainingError(ValueError):
+    """A training run cannot start or go on; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The best checkpoint's directory, and its metrics on the validation clips."""
+
+    checkpoint: str
+    metrics: dict[str, float]
+
+
+def run_training(
+    settings: TrainSettings, *, on_progress: Callable[[TrainingProgress], None] = lambda progress: None
+) -> TrainingResult:
+    """Trains, or goes on training, the run `settings.name`; its best checkpoint ends in `<storage_path>/<name>/best`.
+
+    Needs a running Ray. Raises `ManifestError` for unusable lists and `TrainingError` for settings that cannot work here.
+    """
+    embeddings_KD = load_label_embeddings(settings)
+    settings = with_embedding_dim(settings, embeddings_KD)
+    num_clips = len(read_list(settings.train_list, settings.train_videos, settings.model.num_classes))
+    read_list(settings.val_list, settings.val_videos, settings.model.num_classes)
+    if steps_per_epoch(num_clips, settings.recipe.batch_size) == 0:
+        raise TrainingError(
+            f"recipe.batch_size ({settings.recipe.batch_size}) is more than the {num_clips} clips of "
+            f"{settings.train_list}; make it smaller"
+        )
+    try:
+        share_of_batches(torch.arange(0).numpy(), settings.recipe.batch_size, 0, settings.num_workers)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    run_uri = storage.join(settings.storage_path, settings.name)
+    _refuse_other_settings(settings, run_uri)
+
+    use_gpu, cpus_per_worker, num_threads = _worker_resources(settings.num_workers)
+    channel = ProgressChannel()
+    trainer = TorchTrainer(
+        train_process,
+        train_loop_config={
+            "settings": settings.model_dump_json(),
+            "label_embeddings": embeddings_KD,
+            "channel": channel,
+            "num_threads": num_threads,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=settings.name,
+            storage_path=settings.storage_path,
+            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE
+            ),
+        ),
+    )
+    with channel.followed_by(on_progress):
+        result = trainer.fit()
+    return _keep_best(result, storage.join(run_uri, BEST_FOLDER))
+
+
+def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:
+    """The table [K, D] that the settings name, or the one that the project ships."""
+    if settings.label_embeddings is None:
+        return default_label_embeddings()
+    return label_embeddings_from_word_vectors(settings.label_embeddings)
+
+
+def with_embedding_dim(settings: TrainSettings, embeddings_KD: torch.Tensor) -> TrainSettings:
+    """The settings with the model's embedding as long as the table's vectors, unless it has no embedding at all."""
+    if settings.model.embedding_dim is None:
+        return settings
+    model = settings.model.model_copy(update={"embedding_dim": embeddings_KD.shape[1]})
+    return settings.model_copy(update={"model": model})
+
+
+def _refuse_other_settings(settings: TrainSettings, run_uri: str) -> None:
+    uri = storage.join(run_uri, SETTINGS_FILE)
+    now = settings.model_dump(mode="json", exclude=MAY_CHANGE)
+    if storage.exists(uri):
+        before = TrainSettings.model_validate_json(storage.read_bytes(uri)).model_dump(mode="json", exclude=MAY_CHANGE)
+        different = [name for name in now if now[name] != before[name]]
+        if different:
+            changes = "; ".join(f"{name}: there {before[name]!r}, now {now[name]!r}" for name in different)
+            raise TrainingError(f"{run_uri} holds a run with other settings ({changes}); choose another name")
+    storage.write_bytes(uri, settings.model_dump_json(indent=2).encode() + b"\n")
+
+
+def _worker_resources(num_workers: int) -> tuple[bool, float, int]:
+    """(use GPUs, CPUs per worker, torch threads per worker): a GPU each where there are enough, else CPUs shared out."""
+    available = ray.cluster_resources()
+    num_cpus = available.get("CPU", 0)
+    use_gpu = available.get("GPU", 0) >= num_workers
+    if use_gpu:
+        return True, 1.0, 1
+    # Half of the CPUs are kept for decoding; torch may use all of them, for decoders wait when training is the slower.
+    cpus_per_worker = num_cpus / 2 / num_workers
+    if cpus_per_worker < 0.1:
+        raise TrainingError(f"num_workers ({num_workers}) is too many for the cluster's {num_cpus:.0f} CPUs")
+    num_nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
+    return False, cpus_per_worker, max(1, int(num_cpus / num_nodes / -(-num_workers // num_nodes)))
+
+
+def _keep_best(result: ray.train.Result, best_uri: str) -> TrainingResult:
+    """Copies the best checkpoint to a place with a steady name; Ray's own names count reports."""
+    if not result.best_checkpoints:
+        raise TrainingError("training ended without a checkpoint")
+    checkpoint, _ = max(result.best_checkpoints, key=lambda pair: pair[1][SCORE])
+    with checkpoint.as_directory() as folder:
+        for name in (WEIGHTS_FILE, CONFIG_FILE):
+            storage.write_bytes(storage.join(best_uri, name), storage.read_bytes(storage.join(folder, name)))
+    config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(best_uri, CONFIG_FILE)))
+    return TrainingResult(best_uri, config.metrics)

@@ -1,0 +1,15 @@
+"""Which versions of what made a result; written into checkpoints and runs."""
+
+import platform
+from importlib.metadata import version
+
+from microaction import __version__
+
+_PACKAGES = ("av", "numpy", "opencv-python-headless", "pyarrow", "ray", "torch")
+
+
+def versions() -> dict[str, str]:
+    """Name → version of this project, of Python, and of the libraries that can change a result."""
+    return {"microaction": __version__, "python": platform.python_version()} | {
+        package: version(package) for package in _PACKAGES
+    }
