@@ -31,8 +31,8 @@ SECONDS_BETWEEN_LOG_LINES = 30
 # Errors whose message tells the user what to change: shown as one line, without a traceback.
 USE_ERRORS = (CatalogError, CheckpointError, DecodeError, LabelEmbeddingError, ManifestError, RunError, TrainingError)
 
-# They tell every step of every pipeline; the same is in Ray's log files.
-QUIET_LOGGERS = ("ray", "ray.data", "ray.train")
+# They tell every step of every pipeline; the same is in Ray's log files, and what fails is told by the job.
+QUIET_LOGGERS = ("ray.data", "ray.train")
 
 console = Console(stderr=True)
 Settings = TypeVar("Settings", bound=JobSettings)
@@ -99,7 +99,7 @@ def running_ray() -> Iterator[None]:
         include_dashboard=False,
     )
     for name in QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:

@@ -91,6 +91,9 @@ class LabelSettings(JobSettings):
     archive: CliPositionalArg[Location] = Field(description="path or URI of the folder that holds the videos")
     out: CliPositionalArg[Location] = Field(description="path or URI of the folder for the results")
     model: Location = Field(description="path or URI of a checkpoint directory")
+    catalog: Location | None = Field(
+        None, description="the archive's catalog, as `jobs.catalog` writes it; default: made at the start"
+    )
     window_s: PositiveFloat = Field(2.0, description="length of a window, in seconds")
     stride_s: PositiveFloat = Field(1.0, description="windows start at multiples of this, in seconds")
     chunk_s: PositiveFloat = Field(120.0, description="video per unit of work, in seconds")
@@ -161,6 +164,18 @@ class EvaluateSettings(JobSettings):
     videos: Location = Field(description="folder that holds the clips")
     out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and confusion.png")
     batch_size: PositiveInt = Field(16, description="clips per forward pass")
+
+
+class DemoSettings(JobSettings):
+    """The whole story on one machine: draws clips, trains, evaluates, labels interviews, compares with the truth."""
+
+    out: Location = Field("demo", description="folder for clips/, model/, evaluation/, interviews/ and labels/")
+    num_train_clips: PositiveInt = Field(2600, description="a multiple of 52 gives every action as many")
+    num_val_clips: PositiveInt = 312
+    epochs: PositiveInt = 4
+    num_interviews: PositiveInt = 4
+    interview_s: PositiveFloat = Field(90.0, description="length of each interview, in seconds")
+    seed: int = 0
 
 
 def digest_of(settings: BaseModel, include: set[str]) -> str:

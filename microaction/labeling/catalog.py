@@ -23,11 +23,13 @@ class CatalogError(ValueError):
     """An archive holds no videos, or a file is not a catalog."""
 
 
-def make_catalog(archive: str, *, on_video: Callable[[int, int], None] = lambda done, total: None) -> pa.Table:
+def make_catalog(
+    archive: str, *, known: pa.Table | None = None, on_video: Callable[[int, int], None] = lambda done, total: None
+) -> pa.Table:
     """Lists the archive and probes every video: a table of `schema.CATALOG`, in order of name.
 
-    A file counts as a video by the ending of its name. `on_video(done, total)` is called as probes finish. Raises
-    `CatalogError` where there is no video.
+    A file counts as a video by the ending of its name. Rows of `known`, an earlier catalog, are kept for files whose
+    version is the same. `on_video(done, total)` is called as probes finish. Raises `CatalogError` where there is no video.
     """
     try:
         files = [file for file in storage.list_files(archive) if file.uri.lower().endswith(VIDEO_SUFFIXES)]
@@ -42,13 +44,16 @@ def make_catalog(archive: str, *, on_video: Callable[[int, int], None] = lambda 
             "size_bytes": [file.size_bytes for file in files],
         }
     )
-    blocks = [listing.slice(start, FILES_PER_TASK) for start in range(0, len(files), FILES_PER_TASK)]
-    dataset = ray.data.from_arrow(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
-    tables: list[pa.Table] = []
-    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        tables.append(table)
-        on_video(sum(len(table) for table in tables), len(files))
-    return pa.concat_tables(tables).sort_by("video")
+    keys = ["video", "version"]
+    tables = [CATALOG.empty_table() if known is None else known.join(listing.select(keys), keys, join_type="inner")]
+    new = listing.join(tables[0].select(keys), keys, join_type="left anti")
+    if len(new):
+        blocks = [new.slice(start, FILES_PER_TASK) for start in range(0, len(new), FILES_PER_TASK)]
+        probed = ray.data.from_arrow(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
+        for table in probed.iter_batches(batch_size=None, batch_format="pyarrow"):
+            tables.append(table)
+            on_video(sum(len(table) for table in tables), len(files))
+    return pa.concat_tables([table.select(CATALOG.names).cast(CATALOG) for table in tables]).sort_by("video")
 
 
 def write_catalog(catalog: pa.Table, uri: str) -> None:

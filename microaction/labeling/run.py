@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from microaction import __version__, storage
 from microaction.config import LabelSettings, ModelConfig, Preprocessing, digest_of
-from microaction.labeling.catalog import make_catalog, write_catalog
+from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
 from microaction.labeling.ledger import commit, subtract_committed, subtract_tried
 from microaction.labeling.pipeline import label_blocks
 from microaction.labeling.plan import plan_blocks, plan_chunks
@@ -73,8 +73,16 @@ def run_labeling(
     }
     _refuse_other_run(settings.out, identity)
 
-    catalog = make_catalog(settings.archive, on_video=lambda done, total: on_progress(Progress("catalog", done, total)))
-    write_catalog(catalog, storage.join(settings.out, CATALOG_FILE))
+    catalog_uri = storage.join(settings.out, CATALOG_FILE)
+    if settings.catalog is not None:
+        catalog = read_catalog(settings.catalog)
+    else:
+        catalog = make_catalog(
+            settings.archive,
+            known=read_catalog(catalog_uri) if storage.exists(catalog_uri) else None,
+            on_video=lambda done, total: on_progress(Progress("catalog", done, total)),
+        )
+    write_catalog(catalog, catalog_uri)
     plan = plan_chunks(catalog, microseconds(settings.chunk_s), checkpoint.digest, provenance.settings_digest)
     record: dict[str, Any] = {
         "identity": identity,
@@ -124,8 +132,12 @@ def _label(
         follow([lost.slice(row, 1) for row in range(len(lost))])
         for row in subtract_tried(lost, settings.out).to_pylist():
             failure = row | {
-                "decoder": DECODER, "window_start_us": [], "window_end_us": [], "probabilities": [],
-                "stage": "decode", "error": "WorkerDied",
+                "decoder": DECODER,
+                "window_start_us": [],
+                "window_end_us": [],
+                "probabilities": [],
+                "stage": "decode",
+                "error": "WorkerDied",
                 "reason": "decoding it killed or stalled its process, alone and more than once",
             }
             commit(settings.out, pa.Table.from_pylist([failure], schema=COMMITTED_CHUNK))

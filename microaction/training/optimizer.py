@@ -47,8 +47,10 @@ def parameter_groups(model: MANet, weight_decay: float) -> list[dict[str, Any]]:
     if isinstance(last, nn.Linear):
         groups += [
             {
-                "name": "last weight", "params": [last.weight],
-                "lr_factor": LAST_WEIGHT_LR_FACTOR, "weight_decay": weight_decay,
+                "name": "last weight",
+                "params": [last.weight],
+                "lr_factor": LAST_WEIGHT_LR_FACTOR,
+                "weight_decay": weight_decay,
             },
             {"name": "last bias", "params": [last.bias], "lr_factor": LAST_BIAS_LR_FACTOR, "weight_decay": 0.0},
         ]

@@ -31,8 +31,7 @@ def frames_at_indices(source: Source, indices: Sequence[int]) -> Iterator[np.nda
                 uri, f"decord counts {len(reader)} frames where there are {info.num_frames}; use backend='av'"
             )
         for index in indices:
-            frame = reader[index].asnumpy()
-            yield np.ascontiguousarray(np.rot90(frame, k=-(info.rotation // 90))) if info.rotation else frame
+            yield reader[index].asnumpy()  # decord has turned it already
     except decord.DECORDError as error:
         raise DecodeError(uri, f"decord cannot decode it: {str(error).splitlines()[0]}") from error
     finally:

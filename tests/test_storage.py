@@ -1,0 +1,60 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from microaction import storage
+
+
+def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute("in/x") == str(tmp_path / "in/x")
+    assert storage.absolute(f"file://{tmp_path}/in/") == str(tmp_path / "in")
+    assert storage.absolute("s3://bucket/in/") == "s3://bucket/in"
+
+
+def test_a_listing_is_recursive_sorted_and_passes_over_hidden_and_half_written_files(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("z.mp4", "b/a.mp4", ".hidden.mp4", "a.mp4", "a.mp4.123.tmp"):
+        (tmp_path / name).write_bytes(b"x")
+    files = list(storage.list_files(str(tmp_path)))
+    assert [file.uri for file in files] == [str(tmp_path / name) for name in ("a.mp4", "b/a.mp4", "z.mp4")]
+    assert files[0].size_bytes == 1
+
+
+def test_a_version_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    (before,) = storage.list_files(str(tmp_path))
+    path.write_bytes(b"two")
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 1))
+    (after,) = storage.list_files(str(tmp_path))
+    assert before.version != after.version
+
+
+def test_nothing_to_list_is_an_error_that_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no files below .*/nowhere: check the spelling"):
+        list(storage.list_files(str(tmp_path / "nowhere")))
+
+
+def test_a_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "new/folder/file"), b"data")
+    assert storage.read_bytes(str(tmp_path / "new/folder/file")) == b"data"
+    assert [p.name for p in (tmp_path / "new/folder").iterdir()] == ["file"]
+
+
+def test_reading_what_is_not_there_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file at .*/missing"):
+        storage.read_bytes(str(tmp_path / "missing"))
+
+
+def test_a_tree_takes_anothers_place(tmp_path: Path) -> None:
+    old, new = tmp_path / "table", tmp_path / "staging/table"
+    for folder, name in ((old, "old.parquet"), (new, "new.parquet")):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(b"")
+    storage.replace_tree(str(new), str(old))
+    assert [p.name for p in old.iterdir()] == ["new.parquet"]
+    assert not new.exists()
+    assert not list(tmp_path.glob("*.old"))

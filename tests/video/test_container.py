@@ -1,0 +1,109 @@
+import shutil
+import threading
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from microaction.synthetic.faults import write_audio_only, write_truncated
+from microaction.video import DecodeError, VideoInfo, probe
+from microaction.video.container import container_format
+from tests.videos import write_video
+
+
+def test_probe_tells_what_a_video_is(counted_video: Path) -> None:
+    assert probe(counted_video) == VideoInfo("h264", 96, 64, 0, Fraction(30), 120, 4.0, False)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
+def test_length_is_the_videos_own_in_every_container(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"video{suffix}"
+    # AVI has no presentation times, so its usual streams have no B-frames.
+    write_video(
+        path,
+        num_frames=60,
+        fps=25,
+        with_audio=suffix in (".mp4", ".mkv"),
+        options={"bf": "0"} if suffix == ".avi" else None,
+    )
+    info = probe(path)
+    assert (info.num_frames, info.fps) == (60, 25)
+    assert info.duration_s == pytest.approx(2.4, abs=0.002)  # MKV and TS count in ms and 1/90000 s
+    assert info.has_audio == (suffix in (".mp4", ".mkv"))
+
+
+def test_audio_longer_than_the_picture_adds_no_time(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", num_frames=15, with_audio=True)  # half a second, and a second of sound
+    assert probe(tmp_path / "a.mp4").duration_s == pytest.approx(0.5)
+
+
+def test_a_rate_that_is_no_whole_number_is_exact(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", num_frames=30, fps=Fraction(30000, 1001))
+    assert probe(tmp_path / "a.mp4").fps == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize(("rotation", "size"), [(0, (96, 64)), (90, (64, 96)), (180, (96, 64)), (270, (64, 96))])
+def test_size_is_of_frames_as_shown(tmp_path: Path, rotation: int, size: tuple[int, int]) -> None:
+    write_video(tmp_path / "a.mp4", num_frames=3, rotation=rotation)
+    info = probe(tmp_path / "a.mp4")
+    assert (info.rotation, info.width, info.height) == (rotation, *size)
+
+
+def test_content_counts_and_not_the_name(counted_video: Path, tmp_path: Path) -> None:
+    shutil.copy(counted_video, tmp_path / "a.avi")
+    assert probe(tmp_path / "a.avi").num_frames == 120
+
+
+def test_unreadable_files_say_why_in_words(counted_video: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("Interview, 3 May. The file will follow by mail.\n" * 20)
+    write_truncated(tmp_path / "short.mp4", counted_video)
+    write_audio_only(tmp_path / "sound.mp4")
+    for name, reason in {
+        "empty.mp4": "the file is empty",
+        "text.mp4": "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS",
+        "short.mp4": r"cut short or damaged: the index of the MP4/MOV file \(its 'moov' box\) is missing",
+        "sound.mp4": "there is no video in it, only audio",
+        "absent.mp4": "no such file",
+    }.items():
+        with pytest.raises(DecodeError, match=f"{name}: {reason}"):
+            probe(tmp_path / name)
+
+
+def test_a_playlist_named_as_a_video_is_refused_and_nothing_that_it_names_is_touched(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Recorder(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            asked.append(self.path)
+            self.send_error(404)
+
+    server = HTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        secret = tmp_path / "secret.ts"
+        secret.write_bytes(b"secret")
+        url = f"http://127.0.0.1:{server.server_port}/video.ts"
+        hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n"
+        concat = f"ffconcat version 1.0\nfile '{secret}'\nfile '{url}'\n"
+        for content in (hls, concat):
+            (tmp_path / "interview.mp4").write_text(content)
+            with pytest.raises(DecodeError, match="not a video"):
+                probe(tmp_path / "interview.mp4")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == []
+
+
+def test_only_known_beginnings_have_a_format() -> None:
+    assert container_format(b"\x00\x00\x00\x20ftypisom") == "mov"
+    assert container_format(b"\x1a\x45\xdf\xa3rest") == "matroska"
+    assert container_format(b"RIFF\x00\x00\x00\x00AVI LIST") == "avi"
+    assert container_format(b"RIFF\x00\x00\x00\x00WAVEfmt ") is None
+    assert container_format((b"\x47" + bytes(187)) * 4) == "mpegts"
+    assert container_format((bytes(4) + b"\x47" + bytes(187)) * 4) == "mpegts"
+    assert container_format(b"G is a letter, not a transport stream" * 30) is None
+    assert container_format(b"#EXTM3U\n") is None
+    assert container_format(b"") is None

@@ -1,0 +1,67 @@
+"""Small videos whose pixels say which frame they are."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+# Luma of video runs over 16..235: frame i has FIRST_LUMA + i, so no two frames share a level before or after conversion.
+FIRST_LUMA = 20
+BLACK_LUMA, LUMA_LEVELS = 16, 219
+WHITE_LUMA, NO_CHROMA = 235, 128
+
+
+def number_of(frame_HWC: np.ndarray) -> int:
+    """Which frame of a counted video this is, by the grey of its middle."""
+    H, W = frame_HWC.shape[:2]
+    grey = float(frame_HWC[H // 4 : -H // 4, W // 4 : -W // 4].mean())
+    # +0.5: the conversion to RGB rounds down.
+    return round((grey + 0.5) * LUMA_LEVELS / 255 + BLACK_LUMA) - FIRST_LUMA
+
+
+def write_video(
+    path: Path,
+    *,
+    num_frames: int,
+    fps: Fraction | int = 30,
+    size: tuple[int, int] = (96, 64),
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    rotation: int = 0,
+    durations: list[int] | None = None,
+    with_audio: bool = False,
+    faststart: bool = False,
+) -> None:
+    """Writes counted frames, their upper left corner bright; `rotation` turns them clockwise for showing.
+
+    `durations` are the frames' lengths in 1/fps; by default all are 1. `faststart` puts an MP4's index first.
+    """
+    assert num_frames <= 200, "one grey level a frame"
+    width, height = size
+    lossless = {"libx264": {"qp": "0", "bf": "2", "g": "24"}, "mpeg4": {"qscale": "1"}}.get(codec, {})
+    with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as container:
+        stream = container.add_stream(codec, rate=Fraction(fps), options=lossless | (options or {}))
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = 1 / Fraction(fps)
+        stream.codec_context.time_base = 1 / Fraction(fps)
+        if rotation:
+            stream.set_display_rotation(-rotation)
+        audio = container.add_stream("aac", rate=44_100, layout="mono") if with_audio else None
+        pts = 0
+        for index in range(num_frames):
+            planes = np.full((height * 3 // 2, width), NO_CHROMA, np.uint8)
+            planes[:height] = FIRST_LUMA + index
+            planes[: height // 4, : width // 4] = WHITE_LUMA
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            frame.pts, frame.time_base = pts, 1 / Fraction(fps)
+            pts += 1 if durations is None else durations[index]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if audio is not None:
+            assert isinstance(audio, av.AudioStream)
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 44_100), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts = 44_100, 0
+            container.mux(audio.encode(silence))
+            container.mux(audio.encode(None))
