@@ -12,6 +12,7 @@ import ray
 import yaml
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from ray.exceptions import RayTaskError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -83,7 +84,8 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except USE_ERRORS as error:
-        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        cause = error.cause if isinstance(error, RayTaskError) else error  # without the worker's traceback
+        console.print(str(cause), markup=False, style="red", soft_wrap=True)
         sys.exit(EXIT_WRONG_USE)
     except KeyboardInterrupt:
         console.print("stopped; run the same command again to go on", style="yellow")

@@ -80,6 +80,7 @@ def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, bat
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+    context.raise_original_map_exception = True
     decoded = ray.data.from_arrow(blocks).map_batches(
         _decode_block, batch_size=None, fn_args=(sampling,), compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS
     )

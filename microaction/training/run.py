@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import ray
 import ray.train
 import torch
+from ray.train import WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from microaction import storage
@@ -15,6 +16,7 @@ from microaction.config import TrainSettings
 from microaction.model import CheckpointConfig, default_label_embeddings, label_embeddings_from_word_vectors
 from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from microaction.training.loop import TrainingProgress, share_of_batches, steps_per_epoch, train_process
+from microaction.video import DecodeError
 
 BEST_FOLDER = "best"
 SETTINGS_FILE = "settings.json"
@@ -83,7 +85,13 @@ def run_training(
         ),
     )
     with channel.followed_by(on_progress):
-        result = trainer.fit()
+        try:
+            result = trainer.fit()
+        except WorkerGroupError as error:
+            unreadable = _unreadable_clip(error)
+            if unreadable is None:
+                raise
+            raise TrainingError(f"{unreadable}; mend the clip, or take it out of the list") from error
     return _keep_best(result, storage.join(run_uri, BEST_FOLDER))
 
 
@@ -127,6 +135,17 @@ def _worker_resources(num_workers: int) -> tuple[bool, float, int]:
         raise TrainingError(f"num_workers ({num_workers}) is too many for the cluster's {num_cpus:.0f} CPUs")
     num_nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
     return False, cpus_per_worker, max(1, int(num_cpus / num_nodes / -(-num_workers // num_nodes)))
+
+
+def _unreadable_clip(error: WorkerGroupError) -> DecodeError | None:
+    """The unreadable clip that ended training, out of the wrappings in which Ray brings errors from its processes."""
+    for failure in error.worker_failures.values():
+        inner: BaseException | None = getattr(failure, "_base_exc", failure)
+        if isinstance(inner, ray.exceptions.RayTaskError):
+            inner = inner.cause
+        if isinstance(inner, DecodeError):
+            return inner
+    return None
 
 
 def _keep_best(result: ray.train.Result, best_uri: str) -> TrainingResult:

@@ -1,0 +1,29 @@
+"""A drawn stand-in for the licensed dataset: jointed figures that do all 52 micro-actions, in clips and interviews."""
+
+from microaction.synthetic.dataset import SyntheticDataset, make_dataset
+from microaction.synthetic.interview import (
+    InterviewSpec,
+    SyntheticArchive,
+    TruthEvent,
+    make_interview,
+    make_interviews,
+    plan_interview,
+)
+from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, VideoSize, render_clip
+from microaction.synthetic.subject import Subject
+
+__all__ = [
+    "DEFAULT_FPS",
+    "DEFAULT_SIZE",
+    "InterviewSpec",
+    "Subject",
+    "SyntheticArchive",
+    "SyntheticDataset",
+    "TruthEvent",
+    "VideoSize",
+    "make_dataset",
+    "make_interview",
+    "make_interviews",
+    "plan_interview",
+    "render_clip",
+]

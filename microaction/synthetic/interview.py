@@ -1,0 +1,167 @@
+"""Untrimmed interviews: somebody sits, now and then does something small, and the truth says when and what."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from microaction.synthetic.dataset import write_atomically
+from microaction.synthetic.performance import Performance
+from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_action, check_size, draw_frames, encode_video
+from microaction.synthetic.subject import Subject
+from microaction.synthetic.workers import OnProgress, run_jobs
+from microaction.taxonomy import ACTIONS
+
+ACTION_S = (1.8, 3.2)  # how long an action takes
+GAP_S = (0.8, 4.0)  # how long the subject sits still between two
+TRUTH_NAME = "truth.csv"
+TRUTH_HEADER = ("video", "action_id", "action", "start_s", "end_s")
+
+
+@dataclass(frozen=True)
+class TruthEvent:
+    """What is to be seen in [start_s, end_s) of a video; both fall on frames."""
+
+    action: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class InterviewSpec:
+    """One interview to render, `name` its file name in the archive."""
+
+    name: str
+    subject_seed: int
+    seed: int
+    duration_s: float
+    actions: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SyntheticArchive:
+    """Where the interviews lie, what happens in each, and the table of it."""
+
+    root: Path
+    truth: dict[str, list[TruthEvent]]
+    truth_csv: Path
+
+
+def plan_interview(
+    *,
+    seed: int,
+    duration_s: float,
+    fps: int = DEFAULT_FPS,
+    actions: Sequence[int] | None = None,
+    gap_s: tuple[float, float] = GAP_S,
+) -> list[TruthEvent]:
+    """What will happen, in order of time, without overlap, all of it inside the video.
+
+    Actions are drawn from `actions` (default: all 52) without repeating one before all have had their turn.
+    """
+    if duration_s <= 0:
+        raise ValueError(f"duration_s ({duration_s}) must be > 0")
+    if not 0 <= gap_s[0] <= gap_s[1]:
+        raise ValueError(f"gap_s {gap_s} must be two times in order, from 0 up; the default is {GAP_S}")
+    choice = tuple(range(len(ACTIONS))) if actions is None else tuple(actions)
+    if not choice:
+        raise ValueError("actions () must name at least one action; pass None for all of them")
+    for action in choice:
+        check_action(action)
+    rng = np.random.default_rng([seed, 0x1A])
+    num_frames = round(duration_s * fps)
+    events: list[TruthEvent] = []
+    waiting: list[int] = []
+    frame = 0
+    while True:
+        start_frame = frame + round(float(rng.uniform(*gap_s)) * fps)
+        frame = start_frame + max(1, round(float(rng.uniform(*ACTION_S)) * fps))
+        if frame > num_frames:
+            return events
+        if not waiting:
+            waiting = [choice[index] for index in rng.permutation(len(choice))]
+        events.append(TruthEvent(waiting.pop(), start_frame / fps, frame / fps))
+
+
+def make_interview(
+    path: str | os.PathLike[str],
+    *,
+    subject_seed: int,
+    seed: int,
+    duration_s: float,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    fps: int = DEFAULT_FPS,
+    actions: Sequence[int] | None = None,
+    gap_s: tuple[float, float] = GAP_S,
+) -> list[TruthEvent]:
+    """Renders one interview and returns its truth; a file that is there already is kept."""
+    check_size(size)
+    events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
+    if not Path(path).exists():
+        rng = np.random.default_rng([seed, subject_seed, 0x1B])
+        performances = [Performance.drawn(event.action, event.start_s, event.end_s, rng) for event in events]
+        frames = draw_frames(Subject.from_seed(subject_seed), performances, round(duration_s * fps), rng, size, fps)
+        encode_video(path, frames, size, fps)
+    return events
+
+
+def make_interviews(
+    root: str | os.PathLike[str],
+    specs: Sequence[InterviewSpec],
+    *,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    fps: int = DEFAULT_FPS,
+    num_processes: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> SyntheticArchive:
+    """Renders the interviews that are not there yet, in parallel, and writes `<root>/truth.csv`.
+
+    Its columns: video (the file name), action_id, action, start_s, end_s; rows by video in the order of `specs`, then by
+    time. A file of the same name from another spec is not noticed: one root, one set of specs.
+    """
+    names = [spec.name for spec in specs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"names of the interviews {names} must differ from each other: each is a file in {root}")
+    base = Path(root)
+    base.mkdir(parents=True, exist_ok=True)
+    truth = {
+        spec.name: plan_interview(seed=spec.seed, duration_s=spec.duration_s, fps=fps, actions=spec.actions)
+        for spec in specs
+    }
+    jobs = [_InterviewJob(base / spec.name, spec, size, fps) for spec in specs if not (base / spec.name).exists()]
+    run_jobs(_render, jobs, num_processes=num_processes, on_progress=on_progress)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(TRUTH_HEADER)
+    for name, events in truth.items():
+        for event in events:
+            start, end = f"{event.start_s:.3f}", f"{event.end_s:.3f}"
+            writer.writerow((name, event.action, ACTIONS[event.action], start, end))
+    truth_csv = base / TRUTH_NAME
+    write_atomically(truth_csv, table.getvalue())
+    return SyntheticArchive(base, truth, truth_csv)
+
+
+@dataclass(frozen=True)
+class _InterviewJob:
+    path: Path
+    spec: InterviewSpec
+    size: tuple[int, int]
+    fps: int
+
+
+def _render(job: _InterviewJob) -> None:
+    spec = job.spec
+    make_interview(
+        job.path,
+        subject_seed=spec.subject_seed,
+        seed=spec.seed,
+        duration_s=spec.duration_s,
+        actions=spec.actions,
+        size=job.size,
+        fps=job.fps,
+    )

@@ -1,0 +1,126 @@
+"""Who sits before the camera: the appearance of one invented person, drawn from a seed.
+
+Lengths are in torso lengths (hip to shoulder line of the average subject = 1), colours are RGB in 0..255.
+"""
+
+import colorsys
+from dataclasses import dataclass
+from enum import Enum
+from typing import Self
+
+import numpy as np
+
+Color = tuple[int, int, int]
+
+SKINS: tuple[Color, ...] = (
+    (244, 208, 184),
+    (232, 184, 152),
+    (214, 158, 122),
+    (186, 126, 90),
+    (148, 98, 68),
+    (112, 74, 54),
+)
+HAIRS: tuple[Color, ...] = (
+    (24, 20, 18),
+    (52, 34, 22),
+    (92, 58, 32),
+    (150, 104, 52),
+    (196, 160, 96),
+    (120, 118, 116),
+    (140, 56, 30),
+)
+MIN_SKIN_CONTRAST = 90.0  # sum over channels; hands must stand out from shirt and trousers at 100 pixels
+MIN_CLOTHES_CONTRAST = 60.0  # sum over channels; the waist must be seen
+GLASSES_SHARE = 0.3
+LONG_SLEEVES_SHARE = 0.6
+
+
+class HairStyle(Enum):
+    """The outline of the hair."""
+
+    SHORT = "short"
+    LONG = "long"
+    BUN = "bun"
+    RECEDING = "receding"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Looks and proportions of one person; equal seeds give equal persons."""
+
+    skin: Color
+    hair: Color
+    shirt: Color
+    trousers: Color
+    shoes: Color
+    hair_style: HairStyle
+    has_glasses: bool
+    has_long_sleeves: bool
+    has_stripes: bool
+    torso_length: float
+    shoulder_half_width: float
+    head_scale: float
+    arm_scale: float
+    hand_scale: float
+    limb_scale: float
+
+    @classmethod
+    def from_seed(cls, seed: int) -> Self:
+        """The person of this seed (≥ 0)."""
+        rng = np.random.default_rng([seed, 0x5B])
+        skin = _jitter(SKINS[rng.integers(len(SKINS))], 8, rng)
+        hair = _jitter(HAIRS[rng.integers(len(HAIRS))], 8, rng)
+        shirt = _contrasting_color(rng, ((skin, MIN_SKIN_CONTRAST),))
+        trousers = _contrasting_color(rng, ((skin, MIN_SKIN_CONTRAST), (shirt, MIN_CLOTHES_CONTRAST)))
+        shoes = _contrasting_color(rng, ((trousers, MIN_CLOTHES_CONTRAST),))
+        styles = tuple(HairStyle)
+        return cls(
+            skin=skin,
+            hair=hair,
+            shirt=shirt,
+            trousers=trousers,
+            shoes=shoes,
+            hair_style=styles[rng.integers(len(styles))],
+            has_glasses=bool(rng.random() < GLASSES_SHARE),
+            has_long_sleeves=bool(rng.random() < LONG_SLEEVES_SHARE),
+            has_stripes=bool(rng.random() < 0.3),
+            torso_length=float(rng.uniform(0.96, 1.04)),
+            shoulder_half_width=float(rng.uniform(0.42, 0.50)),
+            head_scale=float(rng.uniform(0.94, 1.06)),
+            arm_scale=float(rng.uniform(0.96, 1.05)),
+            hand_scale=float(rng.uniform(0.92, 1.08)),
+            limb_scale=float(rng.uniform(0.9, 1.12)),
+        )
+
+
+def shade(color: Color, factor: float) -> Color:
+    """The colour made darker (factor < 1) or lighter (> 1)."""
+    red, green, blue = (min(255, int(channel * factor)) for channel in color)
+    return red, green, blue
+
+
+def color_distance(a: Color, b: Color) -> float:
+    """Sum over the channels of the absolute differences."""
+    return float(sum(abs(x - y) for x, y in zip(a, b, strict=True)))
+
+
+def random_color(
+    rng: np.random.Generator, saturation: tuple[float, float] = (0.1, 0.75), value: tuple[float, float] = (0.15, 0.95)
+) -> Color:
+    """A colour of any hue, with saturation and value (0..1) between these bounds."""
+    rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
+    red, green, blue = (int(255 * channel) for channel in rgb)
+    return red, green, blue
+
+
+def _contrasting_color(rng: np.random.Generator, apart_from: tuple[tuple[Color, float], ...]) -> Color:
+    """A colour at least as far from each given colour as is asked; distances asked for are far from unreachable."""
+    while True:
+        color = random_color(rng)
+        if all(color_distance(color, other) >= distance for other, distance in apart_from):
+            return color
+
+
+def _jitter(color: Color, spread: int, rng: np.random.Generator) -> Color:
+    red, green, blue = (int(np.clip(c + rng.integers(-spread, spread + 1), 0, 255)) for c in color)
+    return red, green, blue

@@ -1,0 +1,61 @@
+"""Runs rendering jobs on several processes and tells how far they are."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+import cv2
+
+Job = TypeVar("Job")
+OnProgress = Callable[[int, int], None]
+"""Called with the jobs done and the jobs in total."""
+
+
+def run_jobs(
+    function: Callable[[Job], None],
+    jobs: Sequence[Job],
+    *,
+    num_processes: int | None = None,
+    batch_size: int = 1,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Calls `function` (importable, as it travels by name) with each job; the first error ends it and is raised.
+
+    None takes one process per usable core; 1, or a single batch, runs in this process.
+    """
+    if num_processes is not None and num_processes < 1:
+        raise ValueError(f"num_processes ({num_processes}) must be ≥ 1; pass None for one per core")
+    batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
+    num_workers = min(num_processes or len(os.sched_getaffinity(0)), len(batches))
+    num_done = 0
+    if num_workers <= 1:
+        for batch in batches:
+            _run_batch(function, batch)
+            num_done += len(batch)
+            if on_progress:
+                on_progress(num_done, len(jobs))
+        return
+    # spawn: a fork would copy the locks of a caller's threads (torch, Ray) into the workers.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_use_one_thread) as pool:
+        try:
+            sizes = {pool.submit(_run_batch, function, batch): len(batch) for batch in batches}
+            for future in as_completed(sizes):
+                future.result()
+                num_done += sizes[future]
+                if on_progress:
+                    on_progress(num_done, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_batch(function: Callable[[Job], None], batch: Sequence[Job]) -> None:
+    for job in batch:
+        function(job)
+
+
+def _use_one_thread() -> None:
+    cv2.setNumThreads(1)  # the processes are the parallelism

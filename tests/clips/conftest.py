@@ -1,0 +1,15 @@
+from pathlib import Path
+
+import pytest
+
+from microaction.clips.manifest import Clip
+from tests.videos import write_video
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """37 counted clips of 40 to 76 frames: no multiple of any batch or block."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(37):
+        write_video(folder / f"{i}.mp4", num_frames=40 + i, size=(80, 96))
+    return [Clip(f"{i}.mp4", str(folder / f"{i}.mp4"), i) for i in range(37)]

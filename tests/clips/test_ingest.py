@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microaction.clips.ingest import ClipBatch, Sampling, load_clip, read_clips
+from microaction.clips.manifest import Clip
+from microaction.config import Preprocessing
+from microaction.video import DecodeError, segment_indices
+from tests.videos import number_of
+
+PIXELS = Preprocessing(short_side=72, crop=64)
+AS_IN_TESTING = Sampling(8, PIXELS)
+
+
+def gathered(batches: list[ClipBatch]) -> dict[int, np.ndarray]:
+    return {int(i): clip for batch in batches for i, clip in zip(batch.index_B, batch.frames_BTHWC, strict=True)}
+
+
+def test_a_clip_is_sampled_by_the_references_rule(clips: list[Clip]) -> None:
+    frames = load_clip(clips[7].uri, 7, AS_IN_TESTING)
+    assert frames.shape == (8, 64, 64, 3)
+    assert [number_of(frame) for frame in frames] == segment_indices(47).tolist()
+
+
+def test_random_sampling_depends_on_seed_epoch_and_clip_alone(clips: list[Clip]) -> None:
+    def drawn(seed: int, epoch: int, index: int) -> bytes:
+        return load_clip(clips[30].uri, index, Sampling(8, PIXELS, seed, epoch)).tobytes()
+
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
+    assert len({drawn(1, 2, 3), drawn(9, 2, 3), drawn(1, 9, 3), drawn(1, 2, 9)}) == 4
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_batches_come_in_the_order_asked_none_lost_none_twice(clips: list[Clip]) -> None:
+    order = np.random.default_rng(0).permutation(len(clips))
+    batches = list(read_clips(clips, order, AS_IN_TESTING, 5))
+    assert np.concatenate([batch.index_B for batch in batches]).tolist() == order.tolist()
+    assert np.concatenate([batch.target_B for batch in batches]).tolist() == order.tolist()
+    assert [len(batch.target_B) for batch in batches] == [5] * 7 + [2]
+    for index, frames in gathered(batches).items():
+        np.testing.assert_array_equal(frames, load_clip(clips[index].uri, index, AS_IN_TESTING))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_clips_pixels_are_the_same_whoever_reads_it(clips: list[Clip]) -> None:
+    sampling = Sampling(8, PIXELS, seed=3, epoch=1)
+    whole = gathered(list(read_clips(clips, np.arange(37), sampling, 8)))
+    halves = [gathered(list(read_clips(clips, np.arange(rank, 37, 2), sampling, 3))) for rank in range(2)]
+    for index, frames in (halves[0] | halves[1]).items():
+        np.testing.assert_array_equal(frames, whole[index])
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_no_clips_are_no_batches() -> None:
+    assert list(read_clips([], np.arange(0), AS_IN_TESTING, 4)) == []
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_clip_that_cannot_be_read_is_an_error_with_its_name(clips: list[Clip], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    with pytest.raises(DecodeError, match=r"bad\.mp4: not a video"):
+        list(read_clips([*clips[:3], Clip("bad.mp4", str(bad), 0)], np.arange(4), AS_IN_TESTING, 4))
+    with pytest.raises(DecodeError, match=r"absent\.mp4: no such file, though the list names it"):
+        load_clip(str(tmp_path / "absent.mp4"), 0, AS_IN_TESTING)

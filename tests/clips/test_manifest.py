@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from microaction.clips.manifest import Clip, ManifestError, read_list
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    return str(path)
+
+
+def test_lines_are_name_and_label(tmp_path: Path) -> None:
+    clips = read_list(write(tmp_path, "a b.mp4 3\n\nsub/c.mp4 51\n"), "s3://bucket/train", 52)
+    assert clips == [
+        Clip("a b.mp4", "s3://bucket/train/a b.mp4", 3),
+        Clip("sub/c.mp4", "s3://bucket/train/sub/c.mp4", 51),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a.mp4 1\nb.mp4\n", r"line 2: 'b.mp4' is not 'name.mp4 label'"),
+        ("a.mp4 -1\n", "line 1"),
+        ("a.mp4 52\n", "label 52 must be below 52"),
+        ("a.mp4 1\na.mp4 2\n", "line 2: a.mp4 is listed a second time"),
+        ("\n", "lists no clips"),
+    ],
+)
+def test_what_is_not_a_list_is_refused_by_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ManifestError, match=says):
+        read_list(write(tmp_path, text), "videos", 52)
+
+
+def test_a_missing_list_says_what_one_is(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no list file at .*holds a line 'name.mp4 label' per clip"):
+        read_list(str(tmp_path / "absent.txt"), "videos", 52)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 11_250), ("val", 5_586), ("test", 5_586)])
+def test_the_datasets_own_lists_are_read(shared: Path, split: str, count: int) -> None:
+    assert len(read_list(str(shared / f"data/ma52/{split}_list_videos.txt"), "videos", 52)) == count

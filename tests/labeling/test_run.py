@@ -1,0 +1,224 @@
+"""Whole labelling runs on a local Ray."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from microaction.config import LabelSettings
+from microaction.labeling import pipeline, run
+from microaction.labeling.catalog import CatalogError
+from microaction.labeling.run import Progress, RunError, RunSummary, run_labeling
+from microaction.model import load_checkpoint
+from microaction.model.normalize import normalize_frames
+from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
+from microaction.video import decode_frames, segment_indices
+from microaction.video.transforms import center_crop
+from tests.labeling.conftest import BAD, GOOD
+from tests.labeling.decoders import PoisonedDecoder, TellingDecoder
+from tests.videos import write_video
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+TABLES = ("windows", "events", "videos", "failures")
+
+
+def settings(archive: Path, out: Path, model: str, **changes: object) -> LabelSettings:
+    fields = {"archive": str(archive), "out": str(out), "model": model, "min_probability": 0.1}
+    return LabelSettings.model_validate(fields | changes)
+
+
+def label(archive: Path, out: Path, model: str, **changes: object) -> RunSummary:
+    return run_labeling(settings(archive, out, model, **changes))
+
+
+def tables(out: Path) -> dict[str, pd.DataFrame]:
+    """The published tables, videos by the end of their name, in an order of their own."""
+    frames = {name: pd.read_parquet(out / name) for name in TABLES}
+    for name, frame in frames.items():
+        frame["video"] = frame["video"].astype(str)
+        order = [column for column in ("video", "start_s") if column in frame]
+        frames[name] = frame.sort_values(order).reset_index(drop=True)
+    return frames
+
+
+def assert_same_tables(a: dict[str, pd.DataFrame], b: dict[str, pd.DataFrame], *, but: tuple[str, ...] = ()) -> None:
+    for name in TABLES:
+        left, right = (t[name].drop(columns=[c for c in but if c in t[name]]) for t in (a, b))
+        if "probabilities" in left:
+            np.testing.assert_allclose(
+                np.stack(left.pop("probabilities")), np.stack(right.pop("probabilities")), atol=1e-5
+            )
+        pd.testing.assert_frame_equal(left, right, atol=1e-5, check_categorical=False)
+
+
+def test_every_second_of_every_file_is_labelled_or_accounted_for(archive: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    seen: list[Progress] = []
+    summary = run_labeling(settings(archive, out, model), on_progress=seen.append)
+    found = tables(out)
+
+    assert len(found["videos"]) == len(GOOD) + len(BAD)
+    failures = {Path(row["video"]).name: row for row in found["failures"].to_dict("records")}
+    assert {name: row["reason"] for name, row in failures.items()} == BAD
+    assert {row["stage"] for row in failures.values()} == {"catalog"}
+    for name, seconds in GOOD.items():
+        windows = found["windows"][found["windows"]["video"] == str(archive / name)]
+        covered = sorted(zip(windows["start_s"], windows["end_s"], strict=True))
+        assert covered[0][0] == 0
+        assert max(end for _, end in covered) == pytest.approx(seconds, abs=0.002)
+        assert all(later[0] <= earlier[1] for earlier, later in zip(covered, covered[1:], strict=False))
+        video = found["videos"].set_index("video").loc[str(archive / name)]
+        assert video["covered_s"] == video["duration_s"] == pytest.approx(seconds, abs=0.002)
+        assert video["num_windows"] == len(windows)
+    assert summary.published.num_windows == len(found["windows"])
+    assert seen[-1].stage == "publish"
+    assert max(progress.video_s for progress in seen) == pytest.approx(sum(GOOD.values()), abs=0.01)
+
+
+def test_rows_agree_with_the_model_and_with_themselves(archive: Path, model: str, tmp_path: Path) -> None:
+    label(archive, tmp_path / "out", model)
+    found = tables(tmp_path / "out")
+    checkpoint = load_checkpoint(model)
+    first = found["windows"][found["windows"]["video"] == str(archive / "a.mp4")].iloc[2]
+    assert (first["start_s"], first["end_s"]) == (2.0, 4.0)
+    indices = (segment_indices(60) + 60).tolist()
+    frames = center_crop(decode_frames(archive / "a.mp4", indices, 48), 40)
+    with torch.inference_mode():
+        logits, _ = checkpoint.model(
+            normalize_frames(torch.from_numpy(frames.copy())[None], checkpoint.config.preprocessing)
+        )
+    np.testing.assert_allclose(first["probabilities"], logits.softmax(1)[0].numpy(), atol=1e-5)
+    for row in found["windows"].to_dict("records"):
+        assert row["action_id"] == np.argmax(row["probabilities"])
+        assert row["probability"] == max(row["probabilities"])
+        assert row["action"] == ACTIONS[row["action_id"]]
+        assert row["body_part_id"] == BODY_PART_OF[row["action_id"]]
+        assert row["body_part"] == BODY_PARTS[row["body_part_id"]]
+        assert row["model_digest"] == checkpoint.digest
+        assert row["decoder"].startswith("av ")
+    events = found["events"]
+    assert events["num_windows"].sum() == (found["windows"]["probability"] >= 0.1).sum()
+    assert len(found["windows"]["action"].unique()) > 1, "a model that always says the same would hide errors"
+
+
+@pytest.mark.parametrize("chunk_s", [1.0, 2.3])
+def test_chunks_of_any_length_give_the_same_tables(archive: Path, model: str, tmp_path: Path, chunk_s: float) -> None:
+    label(archive, tmp_path / "whole", model)
+    label(archive, tmp_path / "cut", model, chunk_s=chunk_s)
+    assert_same_tables(tables(tmp_path / "whole"), tables(tmp_path / "cut"), but=("settings_digest",))
+
+
+def test_the_same_command_again_only_does_what_is_new(archive: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = label(archive, out, model)
+    assert (first.num_chunks, first.num_committed_before) == (3, 0)
+    before = tables(out)
+    assert label(archive, out, model).num_chunks == 0
+    assert_same_tables(before, tables(out))
+
+    shutil.copy(archive / "a.mp4", archive / "new.mp4")
+    grown = label(archive, out, model)
+    assert (grown.num_chunks, grown.num_committed_before) == (1, 3)
+    (archive / "new.mp4").unlink()
+    write_video(archive / "b.avi", num_frames=30, options={"bf": "0"})  # the same name, another content
+    changed = label(archive, out, model)
+    assert (changed.num_chunks, changed.published.num_videos) == (1, 7)
+    assert tables(out)["videos"].set_index("video").loc[str(archive / "b.avi")]["duration_s"] == pytest.approx(1.0)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label(archive, tmp_path / "undisturbed", model, chunk_s=1.0)
+    out = tmp_path / "out"
+
+    def stop_early(progress: Progress) -> None:
+        if progress.num_windows:
+            raise KeyboardInterrupt
+
+    # A block for each chunk, so that there is something to be interrupted between.
+    monkeypatch.setattr(run, "plan_blocks", lambda chunks: [chunks.slice(i, 1) for i in range(len(chunks))])
+    with pytest.raises(KeyboardInterrupt):
+        run_labeling(settings(archive, out, model, chunk_s=1.0), on_progress=stop_early)
+    resumed = label(archive, out, model, chunk_s=1.0)
+    assert resumed.num_committed_before >= 1
+    assert_same_tables(tables(tmp_path / "undisturbed"), tables(out))
+
+
+def test_an_output_of_another_run_is_refused_with_the_difference(archive: Path, model: str, tmp_path: Path) -> None:
+    label(archive, tmp_path / "out", model)
+    with pytest.raises(RunError, match=r"holds another run \(stride_s: there 1.0, now 0.5\)"):
+        label(archive, tmp_path / "out", model, stride_s=0.5)
+
+
+def test_a_video_that_kills_its_worker_costs_only_itself(
+    archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(archive / "a.mp4", archive / "poison.mp4")
+    monkeypatch.setattr(pipeline, "Decoder", PoisonedDecoder)
+    summary = label(archive, tmp_path / "out", model)
+    found = tables(tmp_path / "out")
+    row: dict[str, Any] = found["failures"].set_index("video").loc[str(archive / "poison.mp4")].to_dict()
+    assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("decode", "WorkerDied", 0.0, 6.6)
+    assert set(found["windows"]["video"]) == {str(archive / name) for name in GOOD}
+    assert summary.published.failed_s == pytest.approx(6.6)
+
+    monkeypatch.undo()  # the poison is mended
+    assert label(archive, tmp_path / "out", model).num_chunks == 0, "a failure is not tried again by itself"
+    retried = label(archive, tmp_path / "out", model, retry_failed=True)
+    assert (retried.num_chunks, retried.published.failed_s) == (1, 0.0)
+
+
+def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    path = archive / "cut.mp4"
+    write_video(path, num_frames=195, options={"g": "30"}, faststart=True)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size - 1500])
+    summary = label(archive, tmp_path / "out", model, chunk_s=2.0)
+    assert 0 < summary.published.covered_s < 6.5
+    assert summary.published.covered_s + summary.published.failed_s == pytest.approx(6.5)
+    failures = tables(tmp_path / "out")["failures"]
+    assert failures["stage"].unique().tolist() == ["decode"]
+    assert failures["end_s"].max() == 6.5
+
+
+def test_decoding_runs_in_tasks_and_not_in_the_actors(
+    archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Data would fuse the stages if it could: chunks would be decoded one by one where only the model should run."""
+    monkeypatch.setattr(pipeline, "Decoder", TellingDecoder)
+    label(archive, tmp_path / "out", model)
+    assert tables(tmp_path / "out")["windows"]["decoder"].unique().tolist() == ["in a task"]
+
+
+def test_real_clips_of_four_sizes_and_two_containers(shared: Path, model: str, tmp_path: Path) -> None:
+    summary = label(shared / "data/clips", tmp_path / "out", model)
+    found = tables(tmp_path / "out")
+    assert len(found["failures"]) == 0
+    durations = {"arm_wrestling.mp4": 10.0, "ntu_sample.avi": 2.4, "structuralize.mp4": 10.01, "test.mp4": 10.0}
+    rows = {Path(row["video"]).name: row for row in found["videos"].to_dict("records")}
+    assert {name: row["covered_s"] for name, row in rows.items()} == pytest.approx(durations)
+    assert summary.published.num_windows == 9 + 2 + 10 + 9
+
+
+def test_an_archive_without_videos_is_an_error_that_says_so(model: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(CatalogError, match=r"no videos below .*: none of its files ends in \.mp4"):
+        label(tmp_path, tmp_path / "out", model)
+    with pytest.raises(CatalogError, match="no files below"):
+        label(tmp_path / "absent", tmp_path / "out", model)
+
+
+def test_the_run_is_on_record(archive: Path, model: str, tmp_path: Path) -> None:
+    summary = label(archive, tmp_path / "out", model)
+    record = json.loads((tmp_path / "out/_run.json").read_text())
+    assert record["settings"]["window_s"] == 2.0
+    assert record["identity"]["model_digest"] == load_checkpoint(model).digest
+    assert record["summary"]["published"]["num_windows"] == summary.published.num_windows

@@ -1,0 +1,93 @@
+"""Whole training runs on Ray Train, as small as they can be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microaction.clips.manifest import ManifestError
+from microaction.config import TrainSettings
+from microaction.model import load_checkpoint
+from microaction.taxonomy import ACTIONS
+from microaction.training.loop import TrainingProgress
+from microaction.training.run import TrainingError, run_training
+from tests.videos import write_video
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 clips that differ in brightness: 17 to train, 3 to validate."""
+    folder = tmp_path_factory.mktemp("data")
+    for split, names in (("train", range(17)), ("val", range(17, 20))):
+        for i in names:
+            write_video(folder / f"{i}.mp4", num_frames=9 + i, size=(80, 96))
+        (folder / f"{split}.txt").write_text("".join(f"{i}.mp4 {i % 4}\n" for i in names))
+    return folder
+
+
+def settings(data: Path, storage: Path, name: str, **changes: object) -> TrainSettings:
+    fields = {
+        **{"train_list": f"{data}/train.txt", "val_list": f"{data}/val.txt"},
+        **{"train_videos": str(data), "val_videos": str(data), "storage_path": str(storage), "name": name},
+        "model": {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.0},
+        "preprocessing": {"short_side": 40, "crop": 32},
+        "recipe": {"epochs": 2, "batch_size": 4, "learning_rate": 0.01},
+    }
+    return TrainSettings.model_validate(fields | changes)
+
+
+def test_a_run_ends_in_a_checkpoint_that_says_what_it_is(data: Path, tmp_path: Path) -> None:
+    seen: list[TrainingProgress] = []
+    result = run_training(settings(data, tmp_path, "one"), on_progress=seen.append)
+    assert result.checkpoint == str(tmp_path / "one/best")
+    checkpoint = load_checkpoint(result.checkpoint)
+    assert checkpoint.config.labels == ACTIONS
+    assert checkpoint.config.model.embedding_dim == 384, "follows the shipped table"
+    assert checkpoint.config.recipe["recipe"]["batch_size"] == 4
+    assert checkpoint.config.versions["torch"]
+    assert 0 <= checkpoint.config.metrics["f1_mean"] <= 1
+    ends = [progress for progress in seen if progress.metrics is not None]
+    assert [(progress.epoch, progress.num_steps) for progress in ends] == [(1, 4), (2, 4)]
+
+    # The same name and settings again: nothing is left to do, and the result is the same.
+    again = run_training(settings(data, tmp_path, "one"))
+    assert again == result
+    # Other settings under the same name are refused, with the difference.
+    with pytest.raises(TrainingError, match=r"other settings \(seed: there 0, now 5\); choose another name"):
+        run_training(settings(data, tmp_path, "one", seed=5))
+
+
+def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
+    result = run_training(settings(data, tmp_path, "two", num_workers=2))
+    assert np.isfinite(result.metrics["loss"])
+    assert load_checkpoint(result.checkpoint).config.recipe["num_workers"] == 2
+
+
+def test_word_vectors_of_the_users_decide_the_embedding(data: Path, tmp_path: Path) -> None:
+    words = sorted({word for name in ACTIONS for word in name.replace("-", " ").split()})
+    table = tmp_path / "vectors.txt"
+    table.write_text("".join(f"{word} {i} 1 2\n" for i, word in enumerate(words)))
+    recipe = {"epochs": 1, "batch_size": 4}
+    result = run_training(settings(data, tmp_path, "words", label_embeddings=str(table), recipe=recipe))
+    assert json.loads(Path(result.checkpoint, "config.json").read_text())["model"]["embedding_dim"] == 3
+
+
+def test_what_cannot_work_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"recipe.batch_size \(40\) is more than the 17 clips"):
+        run_training(settings(data, tmp_path, "a", recipe={"batch_size": 40}))
+    with pytest.raises(TrainingError, match=r"recipe.batch_size \(4\) must be a multiple of num_workers \(3\)"):
+        run_training(settings(data, tmp_path, "b", num_workers=3))
+    with pytest.raises(ManifestError, match="no list file at"):
+        run_training(settings(data, tmp_path, "c", val_list=f"{data}/absent.txt"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text((data / "train.txt").read_text() + "absent.mp4 0\n")
+    broken = settings(data, tmp_path, "broken", train_list=f"{tmp_path}/list.txt", max_failures=0)
+    broken = broken.model_copy(update={"recipe": broken.recipe.model_copy(update={"batch_size": 6})})
+    with pytest.raises(TrainingError, match=r"absent\.mp4: no such file.*mend the clip, or take it out of the list"):
+        run_training(broken)
