@@ -35,8 +35,10 @@ from microaction.training.run import TrainingResult, run_training
 NUM_TRAIN_SUBJECTS = 80
 NUM_VAL_SUBJECTS = 12
 FIRST_INTERVIEW_SUBJECT = 9000  # no subject of the clips
-SMALL_MODEL = ModelConfig(width=24, depths=(1, 1, 1, 1))
-SMALL_PIXELS = Preprocessing(short_side=112, crop=112)
+# What two cores can train from nothing in a few minutes. Crops of full size only: with so few epochs every clip counts.
+SMALL_MODEL = ModelConfig(num_segments=4, width=24, depths=(1, 1, 1, 1), dropout=0.0)
+SMALL_PIXELS = Preprocessing(short_side=64, crop=64)
+RECIPE = RecipeConfig(batch_size=8, learning_rate=0.005, schedule="cosine", warmup_epochs=0.3, crop_scales=(1.0,))
 MIN_IOU = 0.5  # an event is found where it overlaps the truth by at least this, as detection benchmarks count
 
 
@@ -98,9 +100,7 @@ def train(settings: DemoSettings, dataset: SyntheticDataset) -> TrainingResult:
         name="model",
         model=SMALL_MODEL,
         preprocessing=SMALL_PIXELS,
-        recipe=RecipeConfig(
-            epochs=settings.epochs, batch_size=16, learning_rate=0.03, schedule="cosine", warmup_epochs=0.3
-        ),
+        recipe=RECIPE.model_copy(update={"epochs": settings.epochs}),
         seed=settings.seed,
     )
     with shown_progress("training") as show:

@@ -132,6 +132,9 @@ class RecipeConfig(BaseModel):
     weight_decay: float = Field(1e-4, ge=0)
     clip_gradient_norm: PositiveFloat = Field(20.0, description="L2 norm of all gradients together")
     embedding_loss_weight: float = Field(50.0, ge=0)
+    crop_scales: tuple[PositiveFloat, ...] = Field(
+        (1.0, 0.875, 0.75, 0.66), min_length=1, description="sides of the random crops, as parts of the short side"
+    )
 
 
 class TrainSettings(JobSettings):
@@ -172,7 +175,7 @@ class DemoSettings(JobSettings):
     out: Location = Field("demo", description="folder for clips/, model/, evaluation/, interviews/ and labels/")
     num_train_clips: PositiveInt = Field(2600, description="a multiple of 52 gives every action as many")
     num_val_clips: PositiveInt = 312
-    epochs: PositiveInt = 4
+    epochs: PositiveInt = 8
     num_interviews: PositiveInt = 4
     interview_s: PositiveFloat = Field(90.0, description="length of each interview, in seconds")
     seed: int = 0

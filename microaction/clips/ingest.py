@@ -26,13 +26,21 @@ PREFETCH_BATCHES = 4
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """Random sampling, as in training: frames, crops and flips by (seed, epoch, clip) alone."""
+
+    seed: int
+    epoch: int
+    crop_scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Sampling:
-    """How clips are sampled: as in testing, or with `seed` as in training: at random by (seed, epoch, clip) alone."""
+    """How clips are sampled: as in testing, or at random."""
 
     num_segments: int
     preprocessing: Preprocessing
-    seed: int | None = None
-    epoch: int = 0
+    augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class ClipBatch:
 
 def load_clip(uri: str, index: int, sampling: Sampling) -> np.ndarray:
     """One clip's frames [T, H, W, 3] (uint8), sampled and cropped to the model's size. Raises `DecodeError`."""
-    rng = None if sampling.seed is None else np.random.default_rng((sampling.seed, sampling.epoch, index))
+    augmentation = sampling.augmentation
+    rng = None if augmentation is None else np.random.default_rng((augmentation.seed, augmentation.epoch, index))
     try:
         data = storage.read_bytes(uri)  # a clip is a few hundred kilobytes: one request
         indices = segment_indices(probe(data).num_frames, sampling.num_segments, rng)
@@ -55,9 +64,9 @@ def load_clip(uri: str, index: int, sampling: Sampling) -> np.ndarray:
         raise DecodeError(uri, "no such file, though the list names it") from None
     except DecodeError as error:
         raise DecodeError(uri, error.reason) from error
-    if rng is None:
+    if augmentation is None or rng is None:
         return center_crop(frames_THWC, sampling.preprocessing.crop)
-    return multi_scale_crop(frames_THWC, sampling.preprocessing.crop, rng)
+    return multi_scale_crop(frames_THWC, sampling.preprocessing.crop, augmentation.crop_scales, rng)
 
 
 def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, batch_size: int) -> Iterator[ClipBatch]:

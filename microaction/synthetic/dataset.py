@@ -13,7 +13,7 @@ from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, 
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
-DRAWING_VERSION = 1  # raise it when the same seeds begin to give other pictures
+DRAWING_VERSION = 2  # raise it when the same seeds begin to give other pictures
 RECIPE_NAME = "recipe.json"
 BATCH_SIZE = 8  # clips per task of a process: few enough to share out evenly, enough to hide its cost
 SUBJECT_SEEDS_PER_DATASET = 100_000  # datasets of different seeds show different people

@@ -13,6 +13,7 @@ FINGER_RADIUS = 0.026
 OPEN_FINGERS = (-0.9, -0.35, 0.0, 0.35, 0.75)  # radians from the hand's direction
 WHITE: Color = (245, 245, 245)
 INK: Color = (24, 22, 22)
+SIDE_VIEW_YAW = 1.18  # beyond it the face is seen from the side
 LIPS = 0.68  # of the skin's brightness
 OBJECT_COLOR: Color = (250, 210, 30)
 
@@ -62,7 +63,7 @@ def _draw_leg(canvas: Canvas, skeleton: Skeleton, side: int) -> None:
         canvas.limb(hip, knee, 0.16 * scale + extra, 0.15 * scale + extra, color)
     stretch = skeleton.posture.foot_stretch[side]
     toes = complex(0.06 * side, 0.06 + 0.05 * abs(stretch))
-    half = complex(0.12, 0.1) + max(stretch, 0.0) * complex(0.07, 0.02) + min(stretch, 0.0) * complex(-0.03, 0.02)
+    half = complex(0.12, 0.1) + max(stretch, 0.0) * complex(0.07, 0.02) + min(stretch, 0.0) * complex(-0.10, 0.04)
     direction = complex(0.25 * side, 1.0)
     canvas.ellipse(foot + toes, half + OUTLINE * (1 + 1j), direction, shade(subject.shoes, 0.5))
     canvas.ellipse(foot + toes, half, direction, subject.shoes)
@@ -97,7 +98,7 @@ def _draw_head(canvas: Canvas, skeleton: Skeleton) -> None:
     face_half = complex(half.real * (0.94 - 0.22 * abs(yaw)), half.imag * (0.86 - 0.14 * max(pitch, 0.0)))
     face = skeleton.on_head(complex(0.36 * yaw, 0.32 - 0.5 * hairline + 0.26 * pitch))
     canvas.ellipse(face, face_half, axis, subject.skin)
-    if abs(yaw) > 1.2:  # seen from the side: no features but the nose
+    if abs(yaw) > SIDE_VIEW_YAW:  # seen from the side: no features but the nose
         canvas.disc(skeleton.on_head(complex(0.9 * yaw, 0.25)), 0.05, subject.skin)
         return
     squeeze = 1 - 0.35 * abs(yaw)
@@ -123,7 +124,7 @@ def _draw_glasses(canvas: Canvas, skeleton: Skeleton, shift: complex, squeeze: f
     for side in SIDES:
         center = shift + complex(0.42 * side * squeeze, -0.08)
         corners = (-0.28 - 0.22j, 0.28 - 0.22j, 0.28 + 0.22j, -0.28 + 0.22j)
-        canvas.stroke([skeleton.on_head(center + corner) for corner in corners], 0.03, INK, closed=True)
+        canvas.stroke([skeleton.on_head(center + corner) for corner in corners], 0.024, INK, closed=True)
         rims.append(skeleton.on_head(center))
     canvas.stroke(rims, 0.02, INK)
 

@@ -93,12 +93,15 @@ _TABLE: dict[str, Motion] = {
     # Body
     "shaking body": _motion(Body("torso_roll", swing=0.2), Body("root_x", swing=0.1)),
     "sitting straightly": _motion(
-        Body("torso_length", 0.2), Body("shoulder_lift", -0.03), Body("head_pitch", -0.25), ramp_s=0.5
+        Body("torso_length", 0.2),
+        Body("head_pitch", -0.25),
+        Hand(BOTH, Place.HIP, 0.24 + 0.32j, elbow=0.5 + 0j),  # pushing up from the seat
+        ramp_s=0.4,
     ),
     "shrugging": _motion(Body("shoulder_lift", 0.19, 0.13), rate_hz=SLOW_HZ),
     "turning around": _motion(
         Body("twist", 1.0),
-        Body("head_yaw", 1.35),
+        Body("head_yaw", 1.45),
         Body("torso_roll", 0.06),
         Hand(OTHER, Place.AIR, -0.45 - 0.2j, elbow=ELBOW_DOWN),
         ramp_s=0.35,
@@ -108,11 +111,15 @@ _TABLE: dict[str, Motion] = {
     "bowing head": _motion(Body("head_pitch", 1.25)),
     "head up": _motion(Body("head_pitch", -1.15)),
     "tilting head": _motion(Body("head_roll", 0.48)),
-    "turning head": _motion(Body("head_yaw", 1.05)),
+    "turning head": _motion(Body("head_yaw", 1.0), Body("twist", 0.2)),
     "nodding": _motion(Body("head_pitch", 0.35, 0.75)),
     "shaking head": _motion(Body("head_yaw", 0.0, 0.85)),
     # Upper limb
-    "scratching arms": _motion(Hand(ACTING, Place.OTHER_ARM, swing=0.02 + 0.13j, elbow=ELBOW_DOWN), rate_hz=FAST_HZ),
+    "scratching arms": _motion(
+        Hand(ACTING, Place.AIR, -0.56 - 0.32j, 0.14 + 0.03j, elbow=ELBOW_DOWN),
+        Hand(OTHER, Place.AIR, 0.86 - 0.36j, elbow=0.4 + 0.9j),
+        rate_hz=FAST_HZ,
+    ),
     "playing objects": _motion(
         Hand(ACTING, Place.BELLY, 0.13 + 0.06j, 0.05 + 0.05j, holds_object=True, fingers=IN, turn=0.9, is_round=True),
         Hand(OTHER, Place.BELLY, 0.17 + 0.08j, fingers=IN),
@@ -166,13 +173,15 @@ _TABLE: dict[str, Motion] = {
     ),
     "stretching feet": _motion(Leg(BOTH, 0.46 + 0.40j, 0.62 + 1.12j, stretch=1.0)),
     "retracting feet": _motion(Leg(BOTH, 0.42 + 0.36j, 0.16 + 0.7j, stretch=-0.3)),
-    "tiptoe": _motion(Leg(BOTH, 0.40 + 0.16j, 0.38 + 0.9j, knee_swing=0.08j, stretch=-1.0), rate_hz=SLOW_HZ),
+    "tiptoe": _motion(Leg(BOTH, 0.38 + 0.06j, 0.36 + 0.82j, knee_swing=0.08j, stretch=-1.0), rate_hz=SLOW_HZ),
     # Body and hand
     "scratching or touching neck": _motion(
-        Hand(ACTING, Place.NECK, 0.02 + 0.04j, 0.03 + 0.06j, elbow=0.9 + 0.6j), rate_hz=FAST_HZ
+        Hand(ACTING, Place.NECK, 0.05 + 0.04j, 0.03 + 0.07j, elbow=1 + 0j),
+        Body("head_roll", -0.3),
+        rate_hz=FAST_HZ,
     ),
     "scratching or touching chest": _motion(
-        Hand(ACTING, Place.CHEST, swing=0.04 + 0.12j, shape=FLAT, fingers=IN, elbow=ELBOW_DOWN), rate_hz=FAST_HZ
+        Hand(ACTING, Place.CHEST, swing=0.02 + 0.15j, shape=FLAT, fingers=IN, elbow=ELBOW_OUT), rate_hz=FAST_HZ
     ),
     "scratching or touching back": _motion(
         Hand(ACTING, Place.BACK, swing=0.03 + 0.1j, elbow=1 + 0j, is_behind=True),
@@ -189,16 +198,18 @@ _TABLE: dict[str, Motion] = {
     # Head and hand
     "playing or tidying hair": _motion(Hand(ACTING, Place.CROWN, swing=0.14 + 0.03j, elbow=ELBOW_HIGH)),
     "scratching or touching hindbrain": _motion(
-        Hand(ACTING, Place.NAPE, swing=0.03 + 0.06j, elbow=1 - 0.6j, is_behind=True)
+        Hand(BOTH, Place.NAPE, swing=0.03 + 0.06j, elbow=1 - 0.6j, is_behind=True)
     ),
     "scratching or touching forehead": _motion(
-        Hand(ACTING, Place.FOREHEAD, swing=0.07 + 0j, shape=FLAT, fingers=IN, elbow=ELBOW_OUT)
+        Hand(ACTING, Place.FOREHEAD, swing=0.08 + 0j, shape=FLAT, fingers=IN, elbow=0.2 + 0.9j)
     ),
     "scratching or touching face": _motion(
-        Hand(ACTING, Place.CHEEK, swing=0.02 + 0.07j, fingers=UP, elbow=ELBOW_DOWN), rate_hz=FAST_HZ
+        Hand(ACTING, Place.CHEEK, swing=0.02 + 0.07j, fingers=UP, elbow=ELBOW_DOWN),
+        Body("head_roll", 0.26),
+        rate_hz=FAST_HZ,
     ),
     "rubbing eyes": _motion(
-        Hand(BOTH, Place.EYE, 0.02 + 0.02j, 0.06 + 0.03j, shape=FIST, elbow=0.7 + 0.4j), Body("eyes_closed", 1.0)
+        Hand(BOTH, Place.EYE, 0.02 + 0.02j, 0.06 + 0.03j, shape=FIST, elbow=1 + 0j), Body("eyes_closed", 1.0)
     ),
     "touching nose": _motion(
         Hand(ACTING, Place.NOSE, 0.04 + 0.17j, 0.0 + 0.02j, shape=POINT, fingers=-0.2 - 1j, elbow=0.3 + 0.9j)
@@ -210,11 +221,9 @@ _TABLE: dict[str, Motion] = {
         Hand(BOTH, Place.FACE, 0.02 - 0.04j, shape=OPEN, fingers=-0.15 - 1j, elbow=0.3 + 0.8j),
         Body("head_pitch", 0.35),
     ),
-    "covering mouth": _motion(
-        Hand(ACTING, Place.MOUTH, 0.04 + 0.02j, shape=FLAT, fingers=-1 - 0.1j, elbow=0.75 + 0.6j)
-    ),
+    "covering mouth": _motion(Hand(BOTH, Place.MOUTH, 0.1 + 0.03j, shape=FLAT, fingers=-1 - 0.1j, elbow=0.9 + 0.3j)),
     "pushing glasses": _motion(
-        Hand(ACTING, Place.BRIDGE, 0.24 - 0.02j, 0.0 + 0.045j, shape=POINT, fingers=IN, elbow=ELBOW_HIGH),
+        Hand(BOTH, Place.TEMPLE, 0.0 - 0.03j, 0.0 + 0.05j, shape=POINT, fingers=-1 - 0.3j, elbow=0.2 + 0.2j),
         Body("glasses_lift", 0.06, 0.06),
         rate_hz=SLOW_HZ,
     ),

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from microaction.synthetic.canvas import Canvas
-from microaction.synthetic.subject import Color, random_color, shade
+from microaction.synthetic.subject import COOL_HUES, Color, random_color, shade
 
-PX_PER_UNIT = 0.222  # of the picture's height: crown to soles fill about two thirds of it
+PX_PER_UNIT = 0.262  # of the picture's height: crown to soles fill about four fifths of it
 HIPS_Y = 0.60  # of the picture's height: where the hips' middle sits
 MARGIN_PX = 0.03  # of the picture's height; painted beyond the edge, so that the camera can shake
 NOISE_PADDING_PX = 16
@@ -45,9 +45,9 @@ class Weather:
             drift=float(rng.uniform(0.0, 0.05)),
             drift_hz=float(rng.uniform(0.1, 0.5)),
             noise_std=float(rng.uniform(1.0, 5.0)),
-            passer_color=random_color(rng),
+            passer_color=random_color(rng, saturation=(0.0, 0.2), value=(0.5, 0.8)),
             passer_speed=float(rng.uniform(-0.25, 0.25)),
-            passer_radius=float(rng.uniform(0.03, 0.09)),
+            passer_radius=float(rng.uniform(0.03, 0.07)),
         )
 
 
@@ -63,7 +63,9 @@ class Room:
         self._hips_px = complex(0.5 * width, HIPS_Y * height) + self.weather.offset * height
         self._backdrop_HWC = _paint_backdrop(width, height, self._margin_px, rng)
         self._chair = _Chair(
-            random_color(rng, value=(0.2, 0.7)), bool(rng.random() < 0.5), float(rng.uniform(0.5, 0.66))
+            random_color(rng, COOL_HUES, saturation=(0.0, 0.2), value=(0.5, 0.75)),
+            bool(rng.random() < 0.5),
+            float(rng.uniform(0.5, 0.66)),
         )
         padded = (height + NOISE_PADDING_PX, width + NOISE_PADDING_PX, 3)
         noise = rng.normal(128.0, self.weather.noise_std, padded)
@@ -108,7 +110,7 @@ class _Chair:
     back_half_width: float
 
     def draw(self, canvas: Canvas) -> None:
-        dark = shade(self.color, 0.6)
+        dark = shade(self.color, 0.75)
         half = self.back_half_width
         for side in (-1, 1):
             canvas.limb(complex(side * half, 0.3), complex(side * half * 1.05, 1.12), 0.04, 0.035, dark)
@@ -123,16 +125,16 @@ class _Chair:
 def _paint_backdrop(width: int, height: int, margin_px: int, rng: np.random.Generator) -> np.ndarray:
     """Wall with a few flat things on it, and floor, softened like what lies behind the focus."""
     full_width, full_height = width + 2 * margin_px, height + 2 * margin_px
-    wall = random_color(rng, saturation=(0.0, 0.35), value=(0.4, 0.95))
+    wall = random_color(rng, saturation=(0.0, 0.12), value=(0.65, 0.95))
     backdrop_HWC = np.full((full_height, full_width, 3), wall, np.uint8)
     for _ in range(int(rng.integers(0, 5))):
         left, top = int(rng.integers(full_width)), int(rng.integers(full_height // 2))
         right, bottom = left + int(rng.integers(8, full_width // 2)), top + int(rng.integers(8, full_height // 2))
-        tint = int(rng.integers(-45, 46))
+        tint = int(rng.integers(-30, 31))
         red, green, blue = (int(np.clip(channel + tint, 0, 255)) for channel in wall)
         cv2.rectangle(backdrop_HWC, (left, top), (right, bottom), (red, green, blue), cv2.FILLED)
     floor_y = margin_px + int(height * rng.uniform(0.7, 0.8))
-    backdrop_HWC[floor_y:] = random_color(rng, saturation=(0.0, 0.45), value=(0.25, 0.7))
+    backdrop_HWC[floor_y:] = random_color(rng, saturation=(0.0, 0.15), value=(0.45, 0.7))
     slope = np.linspace(rng.uniform(0.82, 1.0), rng.uniform(0.82, 1.0), full_width)[None, :, None]
     shaded = (backdrop_HWC * slope).astype(np.uint8)
     return np.asarray(cv2.blur(shaded, (3, 3)))

@@ -6,6 +6,7 @@ number serves both.
 """
 
 import cmath
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -44,7 +45,7 @@ class Place(Enum):
     CROWN = ("head", 0.30 - 0.95j)
     FOREHEAD = ("head", 0.05 - 0.62j)
     EYE = ("head", 0.40 - 0.12j)
-    BRIDGE = ("head", 0.0 - 0.15j)
+    TEMPLE = ("head", 1.05 - 0.15j)
     NOSE = ("head", 0.0 + 0.22j)
     MOUTH = ("head", 0.0 + 0.58j)
     CHEEK = ("head", 0.66 + 0.42j)
@@ -53,11 +54,10 @@ class Place(Enum):
     NAPE = ("head", 0.45 - 0.15j)
     NECK = ("torso", 0.17 - 1.08j)
     STERNUM = ("torso", 0.0 - 0.78j)
-    CHEST = ("torso", -0.16 - 0.60j)
+    CHEST = ("torso", 0.0 - 0.50j)
     BELLY = ("torso", 0.0 - 0.28j)
     BACK = ("torso", 0.30 - 0.50j)
     OTHER_SHOULDER = ("torso", -0.42 - 0.96j)
-    OTHER_ARM = ("torso", -0.54 - 0.38j)
     HIP = ("torso", 0.36 - 0.08j)
     AIR = ("torso", 0.0 + 0.0j)
     SEAT = ("seat", 0.0 + 0.0j)
@@ -189,7 +189,7 @@ class Skeleton:
         upper, fore = UPPER_ARM * scale, FOREARM * scale
         along = (distance**2 + upper**2 - fore**2) / (2 * distance)
         along = min(max(along, -upper), upper)
-        across = (upper**2 - along**2) ** 0.5
+        across = math.sqrt(upper**2 - along**2)
         unit = arm / distance
         normal = unit * 1j
         hint = _of_side(self.posture.hands[side].elbow, side)

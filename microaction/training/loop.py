@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from microaction.clips.ingest import ClipBatch, Sampling, read_clips
+from microaction.clips.ingest import Augmentation, ClipBatch, Sampling, read_clips
 from microaction.clips.manifest import read_list
 from microaction.clips.progress import ProgressChannel
 from microaction.config import TrainSettings
@@ -85,9 +85,8 @@ class Trainer:
         self.replica.train()
         order = epoch_order(len(self.train_clips), self.settings.seed, epoch)
         share = share_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
-        sampling = Sampling(
-            self.settings.model.num_segments, self.settings.preprocessing, seed=self.settings.seed, epoch=epoch
-        )
+        augmentation = Augmentation(self.settings.seed, epoch, self.recipe.crop_scales)
+        sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing, augmentation)
         batch_size = self.recipe.batch_size // self.num_ranks
         losses = torch.zeros(self.num_steps, device=self.device)
         for step, batch in enumerate(read_clips(self.train_clips, share, sampling, batch_size)):

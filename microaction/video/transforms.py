@@ -4,10 +4,11 @@ Shapes: T frames, H height, W width, C = 3 (RGB). The same code serves training,
 Source: the reference's pipeline (mmaction2 0.24); its resize is OpenCV's bilinear, without anti-aliasing.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-CROP_SCALES = (1.0, 0.875, 0.75, 0.66)  # reference: MultiScaleCrop, as parts of the short side
 MAX_SCALE_GAP = 1  # width and height scales are at most this many steps apart
 FLIP_PROBABILITY = 0.5
 
@@ -30,14 +31,17 @@ def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
     return frames_THWC[..., top : top + size, left : left + size, :]
 
 
-def multi_scale_crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def multi_scale_crop(
+    frames_THWC: np.ndarray, size: int, scales: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
     """One random crop for all frames of a clip, resized to `size`×`size`, flipped left to right half of the time.
 
-    The crop's sides are the short side times one of `CROP_SCALES` each, at most one step apart, at one of 13 places.
+    The crop's sides are the short side times one of `scales` each, at most one step apart, at one of 13 places. The
+    reference's scales are 1, 0.875, 0.75 and 0.66.
     """
     H, W = frames_THWC.shape[1:3]
     short_side = min(H, W)
-    sides = [int(short_side * scale) for scale in CROP_SCALES]
+    sides = [int(short_side * scale) for scale in scales]
     pairs = [
         (height, width)
         for i, height in enumerate(sides)

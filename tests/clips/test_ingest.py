@@ -3,13 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from microaction.clips.ingest import ClipBatch, Sampling, load_clip, read_clips
+from microaction.clips.ingest import Augmentation, ClipBatch, Sampling, load_clip, read_clips
 from microaction.clips.manifest import Clip
 from microaction.config import Preprocessing
 from microaction.video import DecodeError, segment_indices
 from tests.videos import number_of
 
 PIXELS = Preprocessing(short_side=72, crop=64)
+SCALES = (1.0, 0.875, 0.75, 0.66)
 AS_IN_TESTING = Sampling(8, PIXELS)
 
 
@@ -25,7 +26,7 @@ def test_a_clip_is_sampled_by_the_references_rule(clips: list[Clip]) -> None:
 
 def test_random_sampling_depends_on_seed_epoch_and_clip_alone(clips: list[Clip]) -> None:
     def drawn(seed: int, epoch: int, index: int) -> bytes:
-        return load_clip(clips[30].uri, index, Sampling(8, PIXELS, seed, epoch)).tobytes()
+        return load_clip(clips[30].uri, index, Sampling(8, PIXELS, Augmentation(seed, epoch, SCALES))).tobytes()
 
     assert drawn(1, 2, 3) == drawn(1, 2, 3)
     assert len({drawn(1, 2, 3), drawn(9, 2, 3), drawn(1, 9, 3), drawn(1, 2, 9)}) == 4
@@ -46,7 +47,7 @@ def test_batches_come_in_the_order_asked_none_lost_none_twice(clips: list[Clip])
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_clips_pixels_are_the_same_whoever_reads_it(clips: list[Clip]) -> None:
-    sampling = Sampling(8, PIXELS, seed=3, epoch=1)
+    sampling = Sampling(8, PIXELS, Augmentation(3, 1, SCALES))
     whole = gathered(list(read_clips(clips, np.arange(37), sampling, 8)))
     halves = [gathered(list(read_clips(clips, np.arange(rank, 37, 2), sampling, 3))) for rank in range(2)]
     for index, frames in (halves[0] | halves[1]).items():

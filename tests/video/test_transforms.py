@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from microaction.config import RecipeConfig
 from microaction.video.transforms import center_crop, crop_places, multi_scale_crop, resize_short_side
 
 
@@ -39,7 +40,7 @@ def test_training_crops_are_of_the_references_sizes_and_half_are_flipped() -> No
     rng = np.random.default_rng(0)
     sizes, flips = set(), 0
     for _ in range(300):
-        crop = multi_scale_crop(ramp, 224, rng)
+        crop = multi_scale_crop(ramp, 224, RecipeConfig().crop_scales, rng)
         assert crop.shape == (2, 224, 224, 3)
         assert (crop[0] == crop[1]).all(), "one crop for all frames of a clip"
         columns, rows = crop[0, 0, :, 0].astype(int), crop[0, :, 0, 1].astype(int)
