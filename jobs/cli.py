@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import ray
 import yaml
@@ -145,7 +145,7 @@ def _config_path(arguments: list[str]) -> str | None:
     return path
 
 
-def _read_yaml(path: str | None) -> dict[str, object]:
+def _read_yaml(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:

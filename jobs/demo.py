@@ -39,6 +39,7 @@ FIRST_INTERVIEW_SUBJECT = 9000  # no subject of the clips
 SMALL_MODEL = ModelConfig(num_segments=4, width=24, depths=(1, 1, 1, 1), dropout=0.0)
 SMALL_PIXELS = Preprocessing(short_side=64, crop=64)
 RECIPE = RecipeConfig(batch_size=8, learning_rate=0.005, schedule="cosine", warmup_epochs=0.3, crop_scales=(1.0,))
+MIN_PROBABILITY = 0.3  # a model that was trained so briefly is not sure of much
 MIN_IOU = 0.5  # an event is found where it overlaps the truth by at least this, as detection benchmarks count
 
 
@@ -124,7 +125,10 @@ def evaluate(settings: DemoSettings, dataset: SyntheticDataset, trained: Trainin
 def label(settings: DemoSettings, archive: Path, trained: TrainingResult) -> RunSummary:
     console.print(Rule("5/5  Labelling the interviews"))
     label_settings = LabelSettings(
-        archive=str(archive), out=str(Path(settings.out, "labels")), model=trained.checkpoint
+        archive=str(archive),
+        out=str(Path(settings.out, "labels")),
+        model=trained.checkpoint,
+        min_probability=MIN_PROBABILITY,
     )
     with shown_progress("labelling") as show:
         summary = run_labeling(label_settings, on_progress=lambda progress: show(*as_shown(progress)))

@@ -1,5 +1,7 @@
 """`python -m jobs.train …`: trains a model on labelled clips; the same name again resumes the run."""
 
+from collections.abc import Callable
+
 from rich.table import Table
 
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
@@ -15,12 +17,11 @@ def main() -> None:
     console.print(summary_table(result))
 
 
-def report(progress: TrainingProgress, show: object) -> None:
+def report(progress: TrainingProgress, show: Callable[[float, float, str], None]) -> None:
     """Moves the bar; an epoch's end is a line that stays."""
-    assert callable(show)
     done = (progress.epoch - 1) * progress.num_steps + progress.step
-    note = f"epoch {progress.epoch}/{progress.num_epochs}, step {progress.step}/{progress.num_steps}, loss {progress.loss:.3f}"
-    show(done, progress.num_epochs * progress.num_steps, note)
+    where = f"epoch {progress.epoch}/{progress.num_epochs}, step {progress.step}/{progress.num_steps}"
+    show(done, progress.num_epochs * progress.num_steps, f"{where}, loss {progress.loss:.3f}")
     if progress.metrics is not None:
         measured = progress.metrics
         console.print(

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import ray
 
+from tests.archives import archive, model
 from tests.videos import write_video
+
+__all__ = ["archive", "model"]
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -19,7 +19,7 @@ from microaction.model.manet import MANet
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class CheckpointError(ValueError):

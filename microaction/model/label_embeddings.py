@@ -71,7 +71,8 @@ def label_embeddings_from_word_vectors(path: str | Path, names: Sequence[str] = 
 def default_label_embeddings() -> Tensor:
     """The table that the project ships for the 52 actions: float32 [52, D]; see `default_embeddings.py` for its making."""
     data = resources.files(__package__).joinpath(DEFAULT_TABLE).read_bytes()
-    return safetensors.torch.load(data)[TABLE_KEY]
+    table_KD: Tensor = safetensors.torch.load(data)[TABLE_KEY]
+    return table_KD
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:

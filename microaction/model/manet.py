@@ -82,7 +82,8 @@ class Bottleneck(nn.Module):
             out = temporal_shift(out, self.num_segments)
         out = torch.relu(self.bn1(self.conv1(out)))
         out = torch.relu(self.bn2(self.conv2(out)))
-        return torch.relu(self.bn3(self.conv3(out)) + residual)
+        expanded: Tensor = self.bn3(self.conv3(out)) + residual
+        return torch.relu(expanded)
 
 
 class Backbone(nn.Module):
@@ -109,7 +110,8 @@ class Backbone(nn.Module):
     def forward(self, frames_FCHW: Tensor) -> Tensor:
         x = self.maxpool(torch.relu(self.bn1(self.conv1(frames_FCHW))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean(dim=(2, 3))
+        pooled: Tensor = x.mean(dim=(2, 3))
+        return pooled
 
 
 class MANet(nn.Module):

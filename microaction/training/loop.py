@@ -63,7 +63,8 @@ class Trainer:
         self.num_steps = steps_per_epoch(len(self.train_clips), self.recipe.batch_size)
 
         torch.manual_seed(settings.seed)  # the same first weights everywhere
-        self.model = build_model(settings.model).to(self.device, memory_format=torch.channels_last)
+        self.model = build_model(settings.model).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = JointEmbeddingLoss(label_embeddings_KD, self.recipe.embedding_loss_weight).to(self.device)
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.rate_factor = schedule(self.recipe, self.num_steps)
@@ -111,7 +112,7 @@ class Trainer:
                 f"the loss is {loss.item()} at step {step}; lower recipe.learning_rate ({self.recipe.learning_rate})"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
         set_learning_rate(self.optimizer, scaled_learning_rate(self.recipe) * self.rate_factor(step))
         self.optimizer.step()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from microaction.config import RecipeConfig
@@ -27,9 +27,9 @@ def parameter_groups(model: MANet, weight_decay: float) -> list[dict[str, Any]]:
     layer's weight ×5 with decay and bias ×10 without.
     """
     last = model.embedding.output if model.embedding is not None else None
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    norms: list[nn.Parameter] = []
+    weights: list[Tensor] = []
+    biases: list[Tensor] = []
+    norms: list[Tensor] = []
     for module in model.modules():
         if module is last:
             continue

@@ -2,8 +2,8 @@
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from microaction.model.normalize import normalize_frames
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.video import decode_frames, segment_indices
 from microaction.video.transforms import center_crop
-from tests.labeling.conftest import BAD, GOOD
+from tests.archives import BAD, GOOD
 from tests.labeling.decoders import PoisonedDecoder, TellingDecoder
 from tests.videos import write_video
 
@@ -51,7 +51,7 @@ def assert_same_tables(a: dict[str, pd.DataFrame], b: dict[str, pd.DataFrame], *
         left, right = (t[name].drop(columns=[c for c in but if c in t[name]]) for t in (a, b))
         if "probabilities" in left:
             np.testing.assert_allclose(
-                np.stack(left.pop("probabilities")), np.stack(right.pop("probabilities")), atol=1e-5
+                np.stack(list(left.pop("probabilities"))), np.stack(list(right.pop("probabilities"))), atol=1e-5
             )
         pd.testing.assert_frame_equal(left, right, atol=1e-5, check_categorical=False)
 
@@ -71,7 +71,7 @@ def test_every_second_of_every_file_is_labelled_or_accounted_for(archive: Path, 
         covered = sorted(zip(windows["start_s"], windows["end_s"], strict=True))
         assert covered[0][0] == 0
         assert max(end for _, end in covered) == pytest.approx(seconds, abs=0.002)
-        assert all(later[0] <= earlier[1] for earlier, later in zip(covered, covered[1:], strict=False))
+        assert all(later[0] <= earlier[1] for earlier, later in pairwise(covered))
         video = found["videos"].set_index("video").loc[str(archive / name)]
         assert video["covered_s"] == video["duration_s"] == pytest.approx(seconds, abs=0.002)
         assert video["num_windows"] == len(windows)
@@ -163,7 +163,7 @@ def test_a_video_that_kills_its_worker_costs_only_itself(
     monkeypatch.setattr(pipeline, "Decoder", PoisonedDecoder)
     summary = label(archive, tmp_path / "out", model)
     found = tables(tmp_path / "out")
-    row: dict[str, Any] = found["failures"].set_index("video").loc[str(archive / "poison.mp4")].to_dict()
+    row = found["failures"].set_index("video").loc[str(archive / "poison.mp4")].to_dict()
     assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("decode", "WorkerDied", 0.0, 6.6)
     assert set(found["windows"]["video"]) == {str(archive / name) for name in GOOD}
     assert summary.published.failed_s == pytest.approx(6.6)

@@ -15,8 +15,12 @@ SMALL = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=12)
 
 def config(**changes: object) -> CheckpointConfig:
     fields = {
-        **{"model": SMALL, "preprocessing": Preprocessing(short_side=64, crop=48), "labels": ACTIONS},
-        **{"recipe": {"epochs": 3}, "versions": {"torch": "x"}, "metrics": {"action_top1": 0.5}},
+        "model": SMALL,
+        "preprocessing": Preprocessing(short_side=64, crop=48),
+        "labels": ACTIONS,
+        "recipe": {"epochs": 3},
+        "versions": {"torch": "x"},
+        "metrics": {"action_top1": 0.5},
     }
     return CheckpointConfig.model_validate(fields | changes)
 

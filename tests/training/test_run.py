@@ -30,8 +30,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(data: Path, storage: Path, name: str, **changes: object) -> TrainSettings:
     fields = {
-        **{"train_list": f"{data}/train.txt", "val_list": f"{data}/val.txt"},
-        **{"train_videos": str(data), "val_videos": str(data), "storage_path": str(storage), "name": name},
+        "train_list": f"{data}/train.txt",
+        "val_list": f"{data}/val.txt",
+        "train_videos": str(data),
+        "val_videos": str(data),
+        "storage_path": str(storage),
+        "name": name,
         "model": {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.0},
         "preprocessing": {"short_side": 40, "crop": 32},
         "recipe": {"epochs": 2, "batch_size": 4, "learning_rate": 0.01},

@@ -28,7 +28,8 @@ def test_length_is_the_videos_own_in_every_container(tmp_path: Path, suffix: str
         options={"bf": "0"} if suffix == ".avi" else None,
     )
     info = probe(path)
-    assert (info.num_frames, info.fps) == (60, 25)
+    assert info.num_frames == 60
+    assert info.fps == 25
     assert info.duration_s == pytest.approx(2.4, abs=0.002)  # MKV and TS count in ms and 1/90000 s
     assert info.has_audio == (suffix in (".mp4", ".mkv"))
 
@@ -75,7 +76,7 @@ def test_a_playlist_named_as_a_video_is_refused_and_nothing_that_it_names_is_tou
     asked: list[str] = []
 
     class Recorder(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_error(404)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from microaction.video import DecodeError, decode_chunk, decode_frames, probe, segment_indices
+from microaction.video.container import Source
 from microaction.video.decode import BackendName, window_times
 from microaction.video.transforms import center_crop
 from microaction.video.windows import Span, microseconds, split_chunks, split_windows
@@ -44,7 +45,14 @@ def test_order_is_of_presentation_whatever_the_order_of_decoding(tmp_path: Path,
 def test_sources_may_be_paths_uris_bytes_and_files(counted_video: Path, backend: BackendName) -> None:
     data = counted_video.read_bytes()
     with open(counted_video, "rb") as file:
-        sources = [counted_video, str(counted_video), f"file://{counted_video}", data, io.BytesIO(data), file]
+        sources: list[Source] = [
+            counted_video,
+            str(counted_video),
+            f"file://{counted_video}",
+            data,
+            io.BytesIO(data),
+            file,
+        ]
         for source in sources:
             assert [number_of(f) for f in decode_frames(source, [5, 2], backend=backend)] == [5, 2]
         assert not file.closed, "an open file stays the caller's"
@@ -158,5 +166,5 @@ def test_data_that_ends_before_its_index_is_an_error(tmp_path: Path) -> None:
     duration = microseconds(probe(path).duration_s)
     assert duration == 5 * S
     assert decode_chunk(path, [Span(0, 2 * S)], duration, 8, 64, 64).frames_NHWC.shape[0] == 8
-    with pytest.raises(DecodeError, match="cut short|damaged|nothing could be decoded"):
+    with pytest.raises(DecodeError, match=r"cut short|damaged|nothing could be decoded"):
         decode_chunk(path, [Span(3 * S, 5 * S)], duration, 8, 64, 64)

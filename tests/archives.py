@@ -24,8 +24,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         # Answers that hang on the picture: centred on what greys have in common, then made large.
         greys_FCHW = torch.linspace(-2, 2, 16)[:, None, None, None].expand(16, 3, 40, 40)
         network.action.bias.copy_(-network.action.weight @ network.backbone(greys_FCHW).mean(dim=0))
-        network.action.weight *= 20
-        network.action.bias *= 20
+        network.action.weight.mul_(20)
+        network.action.bias.mul_(20)
     save_checkpoint(
         network,
         CheckpointConfig(
