@@ -28,6 +28,7 @@ def report(progress: TrainingProgress, show: Callable[[float, float, str], None]
             f"epoch {progress.epoch}/{progress.num_epochs}: loss {progress.loss:.3f}, validation action top-1 "
             f"{measured['action_top1']:.1%}, body top-1 {measured['body_top1']:.1%}, F1 mean {measured['f1_mean']:.3f}",
             highlight=False,
+            soft_wrap=True,
         )
 
 
