@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.data import DataContext, TaskPoolStrategy
+from ray.data import TaskPoolStrategy
 
 from microaction import storage
 from microaction.clips.manifest import Clip
@@ -86,15 +86,21 @@ def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, bat
         }
     )
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    context.raise_original_map_exception = True
-    decoded = ray.data.from_arrow(blocks).map_batches(
+    dataset = ray.data.from_arrow(blocks)
+    # The dataset's own context: the process's is shared with other pipelines, whose settings must not leak into this one.
+    dataset.context.enable_progress_bars = False
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.raise_original_map_exception = True
+    dataset.context.max_errored_blocks = 0
+    decoded = dataset.map_batches(
         _decode_block, batch_size=None, fn_args=(sampling,), compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS
     )
+    num_read = 0
     for batch in decoded.iter_batches(batch_size=batch_size, prefetch_batches=PREFETCH_BATCHES, batch_format="numpy"):
+        num_read += len(batch["index"])
         yield ClipBatch(batch["frames"], batch["target"], batch["index"])
+    if num_read != len(order):
+        raise RuntimeError(f"{len(order)} clips were to be read and {num_read} came; please report this")
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:

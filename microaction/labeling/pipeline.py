@@ -132,7 +132,6 @@ def label_blocks(
 
     A block whose decoding kills its worker is lost without a trace here: compare with the ledger afterwards.
     """
-    configure_data_context()
     decoder = Decoder(
         microseconds(settings.window_s), microseconds(settings.stride_s), model.num_segments, preprocessing
     )
@@ -140,9 +139,9 @@ def label_blocks(
     with warnings.catch_warnings():
         # max_retries has no parameter of its own yet; without it a chunk that kills its worker is tried for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        decoded = ray.data.from_arrow(blocks).map(
-            decoder, compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS, max_retries=DECODE_MAX_RETRIES
-        )
+        chunks = ray.data.from_arrow(blocks)
+        configure(chunks.context)
+        decoded = chunks.map(decoder, compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS, max_retries=DECODE_MAX_RETRIES)
     labelled = decoded.map_batches(
         Labeler,
         fn_constructor_args=(settings.model, settings.batch_windows, max(1, int(labeler_cpus))),
@@ -163,9 +162,11 @@ def labeler_resources(num_labelers: int) -> tuple[float, float]:
     return max(1.0, available.get("CPU", 1) // 2 / num_labelers), 0.0
 
 
-def configure_data_context() -> None:
-    """Sets Ray Data up for pipelines in which a lost block is found missing afterwards and a stall ends by itself."""
-    context = DataContext.get_current()
+def configure(context: DataContext) -> None:
+    """Sets one pipeline up so that a lost block does not end it, being found missing afterwards, and a stall does.
+
+    The context is the dataset's own: the process's would carry these settings into pipelines that must lose nothing.
+    """
     context.enable_progress_bars = False  # the jobs show their own
     context.max_errored_blocks = -1
     context.execution_options.preserve_order = False

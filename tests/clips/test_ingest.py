@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.data import DataContext
 
 from microaction.clips.ingest import Augmentation, ClipBatch, Sampling, load_clip, read_clips
 from microaction.clips.manifest import Clip
@@ -69,3 +70,15 @@ def test_a_clip_that_cannot_be_read_is_an_error_with_its_name(clips: list[Clip],
         list(read_clips([*clips[:3], Clip("bad.mp4", str(bad), 0)], np.arange(4), AS_IN_TESTING, 4))
     with pytest.raises(DecodeError, match=r"absent\.mp4: no such file, though the list names it"):
         load_clip(str(tmp_path / "absent.mp4"), 0, AS_IN_TESTING)
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_other_pipelines_may_lose_this_one_may_not(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labelling lets Ray Data drop failed blocks, as its ledger finds them missing; nothing would find a clip missing."""
+    monkeypatch.setattr(DataContext.get_current(), "max_errored_blocks", -1)
+    missing = Clip("absent.mp4", str(tmp_path / "absent.mp4"), 0)
+    with pytest.raises(DecodeError, match=r"absent\.mp4"):
+        list(read_clips([*clips[:3], missing], np.arange(4), AS_IN_TESTING, 4))
