@@ -173,7 +173,7 @@ class DemoSettings(JobSettings):
     """The whole story on one machine: draws clips, trains, evaluates, labels interviews, compares with the truth."""
 
     out: Location = Field("demo", description="folder for clips/, model/, evaluation/, interviews/ and labels/")
-    num_train_clips: PositiveInt = Field(2080, description="a multiple of 52 gives every action as many")
+    num_train_clips: PositiveInt = Field(2600, description="a multiple of 52 gives every action as many")
     num_val_clips: PositiveInt = 312
     epochs: PositiveInt = 7
     num_interviews: PositiveInt = 4
