@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -95,11 +94,8 @@ def reported_errors() -> Iterator[None]:
 
 @contextmanager
 def running_ray() -> Iterator[None]:
-    """Connects to the cluster that `RAY_ADDRESS` names (a submitted job has it), or starts Ray on this machine."""
-    # A pipeline needs a decoder and a model side by side: on a machine of one core they take turns.
-    num_cpus = None if "RAY_ADDRESS" in os.environ else max(2, os.cpu_count() or 2)
+    """Connects to the cluster that `RAY_ADDRESS` names or `ray start` began here, or starts Ray on this machine."""
     ray.init(
-        num_cpus=num_cpus,
         logging_level=logging.WARNING,
         log_to_driver=False,  # workers' errors reach us as exceptions; their chatter stays in Ray's log files
         include_dashboard=False,
