@@ -19,7 +19,7 @@ from microaction.video import decode_chunk, decode_frames, probe, segment_indice
 from microaction.video.transforms import center_crop
 from microaction.video.windows import MICROSECONDS, Span, microseconds, split_windows
 
-DURATION_S, FPS, SIZE = 60, 30, (1920, 1080)
+DURATION_S, FPS, SIZE = 20, 30, (1920, 1080)
 WINDOW_US, STRIDE_US = 2 * MICROSECONDS, MICROSECONDS
 NUM_SEGMENTS, SHORT_SIDE, CROP = 8, 256, 224
 ROUNDS = 3
