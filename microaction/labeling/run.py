@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from microaction import __version__, storage
+from microaction import storage
 from microaction.config import LabelSettings, ModelConfig, Preprocessing, digest_of
 from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
 from microaction.labeling.ledger import commit, subtract_committed, subtract_tried
@@ -21,6 +21,7 @@ from microaction.model import load_checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.schema import COMMITTED_CHUNK
 from microaction.taxonomy import ACTIONS
+from microaction.versions import versions
 from microaction.video.av_backend import DECODER
 from microaction.video.windows import MICROSECONDS, microseconds
 
@@ -87,7 +88,7 @@ def run_labeling(
     record: dict[str, Any] = {
         "identity": identity,
         "settings": settings.model_dump(mode="json"),
-        "versions": {"microaction": __version__, "decoder": DECODER},
+        "versions": versions(),
     }
     _write_run(settings.out, record)
 
