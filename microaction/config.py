@@ -58,6 +58,10 @@ class Preprocessing(BaseModel):
 
     short_side: PositiveInt = Field(256, description="frames are resized to this short side, in pixels")
     crop: PositiveInt = Field(224, description="side of the square that the network sees, in pixels")
+    fit: Literal["crop", "pad"] = Field(
+        "crop",
+        description="crop: the middle of the frame, as the reference; pad: the whole frame, filled up to a square",
+    )
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -103,6 +107,8 @@ class LabelSettings(JobSettings):
     batch_windows: PositiveInt = Field(16, description="windows per forward pass")
     num_labelers: PositiveInt = Field(1, description="processes that hold the model, one GPU each where there are GPUs")
     retry_failed: bool = Field(False, description="take chunks again that an earlier run recorded as failed")
+    decode_timeout_s: PositiveFloat = Field(600.0, description="a chunk that takes longer to decode is a failure")
+    decode_memory_gib: PositiveFloat = Field(4.0, description="a chunk that takes more memory to decode is a failure")
 
     @model_validator(mode="after")
     def _spans_fit(self) -> "LabelSettings":

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+REGION_COLUMNS = ("region_left", "region_top", "region_width", "region_height")
+_REGION = [pa.field(name, pa.int32()) for name in REGION_COLUMNS]
 _TEXT = pa.dictionary(pa.int32(), pa.string())  # few distinct values over many rows
 
 CATALOG = pa.schema(
@@ -17,11 +19,16 @@ CATALOG = pa.schema(
         pa.field("num_frames", pa.int64()),
         pa.field("duration_s", pa.float64()),
         pa.field("has_audio", pa.bool_()),
+        *_REGION,
         pa.field("error", pa.string()),
         pa.field("reason", pa.string()),
     ]
 )
-"""A row per video of an archive; where `error` is not null the video cannot be read, and `reason` says why."""
+"""A row per video of an archive; where `error` is not null the video cannot be read, and `reason` says why.
+
+`region_…`, in pixels of frames as they are shown, are null in a new catalog; whoever fills them in limits what the model sees
+of that video.
+"""
 
 CHUNK = pa.schema(
     [
@@ -31,6 +38,7 @@ CHUNK = pa.schema(
         pa.field("chunk_start_us", pa.int64(), nullable=False),
         pa.field("chunk_end_us", pa.int64(), nullable=False),
         pa.field("duration_us", pa.int64(), nullable=False),
+        *_REGION,
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
@@ -38,7 +46,7 @@ CHUNK = pa.schema(
 
 COMMITTED_CHUNK = pa.schema(
     [
-        *CHUNK,
+        *(field for field in CHUNK if field.name not in REGION_COLUMNS),
         pa.field("decoder", pa.string(), nullable=False),
         pa.field("window_start_us", pa.list_(pa.int64()), nullable=False),
         pa.field("window_end_us", pa.list_(pa.int64()), nullable=False),
@@ -48,7 +56,7 @@ COMMITTED_CHUNK = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-"""A chunk's whole result in one row: its windows, or no window and the stage, error and reason of its failure."""
+"""A chunk's whole result in one row: its windows, and if any are missing the stage, error and reason of its failure."""
 
 _PROVENANCE = [
     pa.field("video_version", pa.string(), nullable=False),

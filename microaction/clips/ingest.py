@@ -14,33 +14,12 @@ import pyarrow as pa
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from microaction import storage
 from microaction.clips.manifest import Clip
-from microaction.config import Preprocessing
-from microaction.video import DecodeError, decode_frames, probe, segment_indices
-from microaction.video.transforms import center_crop, multi_scale_crop
+from microaction.clips.sample import Sampling, load_clip
 
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.5  # beside a process that trains, which waits for the decoders otherwise
 PREFETCH_BATCHES = 4
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random sampling, as in training: frames, crops and flips by (seed, epoch, clip) alone."""
-
-    seed: int
-    epoch: int
-    crop_scales: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How clips are sampled: as in testing, or at random."""
-
-    num_segments: int
-    preprocessing: Preprocessing
-    augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -50,23 +29,6 @@ class ClipBatch:
     frames_BTHWC: np.ndarray
     target_B: np.ndarray
     index_B: np.ndarray
-
-
-def load_clip(uri: str, index: int, sampling: Sampling) -> np.ndarray:
-    """One clip's frames [T, H, W, 3] (uint8), sampled and cropped to the model's size. Raises `DecodeError`."""
-    augmentation = sampling.augmentation
-    rng = None if augmentation is None else np.random.default_rng((augmentation.seed, augmentation.epoch, index))
-    try:
-        data = storage.read_bytes(uri)  # a clip is a few hundred kilobytes: one request
-        indices = segment_indices(probe(data).num_frames, sampling.num_segments, rng)
-        frames_THWC = decode_frames(data, indices.tolist(), sampling.preprocessing.short_side)
-    except FileNotFoundError:
-        raise DecodeError(uri, "no such file, though the list names it") from None
-    except DecodeError as error:
-        raise DecodeError(uri, error.reason) from error
-    if augmentation is None or rng is None:
-        return center_crop(frames_THWC, sampling.preprocessing.crop)
-    return multi_scale_crop(frames_THWC, sampling.preprocessing.crop, augmentation.crop_scales, rng)
 
 
 def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, batch_size: int) -> Iterator[ClipBatch]:

@@ -6,9 +6,10 @@ import numpy as np
 import ray
 import torch
 
-from microaction.clips.ingest import Sampling, read_clips
+from microaction.clips.ingest import read_clips
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.progress import ProgressChannel
+from microaction.clips.sample import Sampling
 from microaction.config import EvaluateSettings
 from microaction.evaluation.report import write_report
 from microaction.model import load_checkpoint

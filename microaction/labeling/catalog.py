@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import ray.data
 
 from microaction import storage
-from microaction.schema import CATALOG
+from microaction.schema import CATALOG, REGION_COLUMNS
 from microaction.video import DecodeError, probe
 from microaction.video.container import VIDEO_SUFFIXES
+from microaction.video.sandbox import Limits, sandboxed
 
+PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read
 FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files a task would cost more in scheduling than in work
 
 
@@ -66,11 +68,21 @@ def read_catalog(uri: str) -> pa.Table:
     """Reads a catalog file. Raises `CatalogError` where it is not one."""
     try:
         table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        for name in REGION_COLUMNS:
+            if name not in table.column_names:  # as written before catalogs had regions, or by other hands
+                table = table.append_column(name, pa.nulls(len(table), pa.int32()))
+        _require_whole_regions(table, uri)
         return table.select(CATALOG.names).cast(CATALOG)
     except FileNotFoundError as error:
         raise CatalogError(f"{error}; `python -m jobs.catalog ARCHIVE {uri}` makes one") from error
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise CatalogError(f"{uri} is not a catalog: {error}") from error
+
+
+def _require_whole_regions(table: pa.Table, uri: str) -> None:
+    for row in table.select(["video", *REGION_COLUMNS]).to_pylist():
+        if len({row[name] is None for name in REGION_COLUMNS}) > 1:
+            raise ValueError(f"{row['video']} has a part of {', '.join(REGION_COLUMNS)}; give all four or none")
 
 
 def _probe_batch(files: pa.Table) -> pa.Table:
@@ -81,7 +93,7 @@ def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
     """The catalog's row of one file; never raises for what is in the file."""
     row: dict[str, Any] = {"video": video, "version": version, "size_bytes": size_bytes}
     try:
-        info = probe(video)
+        info = sandboxed(video, PROBE_LIMITS, probe, video)
         return row | asdict(info) | {"fps": float(info.fps)}
     except DecodeError as error:
         return row | {"error": type(error).__name__, "reason": error.reason}

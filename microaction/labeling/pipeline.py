@@ -5,9 +5,9 @@ frames; actors normalise and classify on the device; a commit writes its block's
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,10 @@ from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling.ledger import commit
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
-from microaction.schema import CHUNK, COMMITTED_CHUNK
-from microaction.video import DecodeError, decode_chunk
+from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
+from microaction.video import ChunkFrames, DecodeError, Framing, Region, decode_chunk
 from microaction.video.av_backend import DECODER
+from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import Span, microseconds, split_windows
 
 # Not a whole CPU: Ray Data would fuse tasks into actors that ask for the same resources, and decode one by one in them.
@@ -35,38 +36,52 @@ NO_PROGRESS_TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class Decoder:
-    """The decode stage: adds a chunk's frames and windows to its row, or the reason why there are none."""
+    """The decode stage: adds a chunk's frames and windows to its row, and the reason where some or all are missing.
+
+    Decoding happens in a process of its own (`sandbox`): what a file does to it costs this chunk alone.
+    """
 
     window_us: int
     stride_us: int
     num_segments: int
     preprocessing: Preprocessing
+    limits: Limits
+    decode: ClassVar[Callable[..., ChunkFrames]] = staticmethod(decode_chunk)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         chunk = Span(row["chunk_start_us"], row["chunk_end_us"])
         windows = split_windows(row["duration_us"], self.window_us, self.stride_us, chunk)
-        crop = self.preprocessing.crop
-        result = row | {
+        crop, T = self.preprocessing.crop, self.num_segments
+        pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
+        error, reason = "", ""
+        if windows:
+            region = None if row["region_left"] is None else Region(*(row[name] for name in REGION_COLUMNS))
+            try:
+                pixels = sandboxed(
+                    row["video"],
+                    self.limits,
+                    self.decode,
+                    row["video"],
+                    chunk,
+                    windows,
+                    num_segments=T,
+                    framing=Framing.of(self.preprocessing, region),
+                )
+                error, reason = DecodeError.__name__ if pixels.damage else "", pixels.damage
+            except DecodeError as failure:
+                error, reason = type(failure).__name__, failure.reason
+            except Exception as failure:  # nothing in one file may cost another its row
+                error, reason = type(failure).__name__, f"unexpected: {failure}"
+        is_whole = (pixels.window_frames_WT >= 0).all(axis=1)
+        return {name: value for name, value in row.items() if name not in REGION_COLUMNS} | {
             "decoder": DECODER,
-            "window_start_us": np.array([window.start_us for window in windows], np.int64),
-            "window_end_us": np.array([window.end_us for window in windows], np.int64),
-            "frames": np.empty((0, crop, crop, 3), np.uint8),
-            "window_frames": np.empty((0, self.num_segments), np.int32),
-            "error": "",
-            "reason": "",
+            "window_start_us": np.array([window.start_us for window in windows], np.int64)[is_whole],
+            "window_end_us": np.array([window.end_us for window in windows], np.int64)[is_whole],
+            "frames": pixels.frames_NHWC,
+            "window_frames": pixels.window_frames_WT[is_whole],
+            "error": error,
+            "reason": reason,
         }
-        if not windows:
-            return result
-        try:
-            pixels = decode_chunk(
-                row["video"], windows, row["duration_us"], self.num_segments, self.preprocessing.short_side, crop
-            )
-            return result | {"frames": pixels.frames_NHWC, "window_frames": pixels.window_frames_WT}
-        except Exception as error:  # nothing in one file may cost another its row
-            reason = error.reason if isinstance(error, DecodeError) else f"unexpected: {error}"
-            empty = np.empty(0, np.int64)
-            failure = {"error": type(error).__name__, "reason": reason}
-            return result | failure | {"window_start_us": empty, "window_end_us": empty}
 
 
 class Labeler:
@@ -92,8 +107,7 @@ class Labeler:
         for i in range(len(batch["chunk_id"])):
             failed = bool(batch["error"][i])
             rows.append(
-                {name: batch[name][i] for name in CHUNK.names}
-                | {name: batch[name][i] for name in ("decoder", "window_start_us", "window_end_us")}
+                {name: batch[name][i] for name in COMMITTED_CHUNK.names if name in batch}
                 | {
                     "probabilities": [next(probabilities) for _ in batch["window_frames"][i]],
                     "stage": "decode" if failed else None,
@@ -133,7 +147,11 @@ def label_blocks(
     A block whose decoding kills its worker is lost without a trace here: compare with the ledger afterwards.
     """
     decoder = Decoder(
-        microseconds(settings.window_s), microseconds(settings.stride_s), model.num_segments, preprocessing
+        microseconds(settings.window_s),
+        microseconds(settings.stride_s),
+        model.num_segments,
+        preprocessing,
+        Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
     )
     labeler_cpus, labeler_gpus = labeler_resources(settings.num_labelers)
     with warnings.catch_warnings():

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
-from microaction.schema import CHUNK
-from microaction.video.windows import MICROSECONDS, microseconds, split_chunks
+from microaction.schema import CHUNK, REGION_COLUMNS
+from microaction.video.windows import MICROSECONDS, Span, microseconds, split_chunks
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
 BLOCK_MAX_CHUNKS = 64  # of very short clips: more a block would only delay what is committed
@@ -17,23 +18,27 @@ def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_di
     """The chunks of all readable videos of a catalog: a table of `schema.CHUNK`, by video and time."""
     rows = [
         {
-            "chunk_id": chunk_id(video, version, start_us, end_us, model_digest, settings_digest),
-            "video": video,
-            "video_version": version,
-            "chunk_start_us": start_us,
-            "chunk_end_us": end_us,
-            "duration_us": microseconds(duration_s),
+            "chunk_id": chunk_id(video["video"], video["version"], span, region, model_digest, settings_digest),
+            "video": video["video"],
+            "video_version": video["version"],
+            "chunk_start_us": span.start_us,
+            "chunk_end_us": span.end_us,
+            "duration_us": microseconds(video["duration_s"]),
+            **dict(zip(REGION_COLUMNS, region, strict=True)),
             "attempts": 1,
         }
-        for video, version, duration_s in _readable(catalog)
-        for start_us, end_us in split_chunks(microseconds(duration_s), chunk_us)
+        for video in _readable(catalog)
+        for region in [[video[name] for name in REGION_COLUMNS]]
+        for span in split_chunks(microseconds(video["duration_s"]), chunk_us)
     ]
     return pa.Table.from_pylist(rows, schema=CHUNK)
 
 
-def chunk_id(video: str, version: str, start_us: int, end_us: int, model_digest: str, settings_digest: str) -> str:
+def chunk_id(
+    video: str, version: str, span: Span, region: list[int | None], model_digest: str, settings_digest: str
+) -> str:
     """A hash of all that decides a chunk's result: when any of it changes, the work is new; when none does, it is done."""
-    key = json.dumps([video, version, start_us, end_us, model_digest, settings_digest])
+    key = json.dumps([video, version, *span, *region, model_digest, settings_digest])
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
@@ -58,7 +63,8 @@ def _lengths_us(chunks: pa.Table) -> Iterable[int]:
     return (end - start for start, end in zip(starts, ends, strict=True))
 
 
-def _readable(catalog: pa.Table) -> Iterator[tuple[str, str, float]]:
-    for row in catalog.select(["video", "version", "duration_s", "error"]).to_pylist():
+def _readable(catalog: pa.Table) -> Iterator[dict[str, Any]]:
+    columns = ["video", "version", "duration_s", "error", *REGION_COLUMNS]
+    for row in catalog.select(columns).to_pylist():
         if row["error"] is None:
-            yield row["video"], row["version"], row["duration_s"]
+            yield row

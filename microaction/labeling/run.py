@@ -132,7 +132,7 @@ def _label(
     if len(lost):
         follow([lost.slice(row, 1) for row in range(len(lost))])
         for row in subtract_tried(lost, settings.out).to_pylist():
-            failure = row | {
+            failure = {name: row[name] for name in COMMITTED_CHUNK.names if name in row} | {
                 "decoder": DECODER,
                 "window_start_us": [],
                 "window_end_us": [],

@@ -16,9 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from microaction.clips.ingest import Augmentation, ClipBatch, Sampling, read_clips
+from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import read_list
 from microaction.clips.progress import ProgressChannel
+from microaction.clips.sample import Augmentation, Sampling
 from microaction.config import TrainSettings
 from microaction.evaluation import recognition_metrics
 from microaction.model import CheckpointConfig, JointEmbeddingLoss, build_model, save_checkpoint

@@ -2,6 +2,17 @@
 
 from microaction.video.container import DecodeError, VideoInfo, probe
 from microaction.video.decode import ChunkFrames, decode_chunk, decode_frames
+from microaction.video.framing import Framing, Region
 from microaction.video.sampling import segment_indices
 
-__all__ = ["ChunkFrames", "DecodeError", "VideoInfo", "decode_chunk", "decode_frames", "probe", "segment_indices"]
+__all__ = [
+    "ChunkFrames",
+    "DecodeError",
+    "Framing",
+    "Region",
+    "VideoInfo",
+    "decode_chunk",
+    "decode_frames",
+    "probe",
+    "segment_indices",
+]

@@ -1,155 +1,176 @@
-"""Decoding with PyAV: one pass over a video, frames in presentation order with their times.
+"""Decoding with PyAV: the frames that are asked for, by number or by time, and as little else as is exact.
 
 Single-threaded: cores are used by decoding several videos at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
+from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
+from microaction.video.bitstream import Structure, annex_b_start, structure_of
 from microaction.video.container import (
     COUNTED_FORMATS,
     SEEKABLE_FORMATS,
     DecodeError,
     OpenVideo,
     Source,
-    clockwise_rotation,
+    VideoPacket,
     open_video,
     time_base,
 )
+from microaction.video.rgb import RgbConverter
+from microaction.video.selective import NotExactError, SelectivePass
+from microaction.video.sequential import SequentialPass
+from microaction.video.targets import AtIndices, AtTimes, Found
 
 DECODER = f"av {av.__version__}"
+# Frames shown at a key frame's time or later never refer to what came before it, and the container says which are keys.
+CODECS_WITH_TRUE_KEY_FRAMES = ("av1", "mpeg1video", "mpeg2video", "mpeg4", "vp8")
+STREAM_FORMATS = ("mpeg", "mpegts")  # a recording of a transmission: it goes on after damage
+SEEK_GAP_S = 20  # video between two wanted frames that is passed over by its index instead of being read
+FIRST_STEP_BACK_S = 4
+
+Transform = Callable[[np.ndarray], np.ndarray]
 
 
-def frames_at_indices(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """RGB frames [H, W, 3] at the ascending, distinct `indices`, counted in presentation order.
+def frames_at_indices(source: Source, indices: Sequence[int], transform: Transform) -> Iterator[np.ndarray]:
+    """RGB frames [H, W, 3] at the ascending, distinct `indices`, counted in presentation order, each as `transform` makes it.
 
-    Raises `DecodeError` where the video ends before the last of them.
+    Raises `DecodeError` where one of them cannot be decoded.
     """
     with open_video(source) as video:
-        to_rgb = RgbConverter()
-        wanted = iter(indices)
-        target = next(wanted, None)
-        num_frames = 0
-        for index, frame in enumerate(_decode(video)):
-            if target is None:
-                return
-            num_frames = index + 1
-            if index == target:
-                yield to_rgb(frame)
-                target = next(wanted, None)
-        if target is not None:
-            raise DecodeError(video.uri, f"frame {target} was asked for and only {num_frames} could be decoded")
+        for found in _found(video, AtIndices(indices), transform):
+            if found.image is None:
+                raise DecodeError(video.uri, found.reason)
+            yield found.image
 
 
-def frames_at_times(source: Source, times_s: Sequence[Fraction], end_s: Fraction) -> Iterator[tuple[int, np.ndarray]]:
-    """For each of the ascending `times_s`, the frame that is on the screen then, as RGB [H, W, 3].
+def frames_at_times(source: Source, times_s: Sequence[Fraction], transform: Transform) -> Iterator[Found]:
+    """The frames that are on the screen at the ascending `times_s`, as RGB [H, W, 3] after `transform`.
 
-    Yields (number of the frame, frame) once for each frame that is wanted, then (number, empty array) for each further
-    time that falls on the same frame; numbers ascend from anywhere. The frame on the screen at t is the last one with a
-    presentation time ≤ t, or the first frame. `end_s` is where the video ends by its index: a time before it for which
-    the data ran out more than one frame early raises `DecodeError`.
+    The frame on the screen at t is the last one with a presentation time ≤ t, or the first frame of all. A frame that is
+    on the screen at several of the times comes once, for all of them. A frame that cannot be decoded comes as None, with the
+    reason. Raises `DecodeError` where the source is no readable video.
     """
     with open_video(source) as video:
-        to_rgb = RgbConverter()
-        pending = list(times_s)[::-1]
-        current: av.VideoFrame | None = None
-        current_end_s = Fraction(0)
-        number = -1
-        for start_s, frame_s, frame in _timed_frames(video, times_s[0]):
-            if current is not None:
-                yield from _emit(number, current, to_rgb, pending, before_s=start_s)
-            if not pending:
-                return
-            number, current, current_end_s = number + 1, frame, start_s + frame_s
-        if current is None:
-            raise DecodeError(video.uri, f"nothing could be decoded at {float(times_s[0]):.3f} s or after it")
-        # The last frame stays until its own end; half a frame more forgives clocks that round.
-        slack_s = (frame_s or Fraction(0)) / 2
-        if pending and pending[0] < end_s and pending[0] >= current_end_s + slack_s:
-            raise DecodeError(
-                video.uri,
-                f"cut short or damaged: the last frame that could be decoded ends at {float(current_end_s):.3f} s of "
-                f"{float(end_s):.3f} s",
-            )
-        yield from _emit(number, current, to_rgb, pending, before_s=None)
-
-
-def _emit(
-    number: int, frame: av.VideoFrame, to_rgb: "RgbConverter", pending: list[Fraction], before_s: Fraction | None
-) -> Iterator[tuple[int, np.ndarray]]:
-    image: np.ndarray | None = None
-    while pending and (before_s is None or pending[-1] < before_s):
-        pending.pop()
-        if image is None:
-            image = to_rgb(frame)
-            yield number, image
+        if video.format in COUNTED_FORMATS:
+            if not video.rate:
+                raise DecodeError(video.uri, "it does not say how many frames a second has")
+            targets = AtTimes(times_s, 0, 1 / video.rate)
         else:
-            yield number, _SAME_FRAME
+            targets = AtTimes(times_s, video.first_tick, time_base(video.stream))
+        yield from _found(video, targets, transform)
 
 
-_SAME_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
+def _found(video: OpenVideo, targets: AtIndices | AtTimes, transform: Transform) -> Iterator[Found]:
+    to_rgb = RgbConverter()
+
+    def to_picture(frame: av.VideoFrame) -> np.ndarray:
+        return transform(to_rgb(frame))
+
+    codec = video.stream.codec_context
+    structure = structure_of(codec.name, codec.extradata)
+    can_seek = video.format in SEEKABLE_FORMATS and (structure is not None or codec.name in CODECS_WITH_TRUE_KEY_FRAMES)
+    num_answered = 0
+    if can_seek and structure is not None and structure.selective:
+        try:
+            for found in _selected(video, structure, targets, to_picture):
+                yield found
+                num_answered = found.last + 1
+            return
+        except NotExactError:
+            can_seek = False  # the stream is not what it says: nothing of it is taken on trust
+    yield from _everything(video, structure, targets, to_picture, first=num_answered, from_beginning=not can_seek)
 
 
-def _timed_frames(video: OpenVideo, from_s: Fraction) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame]]:
-    """(start, length, frame) in seconds, ascending, from a frame on the screen at `from_s` or before."""
-    rate = video.stream.average_rate or video.stream.guessed_rate
-    nominal_s = 1 / Fraction(rate) if rate else Fraction(0)
-    if video.format in COUNTED_FORMATS:
-        if not rate:
-            raise DecodeError(video.uri, "it does not say how many frames a second has")
-        for index, frame in enumerate(_decode(video)):
-            yield index * nominal_s, nominal_s, frame
-        return
+def _selected(
+    video: OpenVideo,
+    structure: Structure,
+    targets: AtIndices | AtTimes,
+    to_picture: Callable[[av.VideoFrame], np.ndarray],
+) -> Iterator[Found]:
+    for run in _runs(targets):
+        start = _seek(video, targets.tick(run.start), structure) if isinstance(targets, AtTimes) else _beginning(video)
+        selective = SelectivePass(
+            video,
+            start.packets,
+            structure,
+            targets,
+            to_picture,
+            first=run.start,
+            stop=run.stop,
+            is_beginning=start.pts is None,
+        )
+        yield from selective.run()
+
+
+def _everything(
+    video: OpenVideo,
+    structure: Structure | None,
+    targets: AtIndices | AtTimes,
+    to_picture: Callable[[av.VideoFrame], np.ndarray],
+    *,
+    first: int,
+    from_beginning: bool,
+) -> Iterator[Found]:
+    codec = video.stream.codec_context.name
+    if from_beginning or isinstance(targets, AtIndices):
+        start = _beginning(video)
+    else:
+        start = _seek(video, targets.tick(first), structure)
+    everything = SequentialPass(
+        video,
+        start.packets,
+        to_picture,
+        first=first,
+        stop=len(targets),
+        start_pts=start.pts,
+        is_start=annex_b_start(codec) if video.format in STREAM_FORMATS else None,
+    )
+    yield from everything.at_times(targets) if isinstance(targets, AtTimes) else everything.at_indices(targets)
+
+
+def _runs(targets: AtIndices | AtTimes) -> Iterator[range]:
+    """Targets cut where so much video lies between two that seeking is better than reading on."""
+    start = 0
+    if isinstance(targets, AtTimes):
+        for target in range(1, len(targets)):
+            if targets.times_s[target] - targets.times_s[target - 1] > SEEK_GAP_S:
+                yield range(start, target)
+                start = target
+    yield range(start, len(targets))
+
+
+class _Start(NamedTuple):
+    """Packets from where decoding may start for frames shown at `pts` or later; None: from the beginning."""
+
+    packets: Iterator[VideoPacket]
+    pts: int | None
+
+
+def _beginning(video: OpenVideo) -> _Start:
+    entries = video.stream.index_entries
+    first = min(video.first_tick, entries[0].timestamp) if len(entries) else video.first_tick
     if video.format in SEEKABLE_FORMATS:
-        _seek_before(video, from_s)
-    tick_s = time_base(video.stream)
-    next_s = Fraction(0)
-    for frame in _decode(video):
-        start_s = next_s if frame.pts is None else frame.pts * tick_s - video.origin
-        length_s = frame.duration * tick_s if frame.duration else nominal_s
-        yield start_s, length_s, frame
-        next_s = start_s + length_s
+        video.container.seek(first, stream=video.stream, backward=True)
+    return _Start(video.container.demux(video.stream), None)
 
 
-def _seek_before(video: OpenVideo, time_s: Fraction) -> None:
-    """Goes to a key frame that is shown at or before `time_s`; all frames shown after it decode without older ones."""
-    tick_s = time_base(video.stream)
-    target = int((time_s + video.origin) / tick_s)
-    tick = target
-    first = video.stream.start_time or 0
-    while tick > first:
-        video.container.seek(tick, stream=video.stream, backward=True)
-        key = next((packet for packet in video.container.demux(video.stream) if packet.size), None)
-        if key is not None and key.pts is not None and key.pts <= target:
-            break
-        # The index goes by decoding time: with B-frames the key frame found may be shown after the target.
-        earlier = tick - int(1 / tick_s) if key is None or key.dts is None else min(key.dts, tick) - 1
-        tick = earlier
-    video.container.seek(max(tick, first), stream=video.stream, backward=True)
-
-
-def _decode(video: OpenVideo) -> Iterator[av.VideoFrame]:
-    for frame in video.container.decode(video.stream):
-        if frame.is_corrupt:
-            raise DecodeError(video.uri, f"damaged: frame at {float(frame.time or 0):.3f} s cannot be decoded")
-        yield frame
-
-
-class RgbConverter:
-    """Turns decoded frames into RGB [H, W, 3], turned the way they are meant to be shown.
-
-    One for each pass over a video: the conversion is set up once, and runs on the decoder's thread. FFmpeg's default, a
-    thread per core for every frame, costs a hundred times the work itself where all cores are decoding.
-    """
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        image: np.ndarray = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        turns = clockwise_rotation(frame) // 90
-        return np.ascontiguousarray(np.rot90(image, k=-turns)) if turns else image
+def _seek(video: OpenVideo, tick: int, structure: Structure | None) -> _Start:
+    """The last place found from which the frame shown at `tick` can be decoded, or the beginning."""
+    step_back = 0
+    while tick - step_back > video.first_tick:
+        # The index goes by decoding time and by the container's idea of key frames: what it finds is looked at.
+        video.container.seek(tick - step_back, stream=video.stream, backward=True)
+        packets = video.container.demux(video.stream)
+        for packet in packets:
+            if packet.pts is None or packet.pts > tick:
+                break
+            if packet.is_keyframe if structure is None else structure.kind_of(memoryview(packet)).clean_start:
+                return _Start(chain([packet], packets), packet.pts)
+        step_back = 2 * step_back or int(FIRST_STEP_BACK_S / time_base(video.stream))
+    return _beginning(video)

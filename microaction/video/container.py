@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -20,6 +20,11 @@ from microaction import storage
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, a URI, a file's whole content, or an open binary file that can seek."""
+
+if TYPE_CHECKING:
+    VideoPacket: TypeAlias = av.Packet[VideoStream]
+else:
+    VideoPacket = av.Packet  # generic for type checkers only
 
 READ_BUFFER_BYTES = 1 << 20  # FFmpeg asks for 32 KiB at a time; one request a mebibyte suits object stores
 SNIFF_BYTES = 4096
@@ -77,9 +82,32 @@ class OpenVideo:
     uri: str
 
     @property
+    def first_tick(self) -> int:
+        """The tick of the stream's clock that counts as 0 s."""
+        return self.stream.start_time or 0
+
+    @property
     def origin(self) -> Fraction:
         """The time, by the stream's own clock, that counts as 0 s."""
-        return (self.stream.start_time or 0) * time_base(self.stream)
+        return self.first_tick * time_base(self.stream)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second on average, where it is known."""
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        return Fraction(rate) if rate else None
+
+    @property
+    def frame_ticks(self) -> int:
+        """The length of a frame at the average rate; 0 where the rate is unknown."""
+        return int(1 / (self.rate * time_base(self.stream))) if self.rate else 0
+
+    def length_of(self, packet: VideoPacket) -> int:
+        """How many ticks a packet's frame is shown."""
+        return packet.duration or self.frame_ticks
+
+    def seconds(self, tick: int) -> float:
+        return float((tick - self.first_tick) * time_base(self.stream))
 
 
 def name_of(source: Source) -> str:
@@ -226,14 +254,13 @@ def _count_frames(video: OpenVideo) -> tuple[int, Fraction]:
     # A whole index makes the last group of pictures enough to know the end; without one every packet is read.
     container.seek(_last_tick(stream) if indexed else stream.start_time or 0, stream=stream, backward=True)
     num_packets, end = 0, 0
-    nominal_ticks = int(1 / (stream.average_rate * time_base(stream))) if stream.average_rate else 0
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue
         num_packets += 1
         tick = packet.pts if packet.pts is not None else packet.dts
         if tick is not None:
-            end = max(end, tick + (packet.duration or nominal_ticks))
+            end = max(end, tick + video.length_of(packet))
     num_frames = sum(not entry.is_discard for entry in entries) if indexed else num_packets
     if indexed and not num_packets:  # the index promises what the data no longer holds: decoding will say so
         end = (stream.start_time or 0) + (stream.duration or 0)

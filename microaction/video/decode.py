@@ -10,45 +10,57 @@ from typing import Literal
 
 import numpy as np
 
-from microaction.video import av_backend, decord_backend
+from microaction.video import av_backend, decord_backend, torchcodec_backend
+from microaction.video.av_backend import Transform
 from microaction.video.container import DecodeError, Source, name_of
-from microaction.video.transforms import center_crop, resize_short_side
+from microaction.video.framing import Framing
+from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span
 
-BackendName = Literal["auto", "av", "decord"]
+BackendName = Literal["auto", "av", "decord", "torchcodec"]
 
-FramesAtIndices = Callable[[Source, Sequence[int]], Iterator[np.ndarray]]
-"""A backend: RGB frames [H, W, 3], rotated for showing, at ascending distinct indices in presentation order."""
+FramesAtIndices = Callable[[Source, Sequence[int], Transform], Iterator[np.ndarray]]
+"""A backend: RGB frames [H, W, 3], turned for showing and transformed, at ascending distinct indices."""
 
 _BACKENDS: dict[str, FramesAtIndices] = {
-    "auto": av_backend.frames_at_indices,
+    "auto": av_backend.frames_at_indices,  # the fastest of those that are exact: `make bench`
     "av": av_backend.frames_at_indices,
     "decord": decord_backend.frames_at_indices,
+    "torchcodec": torchcodec_backend.frames_at_indices,
 }
 
 
 def decode_frames(
-    source: Source, indices: Sequence[int], short_side: int | None = None, backend: BackendName = "auto"
+    source: Source,
+    indices: Sequence[int],
+    short_side: int | None = None,
+    backend: BackendName = "auto",
+    *,
+    transform: Transform | None = None,
 ) -> np.ndarray:
     """Frames [N, H, W, 3] (uint8 RGB) of a video, in the order of `indices`; repeats are allowed.
 
     Indices count frames in presentation order from 0. `source` is a path, a URI, a file's content or an open file.
-    `short_side` resizes each frame (bilinear, aspect kept); without it frames have the video's size. Rotation metadata is
-    applied. Raises `DecodeError` where the video cannot be read or has fewer frames, `ValueError` for an index < 0 or an
-    unknown backend.
+    `short_side` resizes each frame (bilinear, aspect kept), `transform` does to it what it will; without either, frames have
+    the video's size. Rotation metadata is applied. Raises `DecodeError` where the video cannot be read, is damaged before or
+    at one of the frames, or has fewer; `ValueError` for an index < 0, an unknown backend, or both `short_side` and
+    `transform`.
     """
     if backend not in _BACKENDS:
         raise ValueError(f"backend ({backend!r}) must be one of {', '.join(_BACKENDS)}")
+    if short_side is not None and transform is not None:
+        raise ValueError(f"short_side ({short_side}) and transform exclude each other: let transform resize")
     order = np.asarray(indices, dtype=np.int64)
     if order.ndim != 1 or len(order) == 0:
         raise ValueError(f"indices of shape {order.shape} must be a list of at least one frame number")
     if order.min() < 0:
         raise ValueError(f"index ({order.min()}) must be ≥ 0: frames count from the video's beginning")
     distinct, inverse = np.unique(order, return_inverse=True)
-    frames = [
-        frame if short_side is None else resize_short_side(frame, short_side)
-        for frame in _BACKENDS[backend](source, distinct.tolist())
-    ]
+
+    def resized(frame: np.ndarray) -> np.ndarray:
+        return frame if short_side is None else resize_short_side(frame, short_side)
+
+    frames = list(_BACKENDS[backend](source, distinct.tolist(), transform or resized))
     return _stack(frames, name_of(source))[inverse]
 
 
@@ -56,41 +68,52 @@ def decode_frames(
 class ChunkFrames:
     """The pixels that a chunk's windows need: each frame once, and which T of them make each window.
 
-    frames_NHWC: uint8 RGB, resized and centre-cropped to the model's input.
-    window_frames_WT: int32, rows of `frames_NHWC`.
+    frames_NHWC: uint8 RGB of the model's size.
+    window_frames_WT: int32, rows of `frames_NHWC`; all −1 for a window of which a frame could not be decoded.
+    damage: why there are such windows; empty where there are none.
     """
 
     frames_NHWC: np.ndarray
     window_frames_WT: np.ndarray
+    damage: str = ""
 
 
 def decode_chunk(
-    source: Source, windows: Sequence[Span], duration_us: int, num_segments: int, short_side: int, crop: int
+    source: Source, span: Span, windows: Sequence[Span], *, num_segments: int = 8, framing: Framing | None = None
 ) -> ChunkFrames:
-    """Decodes what a chunk's windows need, once, in one pass.
+    """Decodes what the windows that start in `span` need, once, in one pass; reads only the video's index and their bytes.
 
     From each window T = `num_segments` frames are taken: those on the screen in the middle of its T equal parts. At a
-    constant rate that is the reference's rule for testing, `segment_indices(n)`. Windows that reach past the chunk are
-    whole. `duration_us` is the video's length by its index. Raises `DecodeError` where any needed frame is missing.
+    constant rate that is the reference's rule for testing, `segment_indices(n)`. Windows that reach past the span's end are
+    whole. A damaged video gives the windows that are right: from the first packet that does not decode up to the next frame
+    that refers to nothing before it, nothing is taken for right. Raises `DecodeError` where no window is, `ValueError` where
+    there are no windows or one starts outside the span.
     """
     if not windows:
         raise ValueError("windows must not be empty: a chunk without windows needs no decoding")
-    times_s = sorted({time for window in windows for time in window_times(window, num_segments)})
+    for window in windows:
+        if not span.start_us <= window.start_us < span.end_us:
+            raise ValueError(
+                f"the window at {window.start_s} s must start in the span {span.start_s} s to {span.end_s} s"
+            )
+    times_WT = [window_times(window, num_segments) for window in windows]
+    times_s = sorted({time for times_T in times_WT for time in times_T})
     frames: list[np.ndarray] = []
     row_of: dict[Fraction, int] = {}
-    last_number = -1
-    stream = av_backend.frames_at_times(source, times_s, Fraction(duration_us, MICROSECONDS))
-    for time_s, (number, frame) in zip(times_s, stream, strict=True):
-        if number != last_number:
-            frames.append(center_crop(resize_short_side(frame, short_side), crop))
-            last_number = number
-        row_of[time_s] = len(frames) - 1
-    return ChunkFrames(
-        frames_NHWC=_stack(frames, name_of(source)),
-        window_frames_WT=np.array(
-            [[row_of[time] for time in window_times(window, num_segments)] for window in windows], dtype=np.int32
-        ),
-    )
+    damage = ""
+    for first, last, image, reason in av_backend.frames_at_times(source, times_s, (framing or Framing()).square):
+        if image is None:
+            damage = damage or reason
+            continue
+        row_of.update((times_s[target], len(frames)) for target in range(first, last + 1))
+        frames.append(image)
+    window_frames_WT = np.full((len(windows), num_segments), -1, np.int32)
+    for window_frames_T, times_T in zip(window_frames_WT, times_WT, strict=True):
+        if all(time in row_of for time in times_T):
+            window_frames_T[:] = [row_of[time] for time in times_T]
+    if damage and (window_frames_WT < 0).all():
+        raise DecodeError(name_of(source), damage)
+    return ChunkFrames(_stack(frames, name_of(source)), window_frames_WT, damage)
 
 
 def window_times(window: Span, num_segments: int) -> list[Fraction]:

@@ -1,6 +1,6 @@
 """Decoding with decord 0.6.0, which the reference used. Clips only: it holds a whole file and knows no time spans."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -9,8 +9,10 @@ from microaction.video.container import DecodeError, Source, name_of, open_sourc
 FAULT_TOLERANCE = 1  # decord counts a frame that it replaced by a neighbour; one such frame is an error
 
 
-def frames_at_indices(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """RGB frames [H, W, 3] at the ascending, distinct `indices`, counted in presentation order.
+def frames_at_indices(
+    source: Source, indices: Sequence[int], transform: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """RGB frames [H, W, 3] at the ascending, distinct `indices`, counted in presentation order, each as `transform` makes it.
 
     Raises `DecodeError`, also where the video ends before the last of them: asked for a frame that a container promises
     and does not hold, decord 0.6.0 would never return.
@@ -31,7 +33,7 @@ def frames_at_indices(source: Source, indices: Sequence[int]) -> Iterator[np.nda
                 uri, f"decord counts {len(reader)} frames where there are {info.num_frames}; use backend='av'"
             )
         for index in indices:
-            yield reader[index].asnumpy()  # decord has turned it already
+            yield transform(reader[index].asnumpy())  # decord has turned it already
     except decord.DECORDError as error:
         raise DecodeError(uri, f"decord cannot decode it: {str(error).splitlines()[0]}") from error
     finally:

@@ -17,7 +17,7 @@ def resize_short_side(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
     """The frame with this short side, aspect kept: 1296×1080 → 307×256. The same object where nothing changes."""
     H, W = frame_HWC.shape[:2]
     scale = short_side / min(H, W)
-    return _resize(frame_HWC, int(H * scale + 0.5), int(W * scale + 0.5))
+    return resize(frame_HWC, int(H * scale + 0.5), int(W * scale + 0.5))
 
 
 def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def multi_scale_crop(
     crops = frames_THWC[:, top : top + height, left : left + width]
     if flip:
         crops = crops[:, :, ::-1]
-    return np.stack([_resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+    return np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
 
 
 def crop_places(free_height: int, free_width: int) -> list[tuple[int, int]]:
@@ -68,7 +68,8 @@ def crop_places(free_height: int, free_width: int) -> list[tuple[int, int]]:
     ]
 
 
-def _resize(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The frame at this size, bilinear; the same object where nothing changes."""
     if frame_HWC.shape[:2] == (height, width):
         return frame_HWC
     return np.asarray(cv2.resize(frame_HWC, (width, height), interpolation=cv2.INTER_LINEAR))

@@ -53,7 +53,7 @@ def decord_per_window(path: Path, windows: list[Span]) -> None:
 
 
 def one_pass(path: Path, windows: list[Span]) -> None:
-    decode_chunk(path, windows, DURATION_S * MICROSECONDS, NUM_SEGMENTS, SHORT_SIDE, CROP)
+    decode_chunk(path, Span(0, DURATION_S * MICROSECONDS), windows)
 
 
 def windows_per_second(way: Callable[[Path, list[Span]], None], path: Path, windows: list[Span]) -> float:
@@ -65,7 +65,7 @@ def windows_per_second(way: Callable[[Path, list[Span]], None], path: Path, wind
 def check_same_pixels(path: Path, window: Span) -> None:
     """Both ways must see the same frames, or the comparison is of nothing."""
     indices = segment_indices(WINDOW_US * FPS // MICROSECONDS, NUM_SEGMENTS) + window.start_us * FPS // MICROSECONDS
-    chunk = decode_chunk(path, [window], DURATION_S * MICROSECONDS, NUM_SEGMENTS, SHORT_SIDE, CROP)
+    chunk = decode_chunk(path, window, [window])
     theirs = center_crop(decode_frames(path, indices.tolist(), SHORT_SIDE, "decord"), CROP)
     assert np.array_equal(chunk.frames_NHWC[chunk.window_frames_WT[0]], theirs)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from ray.data import DataContext
 
-from microaction.clips.ingest import Augmentation, ClipBatch, Sampling, load_clip, read_clips
+from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import Clip
+from microaction.clips.sample import Augmentation, Sampling, load_clip
 from microaction.config import Preprocessing
 from microaction.video import DecodeError, segment_indices
 from tests.videos import number_of

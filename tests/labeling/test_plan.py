@@ -1,7 +1,10 @@
+from typing import Any
+
 import pyarrow as pa
 
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS, chunk_id, plan_blocks, plan_chunks
 from microaction.schema import CATALOG, CHUNK
+from microaction.video.windows import Span
 
 S = 1_000_000
 
@@ -31,11 +34,15 @@ def test_readable_videos_are_cut_and_others_left_out() -> None:
 
 
 def test_an_id_changes_with_everything_that_decides_the_result() -> None:
-    base = ("video", "version", 0, 10, "model", "settings")
-    others = [(*base[:i], *(["x"] if isinstance(base[i], str) else [7]), *base[i + 1 :]) for i in range(6)]
-    ids = {chunk_id(*key) for key in (base, *others)}
+    base: dict[str, Any] = {"video": "v", "version": "1", "model_digest": "m", "settings_digest": "s"}
+    base |= {"span": Span(0, 10), "region": [None] * 4}
+    changes = dict.fromkeys(("video", "version", "model_digest", "settings_digest"), "x")
+    others: list[dict[str, Any]] = [{name: value} for name, value in changes.items()]
+    others += [{"span": Span(7, 10)}, {"span": Span(0, 7)}, {"region": [0, 0, 9, 9]}]
+    ids = {chunk_id(**base | other) for other in others}
     assert len(ids) == 7
-    assert chunk_id(*base) in ids
+    assert chunk_id(**base) not in ids
+    assert chunk_id(**base) == chunk_id(**base)
 
 
 def test_blocks_hold_the_plan_in_order_and_share_short_clips() -> None:

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from microaction.video import DecodeError, decode_chunk, decode_frames, probe, segment_indices
+from microaction.video import DecodeError, Framing, decode_chunk, decode_frames, probe, segment_indices
 from microaction.video.container import Source
 from microaction.video.decode import BackendName, window_times
 from microaction.video.transforms import center_crop
@@ -23,6 +23,8 @@ S = 1_000_000
 def backend(request: pytest.FixtureRequest) -> BackendName:
     if request.param == "decord":
         pytest.importorskip("decord", reason="decord is built for Linux on x86-64 only")
+    if request.param == "torchcodec":
+        pytest.importorskip("torchcodec", reason="torchcodec is an optional extra", exc_type=ImportError)
     name: BackendName = request.param
     return name
 
@@ -89,7 +91,7 @@ def test_frames_that_are_not_there_are_named(counted_video: Path, backend: Backe
 
 
 def test_an_unknown_backend_names_the_known_ones(counted_video: Path) -> None:
-    with pytest.raises(ValueError, match=r"'opencv'.*auto, av, decord"):
+    with pytest.raises(ValueError, match=r"'opencv'.*auto, av, decord, torchcodec"):
         decode_frames(counted_video, [0], backend="opencv")  # type: ignore[arg-type]
 
 
@@ -99,8 +101,8 @@ def test_a_decode_error_survives_the_way_between_processes() -> None:
 
 
 def chunk_numbers(path: Path, windows: list[Span], num_segments: int = 8) -> list[list[int]]:
-    duration = microseconds(probe(path).duration_s)
-    chunk = decode_chunk(path, windows, duration, num_segments, 64, 64)
+    span = Span(windows[0].start_us, windows[-1].end_us)
+    chunk = decode_chunk(path, span, windows, num_segments=num_segments, framing=Framing(64, 64))
     numbers = np.array([number_of(frame) for frame in chunk.frames_NHWC])
     assert len(set(numbers.tolist())) == len(numbers), "each frame once"
     return [row.tolist() for row in numbers[chunk.window_frames_WT]]
@@ -151,7 +153,7 @@ def test_window_times_are_the_middles_of_equal_parts() -> None:
 
 
 def test_a_chunk_is_cropped_as_the_model_sees_it(counted_video: Path) -> None:
-    chunk = decode_chunk(counted_video, [Span(0, 2 * S)], 4 * S, 8, short_side=48, crop=40)
+    chunk = decode_chunk(counted_video, Span(0, 2 * S), [Span(0, 2 * S)], framing=Framing(48, 40))
     frames = decode_frames(counted_video, segment_indices(60).tolist(), 48)
     np.testing.assert_array_equal(chunk.frames_NHWC[chunk.window_frames_WT[0]], center_crop(frames, 40))
 
@@ -165,6 +167,7 @@ def test_data_that_ends_before_its_index_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: positions[100]])
     duration = microseconds(probe(path).duration_s)
     assert duration == 5 * S
-    assert decode_chunk(path, [Span(0, 2 * S)], duration, 8, 64, 64).frames_NHWC.shape[0] == 8
+    framing = Framing(64, 64)
+    assert decode_chunk(path, Span(0, S), [Span(0, 2 * S)], framing=framing).frames_NHWC.shape[0] == 8
     with pytest.raises(DecodeError, match=r"cut short|damaged|nothing could be decoded"):
-        decode_chunk(path, [Span(3 * S, 5 * S)], duration, 8, 64, 64)
+        decode_chunk(path, Span(3 * S, 5 * S), [Span(3 * S, 5 * S)], framing=framing)

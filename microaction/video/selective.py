@@ -1,0 +1,297 @@
+"""Decoding no more than what is asked for, bit for bit as if everything were decoded.
+
+Packets are read in decoding order into a short queue. Once it is certain which of them are wanted, the decoder is given the
+wanted ones and those that they are decoded from: packets that nothing refers to are left out, and so is all that lies
+between the last wanted frame of a group of pictures and the next group that holds one.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from microaction.video.bitstream import PacketKind, Structure
+from microaction.video.container import OpenVideo, VideoPacket, reason_of
+from microaction.video.targets import AtIndices, Found, Targets
+
+MAX_QUEUED_BYTES = 32 << 20  # a group of pictures that never ends is decoded as it comes
+
+EARLIEST = -(1 << 63)
+
+
+class NotExactError(Exception):
+    """The stream is not built as it says: everything must be decoded."""
+
+
+class _Read(NamedTuple):
+    packet: VideoPacket
+    pts: int
+    kind: PacketKind
+
+
+class SelectivePass:
+    """One pass over packets that begin with a clean start, or with the stream (`is_beginning`).
+
+    Answers the targets from number `first` to `stop` (exclusive). Raises `NotExactError` before anything wrong is given.
+    """
+
+    def __init__(
+        self,
+        video: OpenVideo,
+        packets: Iterator[VideoPacket],
+        structure: Structure,
+        targets: Targets,
+        to_picture: Callable[[av.VideoFrame], np.ndarray],
+        *,
+        first: int,
+        stop: int,
+        is_beginning: bool,
+    ) -> None:
+        self._video, self._packets, self._structure = video, packets, structure
+        self._targets, self._stop, self._next_target = targets, stop, first
+        self._to_picture = to_picture
+        self._decoder = GroupDecoder(video)
+        self._queue: deque[_Read] = deque()
+        self._queued_bytes = 0
+        self._follows_decoder = is_beginning  # the queue's first packet is what the decoder would be given next
+        self._shown: list[int] = []
+        self._first_pts: int | None = None
+        self._start_pts = EARLIEST  # of the clean start that decoding began at
+        self._end_tick = 0
+        self._ended = False
+        self._end_reason = ""
+        self._wanted: dict[int, tuple[int, int]] = {}  # presentation time: first and last target
+        self._unfed: deque[int] = deque()
+
+    def run(self) -> Iterator[Found]:
+        missing = range(0)
+        while self._next_target < self._stop or self._unfed:
+            if not self._locate():
+                missing = range(self._next_target, self._stop)
+                self._stop = self._next_target
+            yield from self._feed_what_is_certain()
+            if self._next_target < self._stop:
+                self._read()
+        yield from self._answers(self._decoder.finish())
+        for target in missing:
+            yield Found(target, target, None, self._end_reason or self._missing(target))
+
+    def _missing(self, target: int) -> str:
+        return self._targets.missing(target, len(self._shown), self._end_tick)
+
+    @property
+    def _num_settled(self) -> int:
+        """So many of the first frames known are the first for good: no earlier one can follow."""
+        return len(self._shown) if self._ended else max(len(self._shown) - self._structure.max_reorder, 0)
+
+    def _locate(self) -> bool:
+        """Moves on over targets whose frame is certain; False where the next one is not there and nothing is left to read."""
+        while self._next_target < self._stop:
+            place = self._targets.place(self._next_target, self._shown)
+            if self._ended:
+                if not self._shown or (place >= len(self._shown) - 1 and self._missing(self._next_target)):
+                    return False
+            elif place + self._targets.lookahead >= self._num_settled:
+                return True
+            pts = self._shown[place]
+            if pts in self._wanted:
+                self._wanted[pts] = (self._wanted[pts][0], self._next_target)
+            else:
+                self._wanted[pts] = (self._next_target, self._next_target)
+                self._unfed.append(pts)
+            self._next_target += 1
+        return True
+
+    @property
+    def _floor(self) -> int | None:
+        """No frame shown before this time is wanted besides those that are known to be; None: none at all."""
+        if self._next_target >= self._stop:
+            return None
+        if not self._num_settled:
+            return EARLIEST
+        return self._shown[min(self._targets.place(self._next_target, self._shown), self._num_settled - 1)]
+
+    def _read(self) -> None:
+        try:
+            packet = next(self._packets, None)
+        except (av.error.FFmpegError, EOFError) as error:
+            packet, self._end_reason = None, reason_of(error)
+        if packet is None:
+            self._ended = True
+            return
+        if not packet.size:
+            return
+        if packet.pts is None:
+            raise NotExactError("a packet without a presentation time")
+        if not packet.is_discard:
+            place = bisect_left(self._shown, packet.pts)
+            if place < self._num_settled or (place < len(self._shown) and self._shown[place] == packet.pts):
+                raise NotExactError("frames come in an order that the codec does not have, or twice")
+            insort(self._shown, packet.pts)
+            self._end_tick = max(self._end_tick, packet.pts + self._video.length_of(packet))
+        read = _Read(packet, packet.pts, self._structure.kind_of(memoryview(packet)))
+        if self._first_pts is None:
+            self._first_pts = packet.pts
+        # Such frames may not come out, so that numbers counted over packets would be wrong.
+        if isinstance(self._targets, AtIndices) and (
+            packet.pts < self._first_pts or (packet.pts == self._first_pts and not read.kind.clean_start)
+        ):
+            raise NotExactError("the stream begins with frames that refer to what is not there")
+        self._queue.append(read)
+        self._queued_bytes += packet.size
+        if read.kind.clean_start and not self._unfed:
+            self._drop_before_last_start()
+
+    def _drop_before_last_start(self) -> None:
+        floor = self._floor
+        starts = (
+            place
+            for place in range(len(self._queue) - 1, 0, -1)
+            if self._queue[place].kind.clean_start and floor is not None and self._queue[place].pts <= floor
+        )
+        self._drop(next(starts, 0))
+
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            self._queued_bytes -= self._queue.popleft().packet.size
+            self._follows_decoder = False
+
+    def _feed_what_is_certain(self) -> Iterator[Found]:
+        floor = self._floor
+        while self._unfed:
+            place = next((i for i, read in enumerate(self._queue) if read.pts == self._unfed[0]), None)
+            if place is None:  # it went with an earlier one that is shown later
+                self._unfed.popleft()
+                continue
+            # What is decoded before it and shown after it may be wanted too: that must be certain first.
+            if floor is not None and max(read.pts for read in islice(self._queue, place + 1)) >= floor:
+                return
+            yield from self._feed_through(place, self._unfed.popleft())
+        while self._queued_bytes > MAX_QUEUED_BYTES and floor is not None and self._queue[0].pts < floor:
+            if not self._follows_decoder:
+                if not self._queue[0].kind.clean_start:
+                    raise NotExactError("no place to start at")
+                yield from self._answers(self._decoder.finish())
+                self._start_pts = self._queue[0].pts
+            yield from self._feed_first()
+
+    def _feed_through(self, place: int, pts: int) -> Iterator[Found]:
+        starts = (i for i in range(place, -1, -1) if self._queue[i].kind.clean_start and self._queue[i].pts <= pts)
+        start = next(starts, None)
+        if start is None and not self._follows_decoder:
+            raise NotExactError("no place to start at")
+        if start is not None and (start or not self._follows_decoder or self._decoder.is_damaged):
+            yield from self._answers(self._decoder.finish())
+            self._drop(start)
+            self._start_pts = self._queue[0].pts
+        for _ in range(place + 1 - (start or 0)):
+            yield from self._feed_first()
+
+    def _feed_first(self) -> Iterator[Found]:
+        read = self._queue.popleft()
+        self._queued_bytes -= read.packet.size
+        self._follows_decoder = True
+        if read.pts < self._start_pts:
+            if not self._structure.leads:
+                raise NotExactError("a frame is shown before the one that decoding may start at")
+            return
+        if read.pts in self._wanted or not read.kind.disposable:
+            yield from self._answers(self._decoder.feed(read.packet, is_wanted=read.pts in self._wanted))
+
+    def _answers(self, outcomes: Iterator["_Outcome"]) -> Iterator[Found]:
+        for pts, frame, reason in outcomes:
+            first, last = self._wanted.pop(pts)
+            yield Found(first, last, None if frame is None else self._to_picture(frame), reason)
+
+
+class _Outcome(NamedTuple):
+    pts: int
+    frame: av.VideoFrame | None
+    reason: str
+
+
+class GroupDecoder:
+    """Decodes packets up to the next clean start, and gives wanted frames only once they are known to be right.
+
+    A frame is right when all packets of its group up to its own, in decoding order, came out whole. With the first that does
+    not, the rest of the group is given up: a later frame may refer to it.
+    """
+
+    def __init__(self, video: OpenVideo) -> None:
+        self._video = video
+        self._codec = video.stream.codec_context
+        self._reset()
+
+    def _reset(self) -> None:
+        self._num_fed = 0
+        self._inside: dict[int, int] = {}  # presentation time: place in decoding order, of packets in the decoder
+        self._held: deque[tuple[int, int, av.VideoFrame]] = deque()
+        self._wanted: list[tuple[int, int]] = []  # (presentation time, place) without an outcome
+        self._damaged_from: int | None = None
+        self._reason = ""
+
+    @property
+    def is_damaged(self) -> bool:
+        return self._damaged_from is not None
+
+    def feed(self, packet: VideoPacket, *, is_wanted: bool) -> Iterator[_Outcome]:
+        place = self._num_fed
+        self._num_fed += 1
+        assert packet.pts is not None
+        if is_wanted:
+            self._wanted.append((packet.pts, place))
+        if self.is_damaged:
+            return
+        if not packet.is_discard:
+            self._inside[packet.pts] = place
+        try:
+            frames = self._codec.decode(packet)
+        except (av.error.FFmpegError, EOFError) as error:
+            self._damage(place, reason_of(error))
+            frames = []
+        if packet.is_corrupt:
+            self._damage(place, "damaged: a part of its data is missing")
+        yield from self._take(frames)
+
+    def finish(self) -> Iterator[_Outcome]:
+        """What the decoder still holds; afterwards it knows nothing of what came before."""
+        if not self._num_fed:
+            return
+        try:
+            frames = self._codec.decode(None)
+        except (av.error.FFmpegError, EOFError) as error:
+            self._damage(min(self._inside.values(), default=self._num_fed), reason_of(error))
+            frames = []
+        yield from self._take(frames)
+        if self._inside and not self.is_damaged:
+            raise NotExactError("a packet without a frame")
+        for pts, _ in sorted(self._wanted):
+            yield _Outcome(pts, None, self._reason)
+        self._codec.flush_buffers()
+        self._reset()
+
+    def _take(self, frames: list[av.VideoFrame]) -> Iterator[_Outcome]:
+        for frame in frames:
+            place = None if frame.pts is None else self._inside.pop(frame.pts, None)
+            if place is None or frame.pts is None:
+                if self.is_damaged:
+                    continue
+                raise NotExactError("a frame without a packet of its own")
+            if frame.is_corrupt:
+                self._damage(place, f"damaged: the frame at {self._video.seconds(frame.pts):.3f} s cannot be decoded")
+            if any(pts == frame.pts for pts, _ in self._wanted):
+                self._held.append((place, frame.pts, frame))
+        oldest_inside = next(iter(self._inside.values()), self._num_fed)
+        limit = oldest_inside if self._damaged_from is None else min(oldest_inside, self._damaged_from)
+        while self._held and self._held[0][0] < limit:
+            place, pts, frame = self._held.popleft()
+            self._wanted.remove((pts, place))
+            yield _Outcome(pts, frame, "")
+
+    def _damage(self, place: int, reason: str) -> None:
+        if self._damaged_from is None or place < self._damaged_from:
+            self._damaged_from, self._reason = place, reason

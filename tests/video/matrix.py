@@ -1,0 +1,139 @@
+"""Small videos in many codecs and containers, each frame a different piece of one textured picture."""
+
+import io
+import struct
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+NUM_FRAMES, FPS, WIDTH, HEIGHT = 70, 30, 96, 64
+
+
+@dataclass(frozen=True)
+class Coding:
+    """An encoder and its options."""
+
+    codec: str
+    options: dict[str, str] = field(default_factory=dict)
+    pix_fmt: str = "yuv420p"
+    reorders: bool = True
+
+    @property
+    def has_time_stamps_only_in_order(self) -> bool:
+        """What AVI can hold."""
+        return not self.reorders
+
+
+def x264(params: str, **options: str) -> Coding:
+    return Coding("libx264", {"x264-params": params, **options}, reorders="bframes=0" not in params)
+
+
+CODINGS = {
+    "h264-b-pyramid": x264("keyint=24:min-keyint=24:bframes=3:b-pyramid=normal:b-adapt=0:scenecut=0"),
+    "h264-b-strict": x264("keyint=20:min-keyint=20:bframes=5:b-pyramid=strict:b-adapt=0:scenecut=0:ref=4"),
+    "h264-no-b": x264("keyint=24:bframes=0:ref=3"),
+    "h264-open-gop": x264("keyint=12:min-keyint=12:bframes=3:open-gop=1:b-adapt=0:scenecut=0"),
+    "h264-long-gop": x264("keyint=1000:bframes=3"),
+    "h264-intra": x264("keyint=1:bframes=0"),
+    "h264-refresh": x264("keyint=20:intra-refresh=1:bframes=0"),
+    "h264-10-bit": Coding("libx264", {"g": "24", "bf": "3"}, "yuv420p10le"),
+    "h264-interlaced": x264("keyint=24:bframes=2:interlaced=1:tff=1"),
+    "h264-weighted": x264("keyint=24:bframes=3:weightp=2:weightb=1:direct=temporal:slices=3"),
+    "hevc": Coding("libx265", {"x265-params": "keyint=20:min-keyint=20:bframes=4:open-gop=0:log-level=none"}),
+    "hevc-open-gop": Coding("libx265", {"x265-params": "keyint=20:min-keyint=20:bframes=4:open-gop=1:log-level=none"}),
+    "hevc-layers": Coding("libx265", {"x265-params": "keyint=20:bframes=4:temporal-layers=3:log-level=none"}),
+    "hevc-10-bit": Coding("libx265", {"x265-params": "keyint=20:log-level=none"}, "yuv420p10le"),
+    "vp9": Coding(
+        "libvpx-vp9", {"g": "20", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "16"}, reorders=False
+    ),
+    "av1": Coding("libsvtav1", {"preset": "12", "g": "20", "svtav1-params": "lp=1"}, reorders=False),
+    "mpeg2": Coding("mpeg2video", {"g": "12", "bf": "2", "b": "2000000"}),
+    "mpeg4": Coding("mpeg4", {"g": "12", "bf": "2", "b": "2000000"}),
+    "mpeg4-no-b": Coding("mpeg4", {"g": "12", "bf": "0", "b": "2000000"}, reorders=False),
+    "mjpeg": Coding("mjpeg", {"q": "3"}, "yuvj420p", reorders=False),
+}
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts", ".avi": "avi"}
+TIMINGS = ("constant", "variable", "edit list", "rotation", "B-frames first")
+
+
+def exists(coding: str, suffix: str, timing: str) -> bool:
+    """Whether there is such a video at all."""
+    codec = CODINGS[coding].codec
+    if suffix == ".ts" and codec in ("libvpx-vp9", "libsvtav1", "mjpeg"):
+        return False
+    if suffix == ".avi" and (CODINGS[coding].reorders or codec in ("libsvtav1", "libvpx-vp9")):
+        return False
+    return {
+        "constant": True,
+        "variable": suffix != ".avi",
+        "edit list": suffix == ".mp4",
+        "rotation": suffix in (".mp4", ".mkv"),
+        "B-frames first": (CODINGS[coding].reorders and "open-gop" in coding) or coding in ("mpeg2", "mpeg4"),
+    }[timing]
+
+
+def write(path: Path, coding: str, timing: str) -> None:
+    """The video of this coding in the container of the path's ending."""
+    path.write_bytes(_encode(CODINGS[coding], FORMATS[path.suffix], timing))
+    if timing == "B-frames first":
+        path.write_bytes(_without_first_group(path.read_bytes(), FORMATS[path.suffix]))
+    if timing == "edit list":
+        path.write_bytes(_edited(path.read_bytes(), skipped_frames=7))
+
+
+def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8).repeat(6, 0).repeat(6, 1)
+    steps = rng.integers(1, 6, NUM_FRAMES) if timing == "variable" else np.ones(NUM_FRAMES, int)
+    ticks = np.concatenate([[0], np.cumsum(steps)])[:-1]
+    file = io.BytesIO()
+    with av.open(file, "w", format=format_name) as container:
+        stream = container.add_stream(coding.codec, rate=FPS, options=coding.options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, coding.pix_fmt
+        stream.time_base = stream.codec_context.time_base = Fraction(1, FPS)
+        stream.codec_context.thread_count = 1
+        if timing == "rotation":
+            stream.set_display_rotation(-90)
+        for index in range(NUM_FRAMES):
+            top, left = 2 * index % 170, 3 * index % 250
+            image = np.ascontiguousarray(picture[top : top + HEIGHT, left : left + WIDTH])
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=coding.pix_fmt)
+            frame.pts, frame.time_base = int(ticks[index]), Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _without_first_group(data: bytes, format_name: str) -> bytes:
+    """The same packets from the second key frame on, as a recorder that begins in the middle leaves them."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as given, av.open(file, "w", format=format_name) as container:
+        stream = container.add_stream_from_template(given.streams.video[0])
+        num_keys = 0
+        for packet in given.demux(video=0):
+            num_keys += packet.is_keyframe
+            if num_keys >= 2 and packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    assert num_keys > 2
+    return file.getvalue()
+
+
+def _edited(data: bytes, skipped_frames: int) -> bytes:
+    """An MP4 whose edit list begins some frames after the media does."""
+    place = data.index(b"elst") + 4
+    version_and_count = data[place : place + 8]
+    assert version_and_count == b"\x00\x00\x00\x00\x00\x00\x00\x01"
+    duration, media_time = struct.unpack(">Ii", data[place + 8 : place + 16])
+    media_scale = struct.unpack(">I", data[data.index(b"mdhd") + 16 :][:4])[0]
+    movie_scale = struct.unpack(">I", data[data.index(b"mvhd") + 16 :][:4])[0]
+    edited = struct.pack(
+        ">Ii",
+        duration - skipped_frames * movie_scale // FPS,
+        media_time + skipped_frames * media_scale // FPS,
+    )
+    return data[: place + 8] + edited + data[place + 16 :]
