@@ -97,7 +97,7 @@ class Sandbox:
                 uri, f"decoding it takes more than the {self.limits.memory_bytes / 2**30:g} GiB of memory that it may"
             )
         if isinstance(result, DecodeError):
-            raise DecodeError(uri, result.reason)
+            raise result
         raise ValueError(result) if kind == "value" else RuntimeError(result)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from microaction.labeling.pipeline import Decoder
+from tests.video.planted import decode_chunk_or_misbehave
 
 
 class PoisonedDecoder(Decoder):
@@ -16,6 +17,12 @@ class PoisonedDecoder(Decoder):
         if "poison" in row["video"]:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(row)
+
+
+class MisbehavingDecoder(Decoder):
+    """Does, inside the decoder's process, what the names of videos ask for (see `tests.video.planted`)."""
+
+    decode = staticmethod(decode_chunk_or_misbehave)
 
 
 class TellingDecoder(Decoder):

@@ -2,25 +2,29 @@
 
 import json
 import shutil
+import time
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
 from microaction.config import LabelSettings
 from microaction.labeling import pipeline, run
-from microaction.labeling.catalog import CatalogError
+from microaction.labeling.catalog import CatalogError, make_catalog, write_catalog
 from microaction.labeling.run import Progress, RunError, RunSummary, run_labeling
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
+from microaction.schema import REGION_COLUMNS
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.video import decode_frames, segment_indices
 from microaction.video.transforms import center_crop
 from tests.archives import BAD, GOOD
-from tests.labeling.decoders import PoisonedDecoder, TellingDecoder
+from tests.labeling.decoders import MisbehavingDecoder, PoisonedDecoder, TellingDecoder
 from tests.videos import write_video
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -187,6 +191,86 @@ def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_pa
     failures = tables(tmp_path / "out")["failures"]
     assert failures["stage"].unique().tolist() == ["decode"]
     assert failures["end_s"].max() == 6.5
+
+
+def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endless loop that holds the GIL, SIGSEGV, SIGKILL, an exit, all memory eaten; each between good videos."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_video(archive / "a-good.mp4", num_frames=75)
+    reasons = {
+        "hang.mp4": ("DecoderStoppedError", "decoding it did not end within 5 s and was stopped"),
+        "crash.mp4": ("DecoderDiedError", "decoding it killed its process (SIGSEGV)"),
+        "killed.mp4": ("DecoderDiedError", "decoding it killed its process (SIGKILL)"),
+        "leave.mp4": ("DecoderDiedError", "decoding it ended its process (exit code 7)"),
+        "hungry.mp4": ("DecoderDiedError", "decoding it takes more than the 0.5 GiB of memory that it may"),
+    }
+    for name in (*reasons, "b-good.mp4", "z-good.mp4"):
+        shutil.copy(archive / "a-good.mp4", archive / name)
+    monkeypatch.setattr(pipeline, "Decoder", MisbehavingDecoder)
+    started = time.monotonic()
+    label(archive, tmp_path / "out", model, decode_timeout_s=5.0, decode_memory_gib=0.5)
+    assert time.monotonic() - started < 60
+    found = tables(tmp_path / "out")
+    failures = {Path(row["video"]).name: (row["error"], row["reason"]) for row in found["failures"].to_dict("records")}
+    assert failures == reasons
+    assert {(row["stage"], row["start_s"], row["end_s"]) for row in found["failures"].to_dict("records")} == {
+        ("decode", 0.0, 2.5)
+    }
+    labelled = found["videos"].set_index("video")["covered_s"]
+    good = ("a-good.mp4", "b-good.mp4", "z-good.mp4")
+    assert {Path(str(video)).name: seconds for video, seconds in labelled.items() if seconds} == dict.fromkeys(
+        good, 2.5
+    )
+
+
+def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    path = archive / "v.mp4"
+    write_video(path, num_frames=180, options={"g": "30", "keyint_min": "30", "sc_threshold": "0"})
+    label(archive, tmp_path / "whole", model)
+    with av.open(str(path)) as container:
+        hit = [packet for packet in container.demux(video=0) if packet.is_keyframe][2]
+    assert hit.pts is not None
+    assert hit.pts * hit.time_base == 2
+    assert hit.pos is not None
+    data = bytearray(path.read_bytes())
+    data[hit.pos + 8 : hit.pos + hit.size] = bytes(hit.size - 8)
+    path.write_bytes(data)
+    label(archive, tmp_path / "damaged", model)
+    whole, damaged = (tables(tmp_path / name) for name in ("whole", "damaged"))
+    # Frames 60 to 89 are gone: windows that hold one of them are, the others are as they were.
+    kept = whole["windows"][(whole["windows"]["end_s"] <= 2.0) | (whole["windows"]["start_s"] >= 3.0)]
+    assert damaged["windows"]["start_s"].tolist() == kept["start_s"].tolist() == [0.0, 3.0, 4.0]
+    np.testing.assert_allclose(
+        np.stack(list(damaged["windows"]["probabilities"])), np.stack(list(kept["probabilities"]))
+    )
+    (failure,) = damaged["failures"].to_dict("records")
+    assert (failure["start_s"], failure["end_s"], failure["stage"]) == (2.0, 3.0, "decode")
+    assert "damaged" in failure["reason"]
+
+
+def test_a_region_of_the_catalog_is_what_the_model_sees(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_video(archive / "v.mp4", num_frames=60, size=(160, 120))
+    catalog = make_catalog(str(archive))
+    for name, value in dict(zip(REGION_COLUMNS, (0, 0, 48, 48), strict=True)).items():
+        column = pa.array([value], pa.int32())
+        catalog = catalog.set_column(catalog.column_names.index(name), catalog.schema.field(name), column)
+    write_catalog(catalog, str(tmp_path / "catalog.parquet"))
+    label(archive, tmp_path / "out", model, catalog=str(tmp_path / "catalog.parquet"))
+    checkpoint = load_checkpoint(model)
+    corner = decode_frames(archive / "v.mp4", segment_indices(60).tolist())[:, 4:44, 4:44]
+    with torch.inference_mode():
+        logits, _ = checkpoint.model(
+            normalize_frames(torch.from_numpy(corner.copy())[None], checkpoint.config.preprocessing)
+        )
+    (found,) = tables(tmp_path / "out")["windows"]["probabilities"]
+    np.testing.assert_allclose(found, logits.softmax(1)[0].numpy(), atol=1e-5)
 
 
 def test_decoding_runs_in_tasks_and_not_in_the_actors(
