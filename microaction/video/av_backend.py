@@ -157,7 +157,7 @@ def _beginning(video: OpenVideo) -> _Start:
     first = min(video.first_tick, entries[0].timestamp) if len(entries) else video.first_tick
     if video.format in SEEKABLE_FORMATS:
         video.container.seek(first, stream=video.stream, backward=True)
-    return _Start(video.container.demux(video.stream), None)
+    return _Start(video.packets(), None)
 
 
 def _seek(video: OpenVideo, tick: int, structure: Structure | None) -> _Start:
@@ -166,7 +166,7 @@ def _seek(video: OpenVideo, tick: int, structure: Structure | None) -> _Start:
     while tick - step_back > video.first_tick:
         # The index goes by decoding time and by the container's idea of key frames: what it finds is looked at.
         video.container.seek(tick - step_back, stream=video.stream, backward=True)
-        packets = video.container.demux(video.stream)
+        packets = video.packets()
         for packet in packets:
             if packet.pts is None or packet.pts > tick:
                 break

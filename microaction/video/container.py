@@ -37,6 +37,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts"
 SEEKABLE_FORMATS = ("mov", "matroska")
 # Formats whose index lists every frame as soon as the file is open.
 FULLY_INDEXED_FORMATS = ("mov",)
+AVI_FIRST_CHUNK, AVI_CHUNK_HEADER_BYTES = 12, 8  # after "RIFF", a length and "AVI "; a name and a length
 # AVI has no presentation timestamps: frames come at a constant rate, so counting them tells their time.
 COUNTED_FORMATS = ("avi",)
 
@@ -80,6 +81,31 @@ class OpenVideo:
     stream: VideoStream
     format: str
     uri: str
+    file: BinaryIO
+
+    def packets(self) -> Iterator[VideoPacket]:
+        """The packets from where the container stands; raises one of `DAMAGE` where some are lost or cannot be read."""
+        packets = _announced(self.container.demux(self.stream))
+        end = AVI_FIRST_CHUNK
+        while True:
+            # FFmpeg's Matroska reader looks for the next whole block after damage, and says so in its log only.
+            with _errors_in_log("matroska", self.format == "matroska"):
+                packet = next(packets, None)
+            if packet is None:
+                return
+            if self.format == "avi" and packet.pos is not None:
+                # AVI knows no times: were a frame lost, all later ones would be taken for others.
+                start = packet.pos - AVI_CHUNK_HEADER_BYTES
+                if _end_of_chunks(self.file, end, start) != start:
+                    raise LostDataError
+                end = packet.pos + packet.size + packet.size % 2
+            yield packet
+
+    def decode(self, packet: VideoPacket | None) -> list[av.VideoFrame]:
+        """What comes out when the decoder gets this packet, or None for its end. Raises one of `DAMAGE`."""
+        # A reference that is missing is drawn grey by FFmpeg's HEVC decoder, and that too only its log tells.
+        with _errors_in_log("hevc", self.stream.codec_context.name == "hevc"):
+            return self.stream.codec_context.decode(packet)
 
     @property
     def first_tick(self) -> int:
@@ -108,6 +134,57 @@ class OpenVideo:
 
     def seconds(self, tick: int) -> float:
         return float((tick - self.first_tick) * time_base(self.stream))
+
+
+class LostDataError(Exception):
+    """The container is damaged so that frames are missing, and does not say which."""
+
+
+DAMAGE = (av.error.FFmpegError, EOFError, LostDataError)
+"""What reading a packet or decoding it raises where the file is damaged."""
+
+
+def _announced(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
+    try:
+        yield from packets
+    except IndexError:  # PyAV's own, where a stream appears that was not announced
+        raise LostDataError from None
+
+
+@contextmanager
+def _errors_in_log(name: str, is_watched: bool) -> Iterator[None]:
+    """Raises `LostDataError` at the end if FFmpeg's part of this name logged an error."""
+    if not is_watched:
+        yield
+        return
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as log:
+            yield
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
+    if any(each.startswith(name) for _, each, _ in log):
+        raise LostDataError
+
+
+def _end_of_chunks(file: BinaryIO, start: int, stop: int) -> int:
+    """Where the chunks that begin at `start` end, at `stop` or after it: sound, indexes and padding between frames."""
+    if start >= stop:
+        return start
+    position = file.tell()
+    while start < stop:
+        file.seek(start)
+        header = file.read(AVI_CHUNK_HEADER_BYTES)
+        if len(header) < AVI_CHUNK_HEADER_BYTES:
+            break
+        size = int.from_bytes(header[4:], "little")
+        is_list = header[:4] in (b"LIST", b"RIFF")  # its chunks follow its kind
+        start += AVI_CHUNK_HEADER_BYTES + (4 if is_list else size + size % 2)
+    file.seek(position)
+    return start
 
 
 def name_of(source: Source) -> str:
@@ -161,11 +238,15 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
                 raise DecodeError(uri, f"there is no video in it, only {kinds}")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DecodeError(uri, "damaged, or in a codec that is not known")
             stream.thread_type = "NONE"  # one thread a decoder: cores are used by decoding several videos
             stream.codec_context.thread_count = 1
+            if stream.codec_context.name == "mjpeg":  # else it fills in what it cannot read, and does not say so
+                stream.codec_context.options = {"err_detect": "explode"}
             try:
-                yield OpenVideo(container, stream, format_name, uri)
-            except (av.error.FFmpegError, EOFError) as error:
+                yield OpenVideo(container, stream, format_name, uri, file)
+            except DAMAGE as error:
                 raise DecodeError(uri, reason_of(error)) from error
     finally:
         if file is not source:
@@ -185,7 +266,9 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
         options = (
             {"protocol_whitelist": "", "enable_drefs": "0"} if format_name == "mov" else {"protocol_whitelist": ""}
         )
-        return av.open(file, "r", format=format_name, options=options, buffer_size=READ_BUFFER_BYTES), format_name
+        return av.open(
+            file, "r", format=format_name, options=options, buffer_size=READ_BUFFER_BYTES, metadata_errors="replace"
+        ), format_name
     except (av.error.FFmpegError, EOFError) as error:
         if format_name == "mov" and isinstance(error, av.error.InvalidDataError):
             raise DecodeError(
@@ -198,6 +281,8 @@ def reason_of(error: Exception) -> str:
     """FFmpeg's error in words for people."""
     if isinstance(error, EOFError):
         return "cut short: the data ends before the video does"
+    if isinstance(error, LostDataError):
+        return "damaged: a part of it is missing or unreadable"
     if isinstance(error, av.error.InvalidDataError):
         return "damaged: its data cannot be decoded"
     return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
@@ -254,7 +339,7 @@ def _count_frames(video: OpenVideo) -> tuple[int, Fraction]:
     # A whole index makes the last group of pictures enough to know the end; without one every packet is read.
     container.seek(_last_tick(stream) if indexed else stream.start_time or 0, stream=stream, backward=True)
     num_packets, end = 0, 0
-    for packet in container.demux(stream):
+    for packet in _announced(container.demux(stream)):  # what is lost in between is for decoding to find
         if packet.size == 0 or packet.is_discard:
             continue
         num_packets += 1

@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from microaction.video.bitstream import PacketKind, Structure
-from microaction.video.container import OpenVideo, VideoPacket, reason_of
+from microaction.video.container import DAMAGE, OpenVideo, VideoPacket, reason_of
 from microaction.video.targets import AtIndices, Found, Targets
 
 MAX_QUEUED_BYTES = 32 << 20  # a group of pictures that never ends is decoded as it comes
@@ -86,17 +86,18 @@ class SelectivePass:
     @property
     def _num_settled(self) -> int:
         """So many of the first frames known are the first for good: no earlier one can follow."""
-        return len(self._shown) if self._ended else max(len(self._shown) - self._structure.max_reorder, 0)
+        is_whole = self._ended and not self._end_reason
+        return len(self._shown) if is_whole else max(len(self._shown) - self._structure.max_reorder, 0)
 
     def _locate(self) -> bool:
         """Moves on over targets whose frame is certain; False where the next one is not there and nothing is left to read."""
         while self._next_target < self._stop:
             place = self._targets.place(self._next_target, self._shown)
-            if self._ended:
-                if not self._shown or (place >= len(self._shown) - 1 and self._missing(self._next_target)):
-                    return False
-            elif place + self._targets.lookahead >= self._num_settled:
-                return True
+            if not self._ended or self._end_reason:
+                if place + self._targets.lookahead >= self._num_settled:
+                    return not self._ended
+            elif not self._shown or (place >= len(self._shown) - 1 and self._missing(self._next_target)):
+                return False
             pts = self._shown[place]
             if pts in self._wanted:
                 self._wanted[pts] = (self._wanted[pts][0], self._next_target)
@@ -118,7 +119,7 @@ class SelectivePass:
     def _read(self) -> None:
         try:
             packet = next(self._packets, None)
-        except (av.error.FFmpegError, EOFError) as error:
+        except DAMAGE as error:
             packet, self._end_reason = None, reason_of(error)
         if packet is None:
             self._ended = True
@@ -228,6 +229,7 @@ class GroupDecoder:
 
     def _reset(self) -> None:
         self._num_fed = 0
+        self._last_pts = EARLIEST
         self._inside: dict[int, int] = {}  # presentation time: place in decoding order, of packets in the decoder
         self._held: deque[tuple[int, int, av.VideoFrame]] = deque()
         self._wanted: list[tuple[int, int]] = []  # (presentation time, place) without an outcome
@@ -249,8 +251,8 @@ class GroupDecoder:
         if not packet.is_discard:
             self._inside[packet.pts] = place
         try:
-            frames = self._codec.decode(packet)
-        except (av.error.FFmpegError, EOFError) as error:
+            frames = self._video.decode(packet)
+        except DAMAGE as error:
             self._damage(place, reason_of(error))
             frames = []
         if packet.is_corrupt:
@@ -262,8 +264,8 @@ class GroupDecoder:
         if not self._num_fed:
             return
         try:
-            frames = self._codec.decode(None)
-        except (av.error.FFmpegError, EOFError) as error:
+            frames = self._video.decode(None)
+        except DAMAGE as error:
             self._damage(min(self._inside.values(), default=self._num_fed), reason_of(error))
             frames = []
         yield from self._take(frames)
@@ -281,6 +283,9 @@ class GroupDecoder:
                 if self.is_damaged:
                     continue
                 raise NotExactError("a frame without a packet of its own")
+            if frame.pts < self._last_pts:
+                raise NotExactError("the container's times contradict the order of frames")
+            self._last_pts = frame.pts
             if frame.is_corrupt:
                 self._damage(place, f"damaged: the frame at {self._video.seconds(frame.pts):.3f} s cannot be decoded")
             if any(pts == frame.pts for pts, _ in self._wanted):

@@ -2,17 +2,19 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import av
 import numpy as np
 
-from microaction.video.container import COUNTED_FORMATS, OpenVideo, VideoPacket, reason_of
+from microaction.video.container import COUNTED_FORMATS, DAMAGE, OpenVideo, VideoPacket, reason_of
 from microaction.video.targets import AtIndices, AtTimes, Found
 
 # A damaged packet may show only when its frame comes out, after frames that refer to it: a frame is given once so many more
 # packets were decoded without complaint. H.264 and HEVC reorder by 16 frames at most, each of up to two packets (fields).
 DELAY_PACKETS = 32
+STARTS_BEFORE_RESUMING = 2
 
 
 class _Frame(NamedTuple):
@@ -25,8 +27,8 @@ class _Frame(NamedTuple):
 class SequentialPass:
     """Decodes from where the container stands until the targets from number `first` to `stop` (exclusive) are answered.
 
-    After the first sign of damage nothing is given, the frames of the last 32 packets included, until a packet for which
-    `is_start` is true: with it decoding starts anew, for frames shown at its time or later.
+    After the first sign of damage nothing is given, the frames of the last 32 packets included, until the second packet
+    for which `is_start` is true: with it decoding starts anew, for frames shown at its time or later.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SequentialPass:
         self._num_packets = 0
         self._held: deque[tuple[int, Found]] = deque()  # (packets decoded when it came out, answer)
         self._damage = ""
+        self._num_starts = 0
 
     def at_indices(self, targets: AtIndices) -> Iterator[Found]:
         """Frame i is the i-th that comes out; after damage none can be counted."""
@@ -115,32 +118,40 @@ class SequentialPass:
 
     def _frames(self) -> Iterator[_Frame | None]:
         """Frames as they come out; None where damage interrupts them."""
-        next_start = 0
+        previous: _Frame | None = None
         for frame in self._decoded():
             if frame is None:
+                previous = None
                 yield None
                 continue
-            length = frame.duration or self._video.frame_ticks
+            next_start = 0 if previous is None else previous.start + previous.length
             if self._video.format in COUNTED_FORMATS:
-                start, length = next_start, 1
+                # Empty packets, which repeat a frame, count; with frames out of order only the frames can be counted.
+                counts_packets = frame.dts is not None and not self._codec.has_b_frames
+                start, length = frame.dts if counts_packets and frame.dts is not None else next_start, 1
             else:
                 start = next_start if frame.pts is None else frame.pts
-            next_start = start + length
-            yield _Frame(start, length, lambda frame=frame: self._to_picture(frame), self._num_packets)  # type: ignore[misc]
+                length = frame.duration or self._video.frame_ticks
+            if previous is not None and start <= previous.start:
+                self._damage = "damaged: the times of its frames contradict their order"
+                yield None
+                return
+            previous = _Frame(start, length, partial(self._to_picture, frame), self._num_packets)
+            yield previous
 
     def _decoded(self) -> Iterator[av.VideoFrame | None]:
         for packet in self._all_packets():
             if self._damage:
-                if packet is None or packet.pts is None or not self._is_clean(packet):
+                if packet is None or not self._may_resume(packet):
                     continue
                 self._start_pts, self._damage = packet.pts, ""
                 self._codec.flush_buffers()
             try:
-                frames = self._codec.decode(packet)
+                frames = self._video.decode(packet)
                 self._num_packets += 1
                 if packet is not None and packet.is_corrupt:
                     self._damage = "damaged: a part of its data is missing"
-            except (av.error.FFmpegError, EOFError) as error:
+            except DAMAGE as error:
                 frames, self._damage = [], reason_of(error)
             for frame in frames:
                 if self._start_pts is not None and (frame.pts is None or frame.pts < self._start_pts):
@@ -151,15 +162,21 @@ class SequentialPass:
                     break
                 yield frame
             if self._damage:
+                self._num_starts = 0
                 yield None
 
-    def _is_clean(self, packet: VideoPacket) -> bool:
-        return self._is_start is not None and self._is_start(memoryview(packet))
+    def _may_resume(self, packet: VideoPacket) -> bool:
+        """At the second start since the last sign of damage: the first may be put together from two others."""
+        if self._is_start is None or packet.is_corrupt:
+            self._num_starts = 0
+        elif packet.pts is not None and self._is_start(memoryview(packet)):
+            self._num_starts += 1
+        return self._num_starts == STARTS_BEFORE_RESUMING
 
     def _all_packets(self) -> Iterator[VideoPacket | None]:
         """The packets with data, then None, with which the decoder gives what it still holds."""
         try:
             yield from (packet for packet in self._packets if packet.size)
-        except (av.error.FFmpegError, EOFError) as error:
+        except DAMAGE as error:
             self._damage = reason_of(error)
         yield None

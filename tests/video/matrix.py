@@ -68,7 +68,7 @@ def exists(coding: str, suffix: str, timing: str) -> bool:
         return False
     return {
         "constant": True,
-        "variable": suffix != ".avi",
+        "variable": True,
         "edit list": suffix == ".mp4",
         "rotation": suffix in (".mp4", ".mkv"),
         "B-frames first": (CODINGS[coding].reorders and "open-gop" in coding) or coding in ("mpeg2", "mpeg4"),

@@ -41,7 +41,7 @@ class Everything:
             assert stream.time_base is not None
             origin = stream.start_time or 0
             if path.suffix == ".avi":
-                self.starts_s = [Fraction(i, matrix.FPS) for i in range(len(frames))]
+                self.starts_s = [Fraction(f.dts or 0, matrix.FPS) for f in frames]
             else:
                 self.starts_s = [(f.pts - origin) * stream.time_base for f in frames if f.pts is not None]
         self.images = [np.rot90(f.to_ndarray(format="rgb24"), k=f.rotation // 90) for f in frames]
