@@ -1,92 +1,130 @@
-"""Windows a second on one core: decord's `get_batch` per window, as most labelling scripts do it, beside `decode_chunk`.
+"""Windows and frames per core-second: `decode_chunk` beside what else reads video.
 
-`python -m tests.benchmarks.decoding` makes its own video (1920×1080, H.264 with B-frames, 250-frame groups of pictures),
-alternates the ways on it, and prints medians.
+`python -m tests.benchmarks.decoding [FOLDER]` makes a ten-minute 1080p video for itself (H.264 with B-frames, groups of 250
+pictures), decodes a minute from its middle in every way, and then the clips of FOLDER, if one is given.
 """
 
-import statistics
+import shutil
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from microaction.video import decode_chunk, decode_frames, probe, segment_indices
-from microaction.video.transforms import center_crop
+from microaction.video import Framing, decode_chunk, decode_frames, probe, segment_indices
+from microaction.video.decode import window_times
+from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span, microseconds, split_windows
+from tests.benchmarks.timing import console, machine, medians, print_rates
+from tests.benchmarks.videos import FPS, write_long_video
 
-DURATION_S, FPS, SIZE = 20, 30, (1920, 1080)
-WINDOW_US, STRIDE_US = 2 * MICROSECONDS, MICROSECONDS
-NUM_SEGMENTS, SHORT_SIDE, CROP = 8, 256, 224
+DURATION_S = 600
+SPAN = Span(240 * MICROSECONDS, 300 * MICROSECONDS)  # begins with a group of pictures
+WINDOW_US, STRIDE_US, NUM_SEGMENTS = 2 * MICROSECONDS, MICROSECONDS, 8
+FRAMING = Framing()
 ROUNDS = 3
+OURS = "decode_chunk"
 
 
-def make_video(path: Path) -> None:
-    """A soft pattern that drifts under grain, so that motion and residuals cost about what filmed video costs."""
-    width, height = SIZE
-    rng = np.random.default_rng(0)
-    pattern = rng.integers(40, 200, (height // 40, width // 20, 3), dtype=np.uint8).repeat(40, 0).repeat(40, 1)
-    grain = rng.integers(0, 12, (height, width, 3), dtype=np.uint8)
-    with av.open(str(path), "w") as container:
-        options = {"preset": "veryfast", "crf": "23", "bf": "3", "g": "250"}
-        stream = container.add_stream("libx264", rate=FPS, options=options)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(DURATION_S * FPS):
-            left = index * 2 % width
-            image = pattern[:height, left : left + width] + np.roll(grain, index, axis=1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
-        container.mux(stream.encode(None))
+class Work:
+    """A span of a video at a constant rate, and the windows that start in it."""
+
+    def __init__(self, path: Path, span: Span) -> None:
+        info = probe(path)
+        self.path, self.span, self.fps = path, span, info.fps
+        self.windows = split_windows(microseconds(info.duration_s), WINDOW_US, STRIDE_US, span)
+        times = (window_times(window, NUM_SEGMENTS) for window in self.windows)
+        self.window_indices = [[int(time_s * self.fps) for time_s in each] for each in times]
+        self.indices = sorted({index for indices in self.window_indices for index in indices})
+
+    def ours(self) -> None:
+        decode_chunk(self.path, self.span, self.windows, num_segments=NUM_SEGMENTS, framing=FRAMING)
+
+    def decord_per_window(self) -> None:
+        """As most labelling scripts do it."""
+        reader = self._decord()
+        for indices in self.window_indices:
+            reader.get_batch(indices).asnumpy()
+
+    def decord_one_pass(self) -> None:
+        """At its best: every frame once, resized inside the decoder."""
+        info = probe(self.path)
+        scale = FRAMING.short_side / min(info.width, info.height)
+        reader = self._decord(width=round(info.width * scale), height=round(info.height * scale))
+        reader.get_batch(self.indices).asnumpy()
+
+    def _decord(self, **size: int) -> "object":
+        import decord
+
+        return decord.VideoReader(str(self.path), num_threads=1, **size)
+
+    def pyav_everything(self) -> None:
+        """Every frame decoded, the wanted ones converted and resized."""
+        wanted = set(self.indices)
+        with av.open(str(self.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            assert stream.time_base is not None
+            container.seek(int(Fraction(self.span.start_us, MICROSECONDS) / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                index = round((frame.pts or 0) * stream.time_base * self.fps)
+                if index in wanted:
+                    resize_short_side(frame.to_ndarray(format="rgb24"), FRAMING.short_side)
+                if index >= self.indices[-1]:
+                    break
+
+    def ffmpeg_to_null(self) -> None:
+        """Every frame decoded, none looked at."""
+        start, length = self.span.start_s, self.indices[-1] / float(self.fps) - self.span.start_s
+        command = ["ffmpeg", "-v", "error", "-threads", "1", "-ss", str(start), "-t", f"{length:.3f}"]
+        subprocess.run([*command, "-i", str(self.path), "-map", "0:v", "-f", "null", "-"], check=True)
+
+    def ways(self) -> dict[str, Callable[[], None]]:
+        ways = {
+            OURS: self.ours,
+            "decord, get_batch per window": self.decord_per_window,
+            "decord, one pass": self.decord_one_pass,
+            "PyAV, every frame": self.pyav_everything,
+        }
+        return ways | ({"ffmpeg -threads 1 -f null": self.ffmpeg_to_null} if shutil.which("ffmpeg") else {})
+
+    def check(self) -> None:
+        """All must see the same frames, or the comparison is of nothing."""
+        chunk = decode_chunk(self.path, self.span, self.windows[:1], num_segments=NUM_SEGMENTS, framing=FRAMING)
+        for backend in ("av", "decord"):
+            theirs = decode_frames(self.path, self.window_indices[0], None, backend, transform=FRAMING.square)
+            assert np.array_equal(chunk.frames_NHWC[chunk.window_frames_WT[0]], theirs)
 
 
-def decord_per_window(path: Path, windows: list[Span]) -> None:
-    import decord
-
-    reader = decord.VideoReader(str(path), num_threads=1)
-    indices = segment_indices(WINDOW_US * FPS // MICROSECONDS, NUM_SEGMENTS)
-    for window in windows:
-        reader.get_batch((indices + window.start_us * FPS // MICROSECONDS).tolist()).asnumpy()
-
-
-def one_pass(path: Path, windows: list[Span]) -> None:
-    decode_chunk(path, Span(0, DURATION_S * MICROSECONDS), windows)
+def windows_of_a_long_video() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "interview.mp4"
+        write_long_video(path, duration_s=DURATION_S)
+        work = Work(path, SPAN)
+        work.check()
+        title = f"A minute of {DURATION_S // 60} minutes of 1920×1080 H.264, {FPS} fps, B-frames · {machine()}"
+        print_rates(title, "windows", len(work.windows), medians(work.ways(), ROUNDS), OURS)
 
 
-def windows_per_second(way: Callable[[Path, list[Span]], None], path: Path, windows: list[Span]) -> float:
-    started = time.perf_counter()
-    way(path, windows)
-    return len(windows) / (time.perf_counter() - started)
-
-
-def check_same_pixels(path: Path, window: Span) -> None:
-    """Both ways must see the same frames, or the comparison is of nothing."""
-    indices = segment_indices(WINDOW_US * FPS // MICROSECONDS, NUM_SEGMENTS) + window.start_us * FPS // MICROSECONDS
-    chunk = decode_chunk(path, window, [window])
-    theirs = center_crop(decode_frames(path, indices.tolist(), SHORT_SIDE, "decord"), CROP)
-    assert np.array_equal(chunk.frames_NHWC[chunk.window_frames_WT[0]], theirs)
+def windows_of_clips(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        info = probe(path)
+        work = Work(path, Span(0, microseconds(info.duration_s)))
+        work.check()
+        title = f"{path.name}: {info.width}×{info.height} {info.codec}, {info.duration_s:.1f} s · {machine()}"
+        print_rates(title, "windows", len(work.windows), medians(work.ways(), 2 * ROUNDS + 1), OURS)
 
 
 def main() -> None:
-    ways = {"decord, get_batch per window": decord_per_window, "decode_chunk, one pass": one_pass}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        make_video(path)
-        windows = split_windows(microseconds(probe(path).duration_s), WINDOW_US, STRIDE_US)
-        check_same_pixels(path, windows[3])
-        results: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                results[name].append(windows_per_second(way, path, windows))
-    table = Table("way", "windows per core-second", "times decord", title=f"{SIZE[0]}×{SIZE[1]} H.264, {DURATION_S} s")
-    medians = {name: statistics.median(values) for name, values in results.items()}
-    base = next(iter(medians.values()))
-    for name, median in medians.items():
-        table.add_row(name, f"{median:.1f}", f"{median / base:.2f}")
-    Console().print(table)
+    windows_of_a_long_video()
+    if len(sys.argv) > 1:
+        windows_of_clips(Path(sys.argv[1]))
+    else:
+        console.print("give a folder of clips to compare on those too")
 
 
 if __name__ == "__main__":
