@@ -1,20 +1,25 @@
 """URIs work as paths do, against a real S3 server; skipped by name where Ceph is not installed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pandas as pd
 import pyarrow.dataset as pads
 import pytest
 
 from microaction import storage
-from microaction.video import decode_frames, probe
+from microaction.video import decode_chunk, decode_frames, probe
+from microaction.video.windows import MICROSECONDS, Span, split_windows
 from tests.archives import BAD, GOOD
+from tests.benchmarks.videos import write_long_video
 from tests.ceph import Ceph, S3Server
+from tests.proxy import counting_proxy
 from tests.videos import number_of
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +72,29 @@ def test_a_video_is_read_from_its_uri(counted_video: Path) -> None:
     uri = "s3://interviews/one/counted.mp4"
     assert probe(uri) == probe(counted_video)
     assert [number_of(frame) for frame in decode_frames(uri, [60, 3])] == [60, 3]
+
+
+def test_a_minute_of_an_hour_costs_a_minutes_bytes_and_few_requests(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hour.mp4"
+    write_long_video(path, duration_s=3600, size=(960, 540), loop_s=20)
+    uri = "s3://interviews/long/hour.mp4"
+    filesystem, key = storage.open_filesystem(uri)
+    with filesystem.open_output_stream(key) as stream, path.open("rb") as file:
+        shutil.copyfileobj(file, stream, 8 << 20)
+    span = Span(1800 * MICROSECONDS, 1860 * MICROSECONDS)
+    windows = split_windows(3600 * MICROSECONDS, 2 * MICROSECONDS, MICROSECONDS, span)
+    expected = decode_chunk(path, span, windows)
+    size = path.stat().st_size
+    with path.open("rb") as file, counting_proxy(s3.endpoint) as proxy:
+        index_bytes = size - file.read().rindex(b"moov")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        found = decode_chunk(uri, span, windows)
+    np.testing.assert_array_equal(found.frames_NHWC, expected.frames_NHWC)
+    print(f"{proxy.num_bytes} bytes in {proxy.num_requests} requests; index {index_bytes}, a minute {size / 60:.0f}")
+    assert proxy.num_bytes < 1.15 * size / 60 + index_bytes
+    assert proxy.num_requests <= proxy.num_bytes / 2**20
 
 
 def test_an_archive_is_labelled_from_bucket_to_bucket(s3: S3Server, archive: Path, model: str) -> None:

@@ -11,14 +11,16 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from microaction.video.bitstream import Structure, annex_b_start, structure_of
+from microaction.video.bitstream import MAX_REORDER, Structure, annex_b_start, structure_of
 from microaction.video.container import (
     COUNTED_FORMATS,
+    FULLY_INDEXED_FORMATS,
     SEEKABLE_FORMATS,
     DecodeError,
     OpenVideo,
     Source,
     VideoPacket,
+    announce,
     open_video,
     time_base,
 )
@@ -94,7 +96,10 @@ def _selected(
     to_picture: Callable[[av.VideoFrame], np.ndarray],
 ) -> Iterator[Found]:
     for run in _runs(targets):
-        start = _seek(video, targets.tick(run.start), structure) if isinstance(targets, AtTimes) else _beginning(video)
+        if isinstance(targets, AtTimes):
+            start = _seek(video, targets.tick(run.start), targets.tick(run.stop - 1), structure)
+        else:
+            start = _beginning(video)
         selective = SelectivePass(
             video,
             start.packets,
@@ -121,7 +126,7 @@ def _everything(
     if from_beginning or isinstance(targets, AtIndices):
         start = _beginning(video)
     else:
-        start = _seek(video, targets.tick(first), structure)
+        start = _seek(video, targets.tick(first), targets.tick(len(targets) - 1), structure)
     everything = SequentialPass(
         video,
         start.packets,
@@ -160,12 +165,29 @@ def _beginning(video: OpenVideo) -> _Start:
     return _Start(video.packets(), None)
 
 
-def _seek(video: OpenVideo, tick: int, structure: Structure | None) -> _Start:
-    """The last place found from which the frame shown at `tick` can be decoded, or the beginning."""
+def _announce_bytes(video: OpenVideo, first_tick: int, last_tick: int) -> None:
+    """Tells a remote file which of its bytes hold the frames between, and those read to be sure of the last one."""
+    entries = video.stream.index_entries
+    first = entries.search_timestamp(first_tick, backward=True)
+    last = entries.search_timestamp(last_tick, backward=False, any_frame=True)
+    if first < 0 or last < 0:
+        return
+    # MP4 lists every frame, MKV one of each group of pictures.
+    ahead = MAX_REORDER + 1 if video.format in FULLY_INDEXED_FORMATS else 1
+    lookahead = entries[min(last + ahead, len(entries) - 1)]
+    announce(video.file, range(entries[first].pos, lookahead.pos + lookahead.size))
+
+
+def _seek(video: OpenVideo, tick: int, last_tick: int, structure: Structure | None) -> _Start:
+    """The last place found from which the frame shown at `tick` can be decoded, or the beginning.
+
+    Frames up to the one shown at `last_tick` will be read.
+    """
     step_back = 0
     while tick - step_back > video.first_tick:
         # The index goes by decoding time and by the container's idea of key frames: what it finds is looked at.
         video.container.seek(tick - step_back, stream=video.stream, backward=True)
+        _announce_bytes(video, tick, last_tick)
         packets = video.packets()
         for packet in packets:
             if packet.pts is None or packet.pts > tick:
@@ -173,4 +195,6 @@ def _seek(video: OpenVideo, tick: int, structure: Structure | None) -> _Start:
             if packet.is_keyframe if structure is None else structure.kind_of(memoryview(packet)).clean_start:
                 return _Start(chain([packet], packets), packet.pts)
         step_back = 2 * step_back or int(FIRST_STEP_BACK_S / time_base(video.stream))
-    return _beginning(video)
+    beginning = _beginning(video)
+    _announce_bytes(video, video.first_tick, last_tick)
+    return beginning

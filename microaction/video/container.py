@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import av
 from av.container import InputContainer
+from av.stream import Discard
 from av.video.stream import VideoStream
+from pyarrow import NativeFile
 
 from microaction import storage
+from microaction.video.ranged import RangedReader
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, a URI, a file's whole content, or an open binary file that can seek."""
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 else:
     VideoPacket = av.Packet  # generic for type checkers only
 
-READ_BUFFER_BYTES = 1 << 20  # FFmpeg asks for 32 KiB at a time; one request a mebibyte suits object stores
+READ_BUFFER_BYTES = 64 << 10  # what FFmpeg asks for at a time; `RangedReader` makes larger requests of it
 SNIFF_BYTES = 4096
 MPEG_TS_PACKET_BYTES = 188
 MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
@@ -200,7 +203,8 @@ def open_source(source: Source, uri: str) -> BinaryIO:
         return io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)):
         try:
-            return storage.open_input(os.fspath(source))
+            file = storage.open_input(os.fspath(source))
+            return cast(BinaryIO, RangedReader(file, file.size())) if isinstance(file, NativeFile) else file
         except FileNotFoundError:
             raise DecodeError(uri, "no such file") from None
         except OSError as error:
@@ -240,6 +244,9 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise DecodeError(uri, "damaged, or in a codec that is not known")
+            for other in container.streams:
+                if other is not stream:
+                    other.discard = Discard.all
             stream.thread_type = "NONE"  # one thread a decoder: cores are used by decoding several videos
             stream.codec_context.thread_count = 1
             if stream.codec_context.name == "mjpeg":  # else it fills in what it cannot read, and does not say so
@@ -260,6 +267,8 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
     format_name = container_format(head)
     if format_name is None:
         raise DecodeError(uri, "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS")
+    if format_name == "mov":
+        announce(file, range(_end_of_leading_index(head)))
     file.seek(0)
     try:
         # protocol_whitelist: whatever the container says, FFmpeg may open nothing besides the file it was given.
@@ -275,6 +284,25 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
                 uri, "cut short or damaged: the index of the MP4/MOV file (its 'moov' box) is missing or unreadable"
             ) from error
         raise DecodeError(uri, reason_of(error)) from error
+
+
+def announce(file: BinaryIO, needed: range) -> None:
+    """Tells a remote file which bytes will be read."""
+    if isinstance(file, RangedReader):
+        file.needed = needed
+
+
+def _end_of_leading_index(head: bytes) -> int:
+    """Where the index of an MP4/MOV file ends, if it comes first; else 0."""
+    start = 0
+    while start + 8 <= len(head):
+        size = int.from_bytes(head[start : start + 4], "big")
+        if head[start + 4 : start + 8] == b"moov":
+            return start + size
+        if size < 8:
+            break
+        start += size
+    return 0
 
 
 def reason_of(error: Exception) -> str:

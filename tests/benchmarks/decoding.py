@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
-from microaction.video import Framing, decode_chunk, decode_frames, probe, segment_indices
+from microaction.video import Framing, decode_chunk, decode_frames, probe
 from microaction.video.decode import window_times
 from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span, microseconds, split_windows
@@ -57,7 +58,7 @@ class Work:
         reader = self._decord(width=round(info.width * scale), height=round(info.height * scale))
         reader.get_batch(self.indices).asnumpy()
 
-    def _decord(self, **size: int) -> "object":
+    def _decord(self, **size: int) -> Any:
         import decord
 
         return decord.VideoReader(str(self.path), num_threads=1, **size)
@@ -83,8 +84,8 @@ class Work:
         command = ["ffmpeg", "-v", "error", "-threads", "1", "-ss", str(start), "-t", f"{length:.3f}"]
         subprocess.run([*command, "-i", str(self.path), "-map", "0:v", "-f", "null", "-"], check=True)
 
-    def ways(self) -> dict[str, Callable[[], None]]:
-        ways = {
+    def ways(self) -> dict[str, Callable[[], object]]:
+        ways: dict[str, Callable[[], object]] = {
             OURS: self.ours,
             "decord, get_batch per window": self.decord_per_window,
             "decord, one pass": self.decord_one_pass,
