@@ -165,6 +165,17 @@ class TrainSettings(JobSettings):
     seed: int = 0
 
 
+class PackSettings(JobSettings):
+    """Encodes labelled clips once more, small and every frame by itself: training then decodes only the frames it needs."""
+
+    clips_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
+    videos: Location = Field(description="folder that holds the clips")
+    out: Location = Field(description="folder for videos/, list.txt and manifest.parquet; the same again goes on")
+    short_side: PositiveInt = Field(
+        256, description="of the proxies, in pixels; at least that of the training's frames"
+    )
+
+
 class EvaluateSettings(JobSettings):
     """Measures a checkpoint on labelled clips: top-1, top-5, F1 per body part and action, confusion matrix."""
 

@@ -58,6 +58,25 @@ COMMITTED_CHUNK = pa.schema(
 )
 """A chunk's whole result in one row: its windows, and if any are missing the stage, error and reason of its failure."""
 
+PACKED_CLIP = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("label", pa.int64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_version", pa.string()),
+        pa.field("proxy", pa.string(), nullable=False),
+        pa.field("short_side", pa.int32(), nullable=False),
+        pa.field("num_frames", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("psnr_db", pa.float64()),
+        pa.field("error", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""A row per clip of a packed list: where it came from and what its proxy is, or why there is none."""
+
 _PROVENANCE = [
     pa.field("video_version", pa.string(), nullable=False),
     pa.field("model", _TEXT, nullable=False),

@@ -18,11 +18,11 @@ class Clip:
     label: int
 
 
-def read_list(list_uri: str, videos: str, num_classes: int) -> list[Clip]:
+def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
     """The clips of a list file, in its order; `videos` is the folder that holds them.
 
     Empty lines are passed over. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label
-    outside [0, num_classes), and a clip that is listed twice.
+    outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
         text = storage.read_bytes(list_uri).decode()
@@ -38,7 +38,7 @@ def read_list(list_uri: str, videos: str, num_classes: int) -> list[Clip]:
         name, _, label = line.strip().rpartition(" ")
         if not name or not label.isdecimal():
             raise ManifestError(f"{where}: {line!r} is not 'name.mp4 label'")
-        if int(label) >= num_classes:
+        if num_classes is not None and int(label) >= num_classes:
             raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
         if name in clips:
             raise ManifestError(f"{where}: {name} is listed a second time")

@@ -4,6 +4,7 @@ Only known container formats are opened, told by their first bytes and never by 
 an open file: a playlist that names other files or hosts is refused before FFmpeg sees it.
 """
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -35,6 +36,11 @@ MPEG_TS_PACKET_BYTES = 188
 MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
 """Endings of names that an archive's videos have; what is inside is told by content alone."""
+
+# Beyond these a file is taken for damaged, or for an attack, before anything is allocated for it.
+MAX_PIXELS = 8192 * 8192
+MAX_DURATION_S = 48 * 3600
+MAX_FRAMES = MAX_DURATION_S * 240
 
 # Formats whose packets carry presentation timestamps and whose index can be trusted to find a key frame.
 SEEKABLE_FORMATS = ("mov", "matroska")
@@ -244,13 +250,16 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise DecodeError(uri, "damaged, or in a codec that is not known")
+            _refuse_the_outsized(container, stream, uri)
             for other in container.streams:
                 if other is not stream:
                     other.discard = Discard.all
             stream.thread_type = "NONE"  # one thread a decoder: cores are used by decoding several videos
             stream.codec_context.thread_count = 1
+            decoder_options = {"max_pixels": str(MAX_PIXELS)}
             if stream.codec_context.name == "mjpeg":  # else it fills in what it cannot read, and does not say so
-                stream.codec_context.options = {"err_detect": "explode"}
+                decoder_options["err_detect"] = "explode"
+            stream.codec_context.options = decoder_options
             try:
                 yield OpenVideo(container, stream, format_name, uri, file)
             except DAMAGE as error:
@@ -271,19 +280,41 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
         announce(file, range(_end_of_leading_index(head)))
     file.seek(0)
     try:
+        # max_pixels: opening decodes a first frame, of whatever size it says.
         # protocol_whitelist: whatever the container says, FFmpeg may open nothing besides the file it was given.
-        options = (
-            {"protocol_whitelist": "", "enable_drefs": "0"} if format_name == "mov" else {"protocol_whitelist": ""}
+        options = {"protocol_whitelist": "", "max_pixels": str(MAX_PIXELS)}
+        if format_name == "mov":
+            options["enable_drefs"] = "0"
+        container = av.open(
+            file,
+            "r",
+            format=format_name,
+            options=options,
+            buffer_size=READ_BUFFER_BYTES,
+            metadata_errors="replace",
         )
-        return av.open(
-            file, "r", format=format_name, options=options, buffer_size=READ_BUFFER_BYTES, metadata_errors="replace"
-        ), format_name
+        return container, format_name
     except (av.error.FFmpegError, EOFError) as error:
         if format_name == "mov" and isinstance(error, av.error.InvalidDataError):
             raise DecodeError(
                 uri, "cut short or damaged: the index of the MP4/MOV file (its 'moov' box) is missing or unreadable"
             ) from error
         raise DecodeError(uri, reason_of(error)) from error
+
+
+def _refuse_the_outsized(container: InputContainer, stream: VideoStream, uri: str) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        raise DecodeError(uri, f"its frames of {width}×{height} are larger than {MAX_PIXELS} pixels")
+    of_stream = (stream.duration or 0) * (stream.time_base or 0)
+    duration_s = float(max(of_stream, Fraction(container.duration or 0, av.time_base)))
+    if duration_s > MAX_DURATION_S:
+        raise DecodeError(
+            uri, f"it says that it is {duration_s / 3600:.0f} hours long, more than {MAX_DURATION_S // 3600}"
+        )
+    num_frames = max(stream.frames, len(stream.index_entries))
+    if num_frames > MAX_FRAMES:
+        raise DecodeError(uri, f"it says that it has {num_frames} frames, more than {MAX_FRAMES}")
 
 
 def announce(file: BinaryIO, needed: range) -> None:
@@ -311,8 +342,11 @@ def reason_of(error: Exception) -> str:
         return "cut short: the data ends before the video does"
     if isinstance(error, LostDataError):
         return "damaged: a part of it is missing or unreadable"
-    if isinstance(error, av.error.InvalidDataError):
+    code = getattr(error, "errno", None)
+    if isinstance(error, av.error.InvalidDataError) or code in (errno.EPERM, errno.EAGAIN):
         return "damaged: its data cannot be decoded"
+    if code == errno.EINVAL:
+        return f"damaged, or its frames are larger than {MAX_PIXELS} pixels"
     return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
 
 
@@ -352,6 +386,20 @@ def probe(source: Source) -> VideoInfo:
             duration_s=float(duration),
             has_audio=bool(video.container.streams.audio),
         )
+
+
+def frame_times(source: Source) -> list[Fraction]:
+    """When each frame is shown, in seconds, ascending, by its packets; empty where some of them do not say.
+
+    Where a container only counts frames, they follow each other at its rate.
+    """
+    with open_video(source) as video:
+        shown = [packet for packet in video.packets() if packet.size and not packet.is_discard]
+        if video.format in COUNTED_FORMATS and video.rate:
+            return [(packet.dts if packet.dts is not None else i) / video.rate for i, packet in enumerate(shown)]
+        ticks = [packet.pts for packet in shown if packet.pts is not None]
+        tick_s = time_base(video.stream)
+        return [(tick - video.first_tick) * tick_s for tick in sorted(ticks)] if len(ticks) == len(shown) else []
 
 
 def clockwise_rotation(frame: av.VideoFrame) -> int:

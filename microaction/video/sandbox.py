@@ -29,6 +29,7 @@ RESULT_TYPES = {
     ("microaction.video.container", "DecodeError"),
     ("microaction.video.container", "VideoInfo"),
     ("microaction.video.decode", "ChunkFrames"),
+    ("microaction.video.proxy", "Proxy"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy._core.multiarray", "_reconstruct"),

@@ -4,11 +4,13 @@ from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import av
 import pytest
 
 from microaction.synthetic.faults import write_audio_only, write_truncated
-from microaction.video import DecodeError, VideoInfo, probe
-from microaction.video.container import container_format
+from microaction.video import DecodeError, VideoInfo, decode_frames, probe
+from microaction.video.container import container_format, frame_times
+from microaction.video.sandbox import Limits, Sandbox
 from tests.videos import write_video
 
 
@@ -96,6 +98,48 @@ def test_a_playlist_named_as_a_video_is_refused_and_nothing_that_it_names_is_tou
         server.shutdown()
         server.server_close()
     assert asked == []
+
+
+def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "large.mp4"
+    side = 9000
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame(side, side, "yuvj420p")))
+        container.mux(stream.encode(None))
+    assert path.stat().st_size < 5e6
+    # It would take 120 MiB to decode, and does not fit here; the refusal does.
+    with pytest.raises(DecodeError, match="its frames are larger than 67108864 pixels"):
+        Sandbox(Limits(time_s=20, memory_bytes=64 << 20)).call("v", probe, str(path))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_lengths_beyond_belief_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"long{suffix}"
+    write_video(path, num_frames=3, durations=[30 * 3600 * 25] * 3)
+    with pytest.raises(DecodeError, match=r"it says that it is [57][05] hours long, more than 48"):
+        probe(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg"])
+@pytest.mark.parametrize("disguise", ["", "\n", "   "])
+def test_playlists_are_refused_by_every_name_and_way_of_reading(tmp_path: Path, suffix: str, disguise: str) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("SECRET")
+    path = tmp_path / f"interview{suffix}"
+    for content in (
+        f"{disguise}#EXTM3U\n#EXTINF:1,\n{secret}\n",
+        f"{disguise}ffconcat version 1.0\nfile '{secret}'\n",
+        f"{disguise}<?xml version='1.0'?><MPD><BaseURL>{secret}</BaseURL></MPD>",
+        f"{disguise}[playlist]\nFile1={secret}\n",
+    ):
+        path.write_text(content)
+        for read in (probe, lambda source: decode_frames(source, [0]), frame_times):
+            with pytest.raises(DecodeError, match="not a video") as refusal:
+                read(str(path))
+            assert "SECRET" not in str(refusal.value)
 
 
 def test_only_known_beginnings_have_a_format() -> None:

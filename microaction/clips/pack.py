@@ -1,0 +1,158 @@
+"""Packing: a list of clips in, their proxies, a list of those and a manifest out.
+
+clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest for each block → manifest and list
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import ray.data
+from pyarrow import fs as pafs
+from ray.data import TaskPoolStrategy
+
+from microaction import storage
+from microaction.clips.manifest import read_list
+from microaction.config import PackSettings
+from microaction.schema import PACKED_CLIP
+from microaction.video import DecodeError
+from microaction.video.proxy import encode_proxy
+from microaction.video.sandbox import Limits, sandboxed
+
+VIDEOS_FOLDER, PAGES_FOLDER = "videos", "_pages"
+MANIFEST_FILE, LIST_FILE = "manifest.parquet", "list.txt"
+CLIPS_PER_BLOCK = 8  # about a second of work: what is lost at most when a task is
+PACK_LIMITS = Limits(time_s=600)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a packing came to; `failures` are rows of the manifest without a proxy."""
+
+    num_clips: int
+    num_packed_before: int
+    num_bytes: int
+    lowest_psnr_db: float
+    failures: list[dict[str, Any]]
+
+
+def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Packed:
+    """Encodes the proxies that `settings.out` lacks, and writes its list and its manifest.
+
+    A clip is packed again when its file has changed or the settings have; a clip that could not be read is tried again.
+    `on_progress(done, total)` is called as clips are done. Raises `ManifestError` for a list that cannot be read. Needs a
+    running Ray.
+    """
+    clips = read_list(settings.clips_list, settings.videos, num_classes=None)
+    versions = {file.uri: file.version for file in storage.list_files(settings.videos)}
+    rows = {
+        clip.name: {
+            "name": clip.name,
+            "label": clip.label,
+            "source": clip.uri,
+            "source_version": versions.get(storage.absolute(clip.uri)),
+            "proxy": proxy_name(clip.name),
+            "short_side": settings.short_side,
+        }
+        for clip in clips
+    }
+    before = {name: page for name, page in _read_pages(settings.out).items() if _is_same_work(rows.get(name), page)}
+    done = len(before)
+    on_progress(done, len(clips))
+    pages: dict[str, dict[str, Any]] = {}
+    for page in _encode([row for name, row in rows.items() if name not in before], settings.out):
+        pages |= {row["name"]: row for row in page}
+        done += len(page)
+        on_progress(done, len(clips))
+    # The label is of the list as it is now; it may have been corrected.
+    manifest = [(before | pages)[clip.name] | {"label": clip.label} for clip in clips]
+    _write_manifest(manifest, settings.out)
+    good = [row for row in manifest if row["error"] is None]
+    return Packed(
+        len(clips),
+        len(before),
+        sum(row["size_bytes"] for row in good),
+        min((row["psnr_db"] for row in good), default=float("nan")),
+        [row for row in manifest if row["error"] is not None],
+    )
+
+
+def proxy_name(name: str) -> str:
+    """`a/b.mp4` stays, `a/b.avi` becomes `a/b.avi.mp4`: no two clips share a proxy."""
+    return name if name.endswith(".mp4") else f"{name}.mp4"
+
+
+def _is_same_work(row: dict[str, Any] | None, page: dict[str, Any]) -> bool:
+    keys = ("source", "source_version", "short_side", "proxy")
+    return row is not None and page["error"] is None and all(row[key] == page[key] for key in keys)
+
+
+def _encode(rows: list[dict[str, Any]], out: str) -> Iterator[list[dict[str, Any]]]:
+    if not rows:
+        return
+    table = pa.Table.from_pylist(rows, schema=pa.schema([PACKED_CLIP.field(name) for name in rows[0]]))
+    blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
+    dataset = ray.data.from_arrow(blocks)
+    dataset.context.enable_progress_bars = False
+    encoded = dataset.map_batches(
+        _encode_block,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_args=(out,),
+        compute=TaskPoolStrategy(),
+    )
+    for page in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield page.to_pylist()
+
+
+def _encode_block(block: pa.Table, out: str) -> pa.Table:
+    page = pa.Table.from_pylist([packed_row(row, out) for row in block.to_pylist()], schema=PACKED_CLIP)
+    sink = pa.BufferOutputStream()
+    pq.write_table(page, sink)
+    storage.write_bytes(storage.join(out, PAGES_FOLDER, f"{uuid.uuid4().hex}.parquet"), sink.getvalue().to_pybytes())
+    return page
+
+
+def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
+    """Encodes and stores one proxy; its row of the manifest, with the reason where there is none."""
+    try:
+        if row["source_version"] is None:
+            raise DecodeError(row["source"], "no such file, though the list names it")
+        proxy = sandboxed(row["source"], PACK_LIMITS, encode_proxy, row["source"], row["short_side"])
+    except DecodeError as error:
+        return row | {"error": type(error).__name__, "reason": error.reason}
+    except (RuntimeError, ValueError) as error:
+        return row | {"error": type(error).__name__, "reason": f"unexpected: {error}"}
+    storage.write_bytes(storage.join(out, VIDEOS_FOLDER, row["proxy"]), proxy.data)
+    return row | {
+        "num_frames": proxy.num_frames,
+        "width": proxy.width,
+        "height": proxy.height,
+        "size_bytes": len(proxy.data),
+        "psnr_db": proxy.psnr_db,
+    }
+
+
+def _read_pages(out: str) -> dict[str, dict[str, Any]]:
+    """The rows of earlier packings, a success before a failure."""
+    filesystem, path = storage.open_filesystem(storage.join(out, PAGES_FOLDER))
+    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    files = sorted(info.path for info in infos if info.path.endswith(".parquet"))
+    if not files:
+        return {}
+    pages = pads.dataset(files, schema=PACKED_CLIP, format="parquet", filesystem=filesystem).to_table()
+    succeeded = pages.filter(pc.is_null(pages["error"]))
+    return {row["name"]: row for table in (pages, succeeded) for row in table.to_pylist()}
+
+
+def _write_manifest(rows: list[dict[str, Any]], out: str) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=PACKED_CLIP), sink)
+    storage.write_bytes(storage.join(out, MANIFEST_FILE), sink.getvalue().to_pybytes())
+    lines = (f"{row['proxy']} {row['label']}\n" for row in rows if row["error"] is None)
+    storage.write_bytes(storage.join(out, LIST_FILE), "".join(lines).encode())
