@@ -195,9 +195,9 @@ def _serve(memory_bytes: int, time_s: int) -> NoReturn:
     _limit_memory(memory_bytes)
     while header := sys.stdin.buffer.read(WORD_BYTES):
         request = sys.stdin.buffer.read(int.from_bytes(header, "big"))
-        function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our parent
         signal.alarm(time_s + GRACE_S)  # the system's own doing, whatever Python is kept from
         try:
+            function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our parent
             reply: tuple[str, Any] = ("result", function(*args, **kwargs))
         except DecodeError as error:
             reply = ("error", DecodeError(error.uri, error.reason))

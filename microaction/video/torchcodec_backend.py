@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from microaction.video.container import DecodeError, Source, name_of, open_source, probe
+from microaction.video.container import (
+    COUNTED_FORMATS,
+    SNIFF_BYTES,
+    DecodeError,
+    Source,
+    container_format,
+    name_of,
+    open_source,
+    probe,
+)
 
 
 def frames_at_indices(
@@ -24,8 +33,12 @@ def frames_at_indices(
     info = probe(source)  # also refuses what is no video before another library sees it
     if indices and indices[-1] >= info.num_frames:
         raise DecodeError(uri, f"frame {indices[-1]} was asked for and there are {info.num_frames}")
-    with open_source(source, uri) as file:
-        data = file.read()
+    file = open_source(source, uri)
+    data = file.read()
+    if file is not source:
+        file.close()
+    if container_format(data[:SNIFF_BYTES]) in COUNTED_FORMATS:
+        raise DecodeError(uri, "torchcodec numbers the frames of AVI files in its own way; use backend='av'")
     try:
         decoder = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1, device=_device(), seek_mode="exact")
         for index in indices:

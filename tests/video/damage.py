@@ -11,9 +11,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from microaction.video import DecodeError, Framing, decode_chunk, probe
+from microaction.video import DecodeError, Framing, decode_chunk, decode_frames, probe
 from microaction.video.bitstream import structure_of
 from microaction.video.container import COUNTED_FORMATS, container_format
+from microaction.video.decode import BackendName
 from microaction.video.windows import Span
 from tests.video import matrix
 
@@ -152,3 +153,16 @@ def outcome(coding: str, suffix: str, number: int) -> dict[str, int]:
         is_said = said is not None and said[1] and (coding.startswith("hevc") or np.array_equal(image, said[0]))
         counts["as it says" if is_said else "silently wrong"] += 1
     return counts
+
+
+def agreement(path: str, backend: BackendName) -> str:
+    """How every third frame by a backend compares with a full decode."""
+    truth = [image for _, image, _ in everything(Path(path).read_bytes())]
+    rotated = "rotation" in path
+    indices = range(0, len(truth), 3)
+    try:
+        found = decode_frames(path, indices, backend=backend)
+    except DecodeError:
+        return "refused"
+    wanted = [np.rot90(truth[index], k=3) if rotated else truth[index] for index in indices]
+    return "exact" if np.array_equal(found, np.stack(wanted)) else "other pixels"

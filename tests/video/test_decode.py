@@ -70,10 +70,13 @@ def test_rotation_is_applied(tmp_path: Path, rotation: int, backend: BackendName
     assert [degrees for degrees, pixel in corners.items() if pixel.mean() > 200] == [rotation]
 
 
-def test_backends_give_the_same_pixels(counted_video: Path, shared: Path) -> None:
-    pytest.importorskip("decord", reason="decord is built for Linux on x86-64 only")
+def test_backends_give_the_same_pixels(counted_video: Path, shared: Path, backend: BackendName) -> None:
     for path in (counted_video, *sorted((shared / "data/clips").iterdir())):
-        ours, theirs = (decode_frames(path, [0, 31, 8], 256, name) for name in ("av", "decord"))
+        if backend == "torchcodec" and path.suffix == ".avi":
+            with pytest.raises(DecodeError, match="in its own way; use backend='av'"):
+                decode_frames(path, [0], backend=backend)
+            continue
+        ours, theirs = (decode_frames(path, [0, 31, 8], 256, name) for name in ("av", backend))
         np.testing.assert_array_equal(ours, theirs)
 
 
