@@ -28,8 +28,13 @@ check: setup
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
+# CLIPS=folder compares on the clips in it too.
 bench: setup
-	$(RUN) -m tests.benchmarks.decoding
+	$(RUN) -m tests.benchmarks.decoding $(CLIPS)
+	$(RUN) -m tests.benchmarks.clips
+	$(RUN) -m tests.benchmarks.bytes
+	$(RUN) -m tests.benchmarks.memory
+	$(RUN) -m tests.benchmarks.exactness
 
 clean:
 	rm -rf $(VENV) demo runs

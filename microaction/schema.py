@@ -66,6 +66,7 @@ PACKED_CLIP = pa.schema(
         pa.field("source_version", pa.string()),
         pa.field("proxy", pa.string(), nullable=False),
         pa.field("short_side", pa.int32(), nullable=False),
+        *_REGION,
         pa.field("num_frames", pa.int64()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),

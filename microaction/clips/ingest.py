@@ -16,6 +16,7 @@ from ray.data import TaskPoolStrategy
 
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Sampling, load_clip
+from microaction.video import Region
 
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.5  # beside a process that trains, which waits for the decoders otherwise
@@ -45,6 +46,7 @@ def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, bat
             "uri": [clip.uri for clip in chosen],
             "target": pa.array([clip.label for clip in chosen], pa.int64()),
             "index": pa.array(order, pa.int64()),
+            "region": pa.array([clip.region for clip in chosen], pa.list_(pa.int32())),
         }
     )
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
@@ -66,6 +68,11 @@ def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, bat
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
-    places = zip(block["uri"], block["index"], strict=True)
-    frames_BTHWC = np.stack([load_clip(str(uri), int(index), sampling) for uri, index in places])
+    clips = zip(block["uri"], block["index"], block["region"], strict=True)
+    frames_BTHWC = np.stack(
+        [
+            load_clip(str(uri), int(index), sampling, None if region is None else Region(*region.tolist()))
+            for uri, index, region in clips
+        ]
+    )
     return {"frames": frames_BTHWC, "target": block["target"], "index": block["index"]}

@@ -1,8 +1,15 @@
-"""Labelled clips by name: MA-52's list files, a line "name.mp4 label" per clip."""
+"""Labelled clips by name: MA-52's list files, a line "name.mp4 label" per clip, or Parquet tables of the same."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from microaction import storage
+from microaction.schema import REGION_COLUMNS
+from microaction.video import Region
 
 
 class ManifestError(ValueError):
@@ -11,26 +18,57 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and its action label. `name` is the file's name as listed, `uri` where it lies."""
+    """A clip and its action label. `name` is the file's name as listed, `uri` where it lies, `region` what counts of it."""
 
     name: str
     uri: str
     label: int
+    region: Region | None = None
 
 
 def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
     """The clips of a list file, in its order; `videos` is the folder that holds them.
 
-    Empty lines are passed over. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label
-    outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    A list is a text file of MA-52's format, whose empty lines are passed over, or, if its name ends in .parquet, a table with
+    the columns name and label, and region_left, region_top, region_width and region_height where a part of the frame is all
+    that counts. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside
+    [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
-        text = storage.read_bytes(list_uri).decode()
+        data = storage.read_bytes(list_uri)
     except FileNotFoundError:
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
+    clips: dict[str, Clip] = {}
+    for where, name, label, region in (
+        _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri)
+    ):
+        if num_classes is not None and label >= num_classes:
+            raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
+        if name in clips:
+            raise ManifestError(f"{where}: {name} is listed a second time")
+        clips[name] = Clip(name, storage.join(videos, name), label, region)
+    if not clips:
+        raise ManifestError(f"{list_uri} lists no clips")
+    return list(clips.values())
+
+
+def region_of(row: dict[str, Any]) -> Region | None:
+    """The region that a row's four columns name; None where they are empty. Raises `ValueError` where some are."""
+    values = [int(row[name]) for name in REGION_COLUMNS if row.get(name) is not None]
+    if 0 < len(values) < len(REGION_COLUMNS):
+        raise ValueError(f"give all of {', '.join(REGION_COLUMNS)}, or none")
+    return Region(*values) if values else None
+
+
+_Listed = Iterator[tuple[str, str, int, Region | None]]
+"""Where it is listed, name, label and region."""
+
+
+def _lines(data: bytes, list_uri: str) -> _Listed:
+    try:
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise ManifestError(f"{list_uri} is not a text file in UTF-8: {error}") from error
-    clips: dict[str, Clip] = {}
     for line_number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -38,11 +76,20 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
         name, _, label = line.strip().rpartition(" ")
         if not name or not label.isdecimal():
             raise ManifestError(f"{where}: {line!r} is not 'name.mp4 label'")
-        if num_classes is not None and int(label) >= num_classes:
-            raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
-        if name in clips:
-            raise ManifestError(f"{where}: {name} is listed a second time")
-        clips[name] = Clip(name, storage.join(videos, name), int(label))
-    if not clips:
-        raise ManifestError(f"{list_uri} lists no clips")
-    return list(clips.values())
+        yield where, name, int(label), None
+
+
+def _rows(data: bytes, list_uri: str) -> _Listed:
+    try:
+        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise ManifestError(f"{list_uri} is not a Parquet file: {error}") from error
+    for row_number, row in enumerate(rows, start=1):
+        where = f"{list_uri}, row {row_number}"
+        name, label = row.get("name"), row.get("label")
+        if not isinstance(name, str) or not isinstance(label, int) or label < 0:
+            raise ManifestError(f"{where}: it must have a name (text) and a label (a whole number)")
+        try:
+            yield where, name, label, region_of(row)
+        except ValueError as error:
+            raise ManifestError(f"{where}: {error}") from error

@@ -17,9 +17,9 @@ from pyarrow import fs as pafs
 from ray.data import TaskPoolStrategy
 
 from microaction import storage
-from microaction.clips.manifest import read_list
+from microaction.clips.manifest import read_list, region_of
 from microaction.config import PackSettings
-from microaction.schema import PACKED_CLIP
+from microaction.schema import PACKED_CLIP, REGION_COLUMNS
 from microaction.video import DecodeError
 from microaction.video.proxy import encode_proxy
 from microaction.video.sandbox import Limits, sandboxed
@@ -58,6 +58,7 @@ def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None
             "source_version": versions.get(storage.absolute(clip.uri)),
             "proxy": proxy_name(clip.name),
             "short_side": settings.short_side,
+            **dict(zip(REGION_COLUMNS, clip.region or (None,) * 4, strict=True)),
         }
         for clip in clips
     }
@@ -88,7 +89,7 @@ def proxy_name(name: str) -> str:
 
 
 def _is_same_work(row: dict[str, Any] | None, page: dict[str, Any]) -> bool:
-    keys = ("source", "source_version", "short_side", "proxy")
+    keys = ("source", "source_version", "short_side", "proxy", *REGION_COLUMNS)
     return row is not None and page["error"] is None and all(row[key] == page[key] for key in keys)
 
 
@@ -123,7 +124,7 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
     try:
         if row["source_version"] is None:
             raise DecodeError(row["source"], "no such file, though the list names it")
-        proxy = sandboxed(row["source"], PACK_LIMITS, encode_proxy, row["source"], row["short_side"])
+        proxy = sandboxed(row["source"], PACK_LIMITS, encode_proxy, row["source"], row["short_side"], region_of(row))
     except DecodeError as error:
         return row | {"error": type(error).__name__, "reason": error.reason}
     except (RuntimeError, ValueError) as error:

@@ -6,7 +6,7 @@ import numpy as np
 
 from microaction import storage
 from microaction.config import Preprocessing
-from microaction.video import DecodeError, Framing, decode_frames, probe, segment_indices
+from microaction.video import DecodeError, Framing, Region, decode_frames, probe, segment_indices
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.transforms import multi_scale_crop
 
@@ -31,19 +31,19 @@ class Sampling:
     augmentation: Augmentation | None = None
 
 
-def load_clip(uri: str, index: int, sampling: Sampling) -> np.ndarray:
+def load_clip(uri: str, index: int, sampling: Sampling, region: Region | None = None) -> np.ndarray:
     """One clip's frames [T, H, W, 3] (uint8), sampled and cropped to the model's size, decoded in a process of its own.
 
-    `index` is the clip's place in its list. Raises `DecodeError`.
+    `index` is the clip's place in its list. Raises `DecodeError`, `ValueError` for a region outside of its frames.
     """
-    return sandboxed(uri, CLIP_LIMITS, decode_clip, uri, index, sampling)
+    return sandboxed(uri, CLIP_LIMITS, decode_clip, uri, index, sampling, region)
 
 
-def decode_clip(uri: str, index: int, sampling: Sampling) -> np.ndarray:
+def decode_clip(uri: str, index: int, sampling: Sampling, region: Region | None = None) -> np.ndarray:
     """`load_clip` in this process."""
     augmentation = sampling.augmentation
     rng = None if augmentation is None else np.random.default_rng((augmentation.seed, augmentation.epoch, index))
-    framing = Framing.of(sampling.preprocessing)
+    framing = Framing.of(sampling.preprocessing, region)
     try:
         data = storage.read_bytes(uri)  # a clip is a few hundred kilobytes: one request
         indices = segment_indices(probe(data).num_frames, sampling.num_segments, rng)

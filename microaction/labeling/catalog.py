@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from microaction import storage
+from microaction.clips.manifest import region_of
 from microaction.schema import CATALOG, REGION_COLUMNS
 from microaction.video import DecodeError, probe
 from microaction.video.container import VIDEO_SUFFIXES
@@ -71,7 +72,7 @@ def read_catalog(uri: str) -> pa.Table:
         for name in REGION_COLUMNS:
             if name not in table.column_names:  # as written before catalogs had regions, or by other hands
                 table = table.append_column(name, pa.nulls(len(table), pa.int32()))
-        _require_whole_regions(table, uri)
+        _require_whole_regions(table)
         return table.select(CATALOG.names).cast(CATALOG)
     except FileNotFoundError as error:
         raise CatalogError(f"{error}; `python -m jobs.catalog ARCHIVE {uri}` makes one") from error
@@ -79,10 +80,12 @@ def read_catalog(uri: str) -> pa.Table:
         raise CatalogError(f"{uri} is not a catalog: {error}") from error
 
 
-def _require_whole_regions(table: pa.Table, uri: str) -> None:
+def _require_whole_regions(table: pa.Table) -> None:
     for row in table.select(["video", *REGION_COLUMNS]).to_pylist():
-        if len({row[name] is None for name in REGION_COLUMNS}) > 1:
-            raise ValueError(f"{row['video']} has a part of {', '.join(REGION_COLUMNS)}; give all four or none")
+        try:
+            region_of(row)
+        except ValueError as error:
+            raise ValueError(f"{row['video']}: {error}") from error
 
 
 def _probe_batch(files: pa.Table) -> pa.Table:

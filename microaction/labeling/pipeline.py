@@ -17,12 +17,13 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
+from microaction.clips.manifest import region_of
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling.ledger import commit
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
 from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
-from microaction.video import ChunkFrames, DecodeError, Framing, Region, decode_chunk
+from microaction.video import ChunkFrames, DecodeError, Framing, decode_chunk
 from microaction.video.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import Span, microseconds, split_windows
@@ -55,8 +56,8 @@ class Decoder:
         pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
         error, reason = "", ""
         if windows:
-            region = None if row["region_left"] is None else Region(*(row[name] for name in REGION_COLUMNS))
             try:
+                region = region_of(row)
                 pixels = sandboxed(
                     row["video"],
                     self.limits,

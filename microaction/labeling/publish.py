@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -176,13 +177,13 @@ def _failures(video: dict[str, Any], chunks: list[dict[str, Any]], covered: list
         yield {"start_s": 0.0, "end_s": video["duration_s"], "stage": "catalog", "attempts": 1} | {
             name: video[name] for name in ("error", "reason")
         }
-    for i, chunk in enumerate(chunks):
-        if chunk["error"] is None:
-            continue
-        # A last chunk shorter than a window has none of its own: the windows of the chunk before were to cover it.
-        end = next((later for later in chunks[i + 1 :] if later["error"] or later["window_start_us"]), None)
-        end_us = end["chunk_start_us"] if end else chunks[-1]["chunk_end_us"]
-        for span in subtract_spans(Span(chunk["chunk_start_us"], end_us), covered):
+    failed = [chunk for chunk in chunks if chunk["error"] is not None]
+    if not failed:
+        return
+    # Windows reach past their chunk's end: a chunk that failed answers for what is missing up to the next one that did.
+    starts_us = [0, *(chunk["chunk_start_us"] for chunk in failed[1:]), failed[-1]["duration_us"]]
+    for chunk, (start_us, end_us) in zip(failed, pairwise(starts_us), strict=True):
+        for span in subtract_spans(Span(start_us, end_us), covered):
             yield {"start_s": span.start_s, "end_s": span.end_s} | {
                 name: chunk[name] for name in ("stage", "error", "reason", "attempts")
             }

@@ -22,7 +22,7 @@ from pyarrow import NativeFile
 from microaction import storage
 from microaction.video.ranged import RangedReader
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | BinaryIO | RangedReader
 """A path, a URI, a file's whole content, or an open binary file that can seek."""
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def open_source(source: Source, uri: str) -> BinaryIO:
         except OSError as error:
             raise DecodeError(uri, f"cannot be opened: {error}") from error
     source.seek(0)
-    return source
+    return cast(BinaryIO, source)
 
 
 def container_format(head: bytes) -> str | None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from microaction.video.av_backend import frames_at_indices
 from microaction.video.container import DecodeError, Source, frame_times, name_of, probe
+from microaction.video.framing import Framing, Region
 from microaction.video.sampling import segment_indices
-from microaction.video.transforms import resize_short_side
 
 PROXY_CODEC, PROXY_PIXELS, PROXY_QUANTISER = "mjpeg", "yuvj420p", 2
 PROXY_TIME_BASE = Fraction(1, 90_000)
@@ -34,10 +34,11 @@ class Proxy:
     psnr_db: float
 
 
-def encode_proxy(source: Source, short_side: int) -> Proxy:
+def encode_proxy(source: Source, short_side: int, region: Region | None = None) -> Proxy:
     """Encodes every frame of a clip at this short side (in pixels), turned as it is shown, at its own time; without sound.
 
-    Raises `DecodeError` where the clip is not whole, or where what was encoded does not come back.
+    Of each frame the region is taken where there is one. Raises `DecodeError` where the clip is not whole, or where what was
+    encoded does not come back.
     """
     num_frames = probe(source).num_frames
     times_s = frame_times(source)
@@ -47,7 +48,7 @@ def encode_proxy(source: Source, short_side: int) -> Proxy:
     originals: list[np.ndarray] = []
 
     def frames() -> Iterator[np.ndarray]:
-        images = frames_at_indices(source, range(num_frames), lambda image: resize_short_side(image, short_side))
+        images = frames_at_indices(source, range(num_frames), Framing(short_side, region=region).whole)
         for index, image in enumerate(images):
             if index in compared:
                 originals.append(image)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Augmentation, Sampling, load_clip
 from microaction.config import Preprocessing
-from microaction.video import DecodeError, segment_indices
+from microaction.video import DecodeError, Framing, Region, decode_frames, segment_indices
 from tests.videos import number_of
 
 PIXELS = Preprocessing(short_side=72, crop=64)
@@ -44,6 +45,21 @@ def test_batches_come_in_the_order_asked_none_lost_none_twice(clips: list[Clip])
     assert [len(batch.target_B) for batch in batches] == [5] * 7 + [2]
     for index, frames in gathered(batches).items():
         np.testing.assert_array_equal(frames, load_clip(clips[index].uri, index, AS_IN_TESTING))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_region_is_all_that_is_seen_of_a_clip(clips: list[Clip]) -> None:
+    region = Region(0, 0, 36, 40)
+    mixed = [replace(clip, region=region) if i % 2 else clip for i, clip in enumerate(clips[:6])]
+    for sampling in (AS_IN_TESTING, Sampling(8, PIXELS, Augmentation(0, 0, SCALES))):
+        seen = gathered(list(read_clips(mixed, np.arange(6), sampling, 3)))
+        for index, clip in enumerate(clips[:6]):
+            same = np.array_equal(seen[index], load_clip(clip.uri, index, sampling))
+            assert same == (index % 2 == 0)
+    whole = decode_frames(clips[1].uri, segment_indices(41).tolist())
+    expected = [Framing(72, 64).square(np.ascontiguousarray(frame[:40, :36])) for frame in whole]
+    np.testing.assert_array_equal(load_clip(clips[1].uri, 1, AS_IN_TESTING, region), np.stack(expected))
 
 
 @pytest.mark.cluster

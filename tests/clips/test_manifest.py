@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from microaction.clips.manifest import Clip, ManifestError, read_list
+from microaction.video import Region
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -42,3 +45,25 @@ def test_a_missing_list_says_what_one_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("split", "count"), [("train", 11_250), ("val", 5_586), ("test", 5_586)])
 def test_the_datasets_own_lists_are_read(shared: Path, split: str, count: int) -> None:
     assert len(read_list(str(shared / f"data/ma52/{split}_list_videos.txt"), "videos", 52)) == count
+
+
+def test_a_table_lists_clips_and_what_counts_of_them(tmp_path: Path) -> None:
+    regions = {
+        "region_left": [None, 4],
+        "region_top": [None, 0],
+        "region_width": [None, 64],
+        "region_height": [None, 70],
+    }
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"name": ["a.mp4", "b.mp4"], "label": [1, 2], **regions}), path)
+    clips = read_list(str(path), "videos", 52)
+    assert clips == [Clip("a.mp4", "videos/a.mp4", 1), Clip("b.mp4", "videos/b.mp4", 2, Region(4, 0, 64, 70))]
+    pq.write_table(pa.table({"name": ["a.mp4"], "label": [1], "region_left": [4]}), path)
+    with pytest.raises(ManifestError, match="row 1: give all of region_left, region_top"):
+        read_list(str(path), "videos", 52)
+    pq.write_table(pa.table({"clip": ["a.mp4"], "label": [1]}), path)
+    with pytest.raises(ManifestError, match="row 1: it must have a name"):
+        read_list(str(path), "videos", 52)
+    path.write_text("a.mp4 1")
+    with pytest.raises(ManifestError, match="is not a Parquet file"):
+        read_list(str(path), "videos", 52)

@@ -1,6 +1,7 @@
 """Whole labelling runs on a local Ray."""
 
 import json
+import random
 import shutil
 import time
 from itertools import pairwise
@@ -25,6 +26,8 @@ from microaction.video import decode_frames, segment_indices
 from microaction.video.transforms import center_crop
 from tests.archives import BAD, GOOD
 from tests.labeling.decoders import MisbehavingDecoder, PoisonedDecoder, TellingDecoder
+from tests.video import matrix
+from tests.video.damage import damaged
 from tests.videos import write_video
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -251,6 +254,25 @@ def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model
     (failure,) = damaged["failures"].to_dict("records")
     assert (failure["start_s"], failure["end_s"], failure["stage"]) == (2.0, 3.0, "decode")
     assert "damaged" in failure["reason"]
+
+
+def test_an_archive_of_damaged_videos_is_labelled_as_far_as_it_goes(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for coding, suffix in (("h264-b-pyramid", ".mp4"), ("h264-b-pyramid", ".ts"), ("vp9", ".mkv"), ("mjpeg", ".avi")):
+        matrix.write(tmp_path / f"v{suffix}", coding, "constant")
+        data = (tmp_path / f"v{suffix}").read_bytes()
+        for number in range(8):
+            (archive / f"{coding}{number}{suffix}").write_bytes(damaged(data, random.Random(number)))
+    label(archive, tmp_path / "out", model, window_s=0.4, stride_s=0.2, chunk_s=0.7)
+    found = tables(tmp_path / "out")
+    videos = found["videos"]
+    assert len(videos) == 32
+    readable = videos[videos["duration_s"].notna()]
+    np.testing.assert_allclose(readable["covered_s"] + readable["failed_s"], readable["duration_s"], atol=1e-5)
+    assert 0 < readable["failed_s"].sum() < readable["duration_s"].sum()
+    assert set(videos["video"]) - set(readable["video"]) <= set(found["failures"]["video"])
+    assert (found["failures"]["error"] == "DecodeError").all(), "known damage only, nothing unexpected"
 
 
 def test_a_region_of_the_catalog_is_what_the_model_sees(model: str, tmp_path: Path) -> None:

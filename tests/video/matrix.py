@@ -1,6 +1,7 @@
 """Small videos in many codecs and containers, each frame a different piece of one textured picture."""
 
 import io
+import os
 import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+os.environ.setdefault("SVT_LOG", "1")  # errors only
 
 NUM_FRAMES, FPS, WIDTH, HEIGHT = 70, 30, 96, 64
 
