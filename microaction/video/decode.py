@@ -111,6 +111,7 @@ def decode_chunk(
     for window_frames_T, times_T in zip(window_frames_WT, times_WT, strict=True):
         if all(time in row_of for time in times_T):
             window_frames_T[:] = [row_of[time] for time in times_T]
+    assert bool(damage) == bool((window_frames_WT < 0).any()), "what is missing has a reason"
     if damage and (window_frames_WT < 0).all():
         raise DecodeError(name_of(source), damage)
     return ChunkFrames(_stack(frames, name_of(source)), window_frames_WT, damage)

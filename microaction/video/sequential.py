@@ -48,7 +48,7 @@ class SequentialPass:
         self._start_pts, self._is_start = start_pts, is_start
         self._num_packets = 0
         self._held: deque[tuple[int, Found]] = deque()  # (packets decoded when it came out, answer)
-        self._damage = ""
+        self._damage = self._past_damage = ""
         self._num_starts = 0
 
     def at_indices(self, targets: AtIndices) -> Iterator[Found]:
@@ -110,10 +110,10 @@ class SequentialPass:
 
     def _give_up(self, stop: int, why: Callable[[int], str] = lambda target: "") -> Iterator[Found]:
         for _, found in self._held:
-            yield found._replace(image=None, reason=self._damage)
+            yield found._replace(image=None, reason=self._damage or self._past_damage)
         self._held.clear()
         for target in range(self._next_target, stop):
-            yield Found(target, target, None, self._damage or why(target))
+            yield Found(target, target, None, self._damage or why(target) or self._past_damage)
         self._next_target = max(self._next_target, stop)
 
     def _frames(self) -> Iterator[_Frame | None]:
@@ -144,7 +144,7 @@ class SequentialPass:
             if self._damage:
                 if packet is None or not self._may_resume(packet):
                     continue
-                self._start_pts, self._damage = packet.pts, ""
+                self._start_pts, self._past_damage, self._damage = packet.pts, self._damage, ""
                 self._codec.flush_buffers()
             try:
                 frames = self._video.decode(packet)
