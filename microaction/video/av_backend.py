@@ -169,13 +169,20 @@ def _announce_bytes(video: OpenVideo, first_tick: int, last_tick: int) -> None:
     """Tells a remote file which of its bytes hold the frames between, and those read to be sure of the last one."""
     entries = video.stream.index_entries
     first = entries.search_timestamp(first_tick, backward=True)
-    last = entries.search_timestamp(last_tick, backward=False, any_frame=True)
-    if first < 0 or last < 0:
+    before = entries.search_timestamp(last_tick, backward=True, any_frame=True)
+    if first < 0 or before < 0:
         return
-    # MP4 lists every frame, MKV one of each group of pictures.
-    ahead = MAX_REORDER + 1 if video.format in FULLY_INDEXED_FORMATS else 1
-    lookahead = entries[min(last + ahead, len(entries) - 1)]
-    announce(video.file, range(entries[first].pos, lookahead.pos + lookahead.size))
+    start, last = entries[first], entries[before]
+    after = entries[min(before + 1, len(entries) - 1)]
+    if video.format in FULLY_INDEXED_FORMATS:
+        after = entries[min(before + MAX_REORDER + 1, len(entries) - 1)]
+        end = after.pos + after.size
+    elif after.timestamp > last.timestamp:  # one entry for each group of pictures: so far into the last one
+        seen = Fraction(last_tick + MAX_REORDER * video.frame_ticks - last.timestamp, after.timestamp - last.timestamp)
+        end = last.pos + int(min(seen, Fraction(1)) * (after.pos - last.pos))
+    else:
+        return
+    announce(video.file, range(start.pos, end))
 
 
 def _seek(video: OpenVideo, tick: int, last_tick: int, structure: Structure | None) -> _Start:
