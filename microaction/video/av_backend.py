@@ -77,16 +77,21 @@ def _found(video: OpenVideo, targets: AtIndices | AtTimes, transform: Transform)
     codec = video.stream.codec_context
     structure = structure_of(codec.name, codec.extradata)
     can_seek = video.format in SEEKABLE_FORMATS and (structure is not None or codec.name in CODECS_WITH_TRUE_KEY_FRAMES)
-    num_answered = 0
+    unanswered = set(range(len(targets)))
     if can_seek and structure is not None and structure.selective:
         try:
             for found in _selected(video, structure, targets, to_picture):
+                unanswered.difference_update(range(found.first, found.last + 1))
                 yield found
-                num_answered = found.last + 1
             return
         except NotExactError:
             can_seek = False  # the stream is not what it says: nothing of it is taken on trust
-    yield from _everything(video, structure, targets, to_picture, first=num_answered, from_beginning=not can_seek)
+    if not unanswered:
+        return
+    first = min(unanswered)
+    for found in _everything(video, structure, targets, to_picture, first=first, from_beginning=not can_seek):
+        if not unanswered.isdisjoint(range(found.first, found.last + 1)):
+            yield found
 
 
 def _selected(

@@ -28,7 +28,8 @@ class SequentialPass:
     """Decodes from where the container stands until the targets from number `first` to `stop` (exclusive) are answered.
 
     After the first sign of damage nothing is given, the frames of the last 32 packets included, until the second packet
-    for which `is_start` is true: with it decoding starts anew, for frames shown at its time or later.
+    for which `is_start` is true: with it decoding starts anew, for frames shown at its time or later. `start_pts`: so it does
+    with the first packet.
     """
 
     def __init__(
@@ -142,7 +143,10 @@ class SequentialPass:
     def _decoded(self) -> Iterator[av.VideoFrame | None]:
         for packet in self._all_packets():
             if self._damage:
-                if packet is None or not self._may_resume(packet):
+                if packet is None:
+                    yield None
+                    return
+                if not self._may_resume(packet):
                     continue
                 self._start_pts, self._past_damage, self._damage = packet.pts, self._damage, ""
                 self._codec.flush_buffers()
@@ -157,7 +161,8 @@ class SequentialPass:
                 if self._start_pts is not None and (frame.pts is None or frame.pts < self._start_pts):
                     continue  # it refers to what was not decoded
                 if frame.is_corrupt:
-                    self._damage = f"damaged: the frame at {float(frame.time or 0):.3f} s cannot be decoded"
+                    where = "" if frame.pts is None else f" at {self._video.seconds(frame.pts):.3f} s"
+                    self._damage = f"damaged: the frame{where} cannot be decoded"
                 if self._damage:
                     break
                 yield frame
