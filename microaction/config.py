@@ -107,7 +107,9 @@ class LabelSettings(JobSettings):
     batch_windows: PositiveInt = Field(16, description="windows per forward pass")
     num_labelers: PositiveInt = Field(1, description="processes that hold the model, one GPU each where there are GPUs")
     retry_failed: bool = Field(False, description="take chunks again that an earlier run recorded as failed")
-    decode_timeout_s: PositiveFloat = Field(600.0, description="a chunk that takes longer to decode is a failure")
+    decode_timeout_s: PositiveFloat = Field(
+        600.0, description="a whole chunk that takes longer to decode is a failure; shorter ones have less"
+    )
     decode_memory_gib: PositiveFloat = Field(4.0, description="a chunk that takes more memory to decode is a failure")
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from microaction import storage
 from microaction.clips.manifest import region_of
 from microaction.schema import CATALOG, REGION_COLUMNS
 from microaction.video import DecodeError, probe
-from microaction.video.container import VIDEO_SUFFIXES
+from microaction.video.formats import VIDEO_SUFFIXES
 from microaction.video.sandbox import Limits, sandboxed
 
 PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read

@@ -6,7 +6,7 @@ frames; actors normalise and classify on the device; a commit writes its block's
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from ray.util.annotations import RayDeprecationWarning
 from microaction.clips.manifest import region_of
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling.ledger import commit
+from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
 from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
@@ -32,6 +33,7 @@ from microaction.video.windows import Span, microseconds, split_windows
 DECODE_CPUS = 0.9
 COMMIT_CPUS = 0.1  # it waits for storage
 DECODE_MAX_RETRIES = 1  # a chunk that kills its worker twice is dropped here, then tried alone
+LEAST_DECODE_TIME_S = 30  # for the shortest clip, on a machine that has other things to do too
 NO_PROGRESS_TIMEOUT_S = 600
 
 
@@ -46,7 +48,8 @@ class Decoder:
     stride_us: int
     num_segments: int
     preprocessing: Preprocessing
-    limits: Limits
+    limits: Limits  # of a whole chunk of the grid
+    chunk_us: int
     decode: ClassVar[Callable[..., ChunkFrames]] = staticmethod(decode_chunk)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class Decoder:
                 region = region_of(row)
                 pixels = sandboxed(
                     row["video"],
-                    self.limits,
+                    self._limits_of(chunk),
                     self.decode,
                     row["video"],
                     chunk,
@@ -71,6 +74,8 @@ class Decoder:
                 error, reason = DecodeError.__name__ if pixels.damage else "", pixels.damage
             except DecodeError as failure:
                 error, reason = type(failure).__name__, failure.reason
+            except ValueError as failure:  # a region that does not lie inside the video's frames
+                error, reason = type(failure).__name__, str(failure)
             except Exception as failure:  # nothing in one file may cost another its row
                 error, reason = type(failure).__name__, f"unexpected: {failure}"
         is_whole = (pixels.window_frames_WT >= 0).all(axis=1)
@@ -83,6 +88,11 @@ class Decoder:
             "error": error,
             "reason": reason,
         }
+
+    def _limits_of(self, chunk: Span) -> Limits:
+        """Less time for less video: a block of many short clips must not stall for as many times the limit."""
+        share_s = self.limits.time_s * (chunk.end_us - chunk.start_us) / self.chunk_us
+        return replace(self.limits, time_s=min(self.limits.time_s, max(share_s, LEAST_DECODE_TIME_S)))
 
 
 class Labeler:
@@ -153,13 +163,14 @@ def label_blocks(
         model.num_segments,
         preprocessing,
         Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
+        microseconds(settings.chunk_s),
     )
     labeler_cpus, labeler_gpus = labeler_resources(settings.num_labelers)
     with warnings.catch_warnings():
         # max_retries has no parameter of its own yet; without it a chunk that kills its worker is tried for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         chunks = ray.data.from_arrow(blocks)
-        configure(chunks.context)
+        configure(chunks.context, settings.decode_timeout_s)
         decoded = chunks.map(decoder, compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS, max_retries=DECODE_MAX_RETRIES)
     labelled = decoded.map_batches(
         Labeler,
@@ -181,7 +192,7 @@ def labeler_resources(num_labelers: int) -> tuple[float, float]:
     return max(1.0, available.get("CPU", 1) // 2 / num_labelers), 0.0
 
 
-def configure(context: DataContext) -> None:
+def configure(context: DataContext, decode_timeout_s: float) -> None:
     """Sets one pipeline up so that a lost block does not end it, being found missing afterwards, and a stall does.
 
     The context is the dataset's own: the process's would carry these settings into pipelines that must lose nothing.
@@ -189,4 +200,6 @@ def configure(context: DataContext) -> None:
     context.enable_progress_bars = False  # the jobs show their own
     context.max_errored_blocks = -1
     context.execution_options.preserve_order = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    # A block may come to nothing but decoders that are stopped one after the other.
+    longest_block_s = decode_timeout_s + BLOCK_MAX_CHUNKS * LEAST_DECODE_TIME_S
+    context.execution_no_progress_timeout_s = int(NO_PROGRESS_TIMEOUT_S + longest_block_s)

@@ -49,7 +49,7 @@ def publish(
 ) -> Published:
     """Writes windows/, events/, videos/ and failures/ of all committed chunks of the plan, in place of older ones.
 
-    Of a chunk that was tried several times, a success counts, or else its last failure. Chunks of the plan that the
+    Of a chunk that was tried several times, a success counts, or else the failure with the most windows. Chunks that the
     ledger lacks are not published; the caller sees to it that there are none.
     """
     staging = storage.join(out, STAGING_FOLDER)
@@ -109,8 +109,8 @@ def _chunks_by_video(
     return by_video
 
 
-def _merit(row: dict[str, Any]) -> tuple[bool, int]:
-    return row["error"] is None, row["attempts"]
+def _merit(row: dict[str, Any]) -> tuple[bool, int, int]:
+    return row["error"] is None, len(row["window_start_us"]), row["attempts"]
 
 
 def _publish_video(

@@ -1,8 +1,9 @@
 """Bytes to pixels: containers, sampling, windows, decoding and transforms."""
 
-from microaction.video.container import DecodeError, VideoInfo, probe
+from microaction.video.container import DecodeError
 from microaction.video.decode import ChunkFrames, decode_chunk, decode_frames
 from microaction.video.framing import Framing, Region
+from microaction.video.probing import VideoInfo, probe
 from microaction.video.sampling import segment_indices
 
 __all__ = [

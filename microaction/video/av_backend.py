@@ -12,20 +12,11 @@ import av
 import numpy as np
 
 from microaction.video.bitstream import MAX_REORDER, Structure, annex_b_start, structure_of
-from microaction.video.container import (
-    COUNTED_FORMATS,
-    FULLY_INDEXED_FORMATS,
-    SEEKABLE_FORMATS,
-    DecodeError,
-    OpenVideo,
-    Source,
-    VideoPacket,
-    announce,
-    open_video,
-    time_base,
-)
+from microaction.video.container import DecodeError, OpenVideo, Source, VideoPacket, announce, open_video, time_base
+from microaction.video.formats import COUNTED_FORMATS, FULLY_INDEXED_FORMATS, SEEKABLE_FORMATS
+from microaction.video.group import NotExactError
 from microaction.video.rgb import RgbConverter
-from microaction.video.selective import NotExactError, SelectivePass
+from microaction.video.selective import SelectivePass
 from microaction.video.sequential import SequentialPass
 from microaction.video.targets import AtIndices, AtTimes, Found
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from microaction.video.container import DecodeError, Source, name_of, open_source, probe
+from microaction.video.container import DecodeError, Source, name_of, open_source
+from microaction.video.probing import probe
 
 FAULT_TOLERANCE = 1  # decord counts a frame that it replaced by a neighbour; one such frame is an error
 

@@ -13,8 +13,9 @@ import av
 import numpy as np
 
 from microaction.video.av_backend import frames_at_indices
-from microaction.video.container import DecodeError, Source, frame_times, name_of, probe
+from microaction.video.container import DecodeError, Source, name_of
 from microaction.video.framing import Framing, Region
+from microaction.video.probing import frame_times, probe
 from microaction.video.sampling import segment_indices
 
 PROXY_CODEC, PROXY_PIXELS, PROXY_QUANTISER = "mjpeg", "yuvj420p", 2

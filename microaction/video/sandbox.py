@@ -27,7 +27,7 @@ RESULT_TYPES = {
     ("builtins", "bytearray"),
     ("fractions", "Fraction"),
     ("microaction.video.container", "DecodeError"),
-    ("microaction.video.container", "VideoInfo"),
+    ("microaction.video.probing", "VideoInfo"),
     ("microaction.video.decode", "ChunkFrames"),
     ("microaction.video.proxy", "Proxy"),
     ("numpy", "dtype"),
@@ -62,7 +62,7 @@ class DecoderDiedError(DecodeError):
 
 
 class Sandbox:
-    """A process for calls, started with the first one."""
+    """A process for calls, started with the first one. Between calls `limits` may give the next one another time."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -74,7 +74,7 @@ class Sandbox:
         Raises `DecodeError` and `ValueError` as the function does, `DecoderStoppedError`, `DecoderDiedError`, and
         `RuntimeError` for any other error of the function.
         """
-        request = pickle.dumps((function, args, kwargs))
+        request = pickle.dumps((self.limits.time_s, function, args, kwargs))
         process = self._running()
         assert process.stdin is not None
         try:
@@ -112,7 +112,7 @@ class Sandbox:
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._process = subprocess.Popen(  # noqa: S603 - this very module
-                [sys.executable, "-m", __name__, str(self.limits.memory_bytes), str(math.ceil(self.limits.time_s))],
+                [sys.executable, "-m", __name__, str(self.limits.memory_bytes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 # The same modules as here, and one thread: a decoder has a core.
@@ -132,12 +132,14 @@ class Sandbox:
         return f"decoding it ended its process (exit code {code})"
 
 
-_sandboxes: dict[Limits, Sandbox] = {}
+_sandboxes: dict[int, Sandbox] = {}  # by the memory that they have
 
 
 def sandboxed(uri: str, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """`Sandbox.call` in a sandbox that this process keeps."""
-    return _sandboxes.setdefault(limits, Sandbox(limits)).call(uri, function, *args, **kwargs)
+    sandbox = _sandboxes.setdefault(limits.memory_bytes, Sandbox(limits))
+    sandbox.limits = limits
+    return sandbox.call(uri, function, *args, **kwargs)
 
 
 class _Reply:
@@ -188,16 +190,16 @@ class _ResultUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _serve(memory_bytes: int, time_s: int) -> NoReturn:
+def _serve(memory_bytes: int) -> NoReturn:
     """The process itself: answers calls until its input ends."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no reply
     _limit_memory(memory_bytes)
     while header := sys.stdin.buffer.read(WORD_BYTES):
         request = sys.stdin.buffer.read(int.from_bytes(header, "big"))
-        signal.alarm(time_s + GRACE_S)  # the system's own doing, whatever Python is kept from
         try:
-            function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our parent
+            time_s, function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our parent
+            signal.alarm(math.ceil(time_s) + GRACE_S)  # the system's own doing, whatever Python is kept from
             reply: tuple[str, Any] = ("result", function(*args, **kwargs))
         except DecodeError as error:
             reply = ("error", DecodeError(error.uri, error.reason))
@@ -231,4 +233,4 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]))
+    _serve(int(sys.argv[1]))

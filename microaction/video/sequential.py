@@ -8,7 +8,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from microaction.video.container import COUNTED_FORMATS, DAMAGE, OpenVideo, VideoPacket, reason_of
+from microaction.video.container import DAMAGE, OpenVideo, VideoPacket, reason_of
+from microaction.video.formats import COUNTED_FORMATS
 from microaction.video.targets import AtIndices, AtTimes, Found
 
 # A damaged packet may show only when its frame comes out, after frames that refer to it: a frame is given once so many more

@@ -4,16 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from microaction.video.container import (
-    COUNTED_FORMATS,
-    SNIFF_BYTES,
-    DecodeError,
-    Source,
-    container_format,
-    name_of,
-    open_source,
-    probe,
-)
+from microaction.video.container import DecodeError, Source, name_of, open_source
+from microaction.video.formats import COUNTED_FORMATS, SNIFF_BYTES, container_format
+from microaction.video.probing import probe
 
 
 def frames_at_indices(

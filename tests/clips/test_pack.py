@@ -16,7 +16,7 @@ from microaction.clips.pack import pack_clips, proxy_name
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
 from microaction.config import PackSettings, Preprocessing
 from microaction.video import decode_frames, probe, segment_indices
-from microaction.video.container import frame_times
+from microaction.video.probing import frame_times
 from microaction.video.proxy import encode_proxy
 from tests.video import matrix
 from tests.videos import write_video

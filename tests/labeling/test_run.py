@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,16 +15,19 @@ import pyarrow as pa
 import pytest
 import torch
 
-from microaction.config import LabelSettings
+from microaction.config import LabelSettings, Preprocessing
 from microaction.labeling import pipeline, run
 from microaction.labeling.catalog import CatalogError, make_catalog, write_catalog
+from microaction.labeling.pipeline import Decoder
 from microaction.labeling.run import Progress, RunError, RunSummary, run_labeling
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
-from microaction.schema import REGION_COLUMNS
+from microaction.schema import CATALOG, REGION_COLUMNS
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.video import decode_frames, segment_indices
+from microaction.video.sandbox import Limits
 from microaction.video.transforms import center_crop
+from microaction.video.windows import Span
 from tests.archives import BAD, GOOD
 from tests.labeling.decoders import MisbehavingDecoder, PoisonedDecoder, TellingDecoder
 from tests.video import matrix
@@ -229,6 +233,14 @@ def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
     )
 
 
+def test_short_chunks_have_less_time_to_decode_and_never_too_little() -> None:
+    decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000)
+    for length_s, time_s in ((120, 600.0), (60, 300.0), (3, 30.0)):
+        assert decoder._limits_of(Span(0, length_s * 1_000_000)).time_s == time_s
+    hasty = replace(decoder, limits=Limits(5.0))
+    assert hasty._limits_of(Span(0, 3_000_000)).time_s == 5.0
+
+
 def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -279,12 +291,16 @@ def test_a_region_of_the_catalog_is_what_the_model_sees(model: str, tmp_path: Pa
     archive = tmp_path / "archive"
     archive.mkdir()
     write_video(archive / "v.mp4", num_frames=60, size=(160, 120))
-    catalog = make_catalog(str(archive))
-    for name, value in dict(zip(REGION_COLUMNS, (0, 0, 48, 48), strict=True)).items():
-        column = pa.array([value], pa.int32())
-        catalog = catalog.set_column(catalog.column_names.index(name), catalog.schema.field(name), column)
-    write_catalog(catalog, str(tmp_path / "catalog.parquet"))
+    (row,) = make_catalog(str(archive)).to_pylist()
+    for name, left in {"catalog": 0, "outside": 150}.items():
+        region = dict(zip(REGION_COLUMNS, (left, 0, 48, 48), strict=True))
+        write_catalog(pa.Table.from_pylist([row | region], schema=CATALOG), str(tmp_path / f"{name}.parquet"))
     label(archive, tmp_path / "out", model, catalog=str(tmp_path / "catalog.parquet"))
+    label(archive, tmp_path / "outside", model, catalog=str(tmp_path / "outside.parquet"))
+    (failure,) = tables(tmp_path / "outside")["failures"].to_dict("records")
+    assert failure["reason"].startswith(
+        "region of 48×48 pixels at (150, 0) does not lie inside the frame of 160×120; corr"
+    )
     checkpoint = load_checkpoint(model)
     corner = decode_frames(archive / "v.mp4", segment_indices(60).tolist())[:, 4:44, 4:44]
     with torch.inference_mode():

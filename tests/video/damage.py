@@ -13,8 +13,8 @@ import numpy as np
 
 from microaction.video import DecodeError, Framing, decode_chunk, decode_frames, probe
 from microaction.video.bitstream import structure_of
-from microaction.video.container import COUNTED_FORMATS, container_format
 from microaction.video.decode import BackendName
+from microaction.video.formats import COUNTED_FORMATS, container_format
 from microaction.video.windows import Span
 from tests.video import matrix
 

@@ -59,7 +59,7 @@ CODINGS = {
     "mjpeg": Coding("mjpeg", {"q": "3"}, "yuvj420p", reorders=False),
 }
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts", ".avi": "avi"}
-TIMINGS = ("constant", "variable", "edit list", "rotation", "B-frames first")
+TIMINGS = ("constant", "variable", "edit list", "rotation", "B-frames first", "fragmented")
 
 
 def exists(coding: str, suffix: str, timing: str) -> bool:
@@ -73,6 +73,7 @@ def exists(coding: str, suffix: str, timing: str) -> bool:
         "constant": True,
         "variable": True,
         "edit list": suffix == ".mp4",
+        "fragmented": suffix == ".mp4",
         "rotation": suffix in (".mp4", ".mkv"),
         "B-frames first": (CODINGS[coding].reorders and "open-gop" in coding) or coding in ("mpeg2", "mpeg4"),
     }[timing]
@@ -93,7 +94,8 @@ def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
     steps = rng.integers(1, 6, NUM_FRAMES) if timing == "variable" else np.ones(NUM_FRAMES, int)
     ticks = np.concatenate([[0], np.cumsum(steps)])[:-1]
     file = io.BytesIO()
-    with av.open(file, "w", format=format_name) as container:
+    options = {"movflags": "frag_keyframe+empty_moov"} if timing == "fragmented" else {}
+    with av.open(file, "w", format=format_name, options=options) as container:
         stream = container.add_stream(coding.codec, rate=FPS, options=coding.options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, coding.pix_fmt

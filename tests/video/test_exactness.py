@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from microaction.video import Framing, av_backend, decode_chunk, decode_frames, probe
 from microaction.video.container import VideoPacket
 from microaction.video.decode import window_times
-from microaction.video.selective import GroupDecoder
+from microaction.video.group import GroupDecoder
 from microaction.video.windows import Span, microseconds, split_chunks, split_windows
 from tests.video import matrix
 
