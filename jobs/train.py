@@ -6,7 +6,7 @@ from rich.table import Table
 
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
 from microaction.config import TrainSettings
-from microaction.training.loop import TrainingProgress
+from microaction.training.loop import UNREADABLE_FILE, TrainingProgress
 from microaction.training.run import TrainingResult, run_training
 
 
@@ -30,6 +30,11 @@ def report(progress: TrainingProgress, show: Callable[[float, float, str], None]
             highlight=False,
             soft_wrap=True,
         )
+        if progress.num_unreadable:
+            console.print(
+                f"{progress.num_unreadable} clips could not be read and are left out: see {UNREADABLE_FILE}",
+                style="yellow",
+            )
 
 
 def summary_table(result: TrainingResult) -> Table:

@@ -164,6 +164,9 @@ class TrainSettings(JobSettings):
     )
     num_workers: PositiveInt = Field(1, description="training processes, one GPU each where there are GPUs")
     max_failures: int = Field(3, ge=0, description="how often a failed worker group is started again")
+    max_unreadable_share: float = Field(
+        0.01, ge=0, le=1, description="clips that cannot be read are left out and listed; more than this ends the run"
+    )
     seed: int = 0
 
 

@@ -6,7 +6,7 @@ Every process that needs clips reads its own share with its own pipeline: the sh
 calls, so that nothing is dropped or repeated to make shares equal and the number of processes changes no clip.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from ray.data import TaskPoolStrategy
 
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Sampling, load_clip
-from microaction.video import Region
+from microaction.video import DecodeError, Region
 
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.5  # beside a process that trains, which waits for the decoders otherwise
@@ -32,11 +32,19 @@ class ClipBatch:
     index_B: np.ndarray
 
 
-def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, batch_size: int) -> Iterator[ClipBatch]:
+def read_clips(
+    clips: Sequence[Clip],
+    order: np.ndarray,
+    sampling: Sampling,
+    batch_size: int,
+    *,
+    on_unreadable: Callable[[DecodeError], None] | None = None,
+) -> Iterator[ClipBatch]:
     """Decodes the clips at the places `order` [N] of `clips`, in that order, in batches of `batch_size` (the last may be
     smaller). The random numbers of a clip depend on its place in `clips`, never on its place in `order`.
 
-    Needs a running Ray. A clip that cannot be read raises `ray.exceptions.RayTaskError` that is a `DecodeError` too.
+    Needs a running Ray. A clip that cannot be read raises `DecodeError`; with `on_unreadable` that is called with the error
+    instead, and the clip's batch is one smaller, even empty: other clips stay in the batches that they were in.
     """
     if len(order) == 0:
         return
@@ -62,17 +70,31 @@ def read_clips(clips: Sequence[Clip], order: np.ndarray, sampling: Sampling, bat
     num_read = 0
     for batch in decoded.iter_batches(batch_size=batch_size, prefetch_batches=PREFETCH_BATCHES, batch_format="numpy"):
         num_read += len(batch["index"])
-        yield ClipBatch(batch["frames"], batch["target"], batch["index"])
+        is_read = batch["reason"] == ""
+        for index, reason in zip(batch["index"][~is_read], batch["reason"][~is_read], strict=True):
+            error = DecodeError(clips[index].uri, reason)
+            if on_unreadable is None:
+                raise error
+            on_unreadable(error)
+        if is_read.all():
+            yield ClipBatch(batch["frames"], batch["target"], batch["index"])
+        else:
+            yield ClipBatch(batch["frames"][is_read], batch["target"][is_read], batch["index"][is_read])
     if num_read != len(order):
         raise RuntimeError(f"{len(order)} clips were to be read and {num_read} came; please report this")
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
     clips = zip(block["uri"], block["index"], block["region"], strict=True)
-    frames_BTHWC = np.stack(
-        [
-            load_clip(str(uri), int(index), sampling, None if region is None else Region(*region.tolist()))
-            for uri, index, region in clips
-        ]
-    )
-    return {"frames": frames_BTHWC, "target": block["target"], "index": block["index"]}
+    crop = sampling.preprocessing.crop
+    frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_segments, crop, crop, 3), np.uint8)
+    reasons = [""] * len(frames_BTHWC)
+    for place, (uri, index, region) in enumerate(clips):
+        try:
+            seen = None if region is None else Region(*region.tolist())
+            frames_BTHWC[place] = load_clip(str(uri), int(index), sampling, seen)
+        except DecodeError as error:
+            reasons[place] = error.reason
+        except ValueError as error:  # a region that does not lie inside the clip's frames
+            reasons[place] = str(error)
+    return {"frames": frames_BTHWC, "target": block["target"], "index": block["index"], "reason": np.array(reasons)}

@@ -4,6 +4,7 @@ An epoch: its own order of the clips, of which each process takes its share of e
 clips, each scored by one process; then a report with a checkpoint, from which a later start goes on.
 """
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from microaction import storage
 from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import read_list
 from microaction.clips.progress import ProgressChannel
@@ -28,8 +30,10 @@ from microaction.model.normalize import normalize_frames
 from microaction.taxonomy import ACTIONS
 from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
 from microaction.versions import versions
+from microaction.video import DecodeError
 
 STATE_FILE = "training_state.pt"
+UNREADABLE_FILE = "unreadable.json"
 VALIDATION_BATCH_SIZE = 32
 STEPS_PER_REPORT = 5
 
@@ -44,6 +48,7 @@ class TrainingProgress:
     num_steps: int
     loss: float
     metrics: dict[str, float] | None = None
+    num_unreadable: int = 0
 
 
 class Trainer:
@@ -61,6 +66,7 @@ class Trainer:
             torch.set_num_threads(num_threads)
         self.train_clips = read_list(settings.train_list, settings.train_videos, settings.model.num_classes)
         self.val_clips = read_list(settings.val_list, settings.val_videos, settings.model.num_classes)
+        self.unreadable: dict[str, str] = {}  # URI: why
         self.num_steps = steps_per_epoch(len(self.train_clips), self.recipe.batch_size)
 
         torch.manual_seed(settings.seed)  # the same first weights everywhere
@@ -91,7 +97,8 @@ class Trainer:
         sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing, augmentation)
         batch_size = self.recipe.batch_size // self.num_ranks
         losses = torch.zeros(self.num_steps, device=self.device)
-        for step, batch in enumerate(read_clips(self.train_clips, share, sampling, batch_size)):
+        batches = read_clips(self.train_clips, share, sampling, batch_size, on_unreadable=self._leave_out)
+        for step, batch in enumerate(batches):
             losses[step] = self._step(batch, epoch * self.num_steps + step)
             if self.rank == 0 and (step + 1) % STEPS_PER_REPORT == 0:
                 mean = losses[step + 1 - STEPS_PER_REPORT : step + 1].mean().item()
@@ -102,7 +109,24 @@ class Trainer:
             mean_loss /= self.num_ranks
         return float(mean_loss)
 
+    def _leave_out(self, error: DecodeError) -> None:
+        self.unreadable[error.uri] = error.reason
+        num_clips = len(self.train_clips) + len(self.val_clips)
+        if len(self.unreadable) > self.settings.max_unreadable_share * num_clips:
+            raise DecodeError(
+                error.uri,
+                f"{error.reason}; of {num_clips} clips {len(self.unreadable)} cannot be read so far, more than "
+                f"max_unreadable_share ({self.settings.max_unreadable_share}) allows",
+            )
+
     def _step(self, batch: ClipBatch, step: int) -> Tensor:
+        if len(batch.index_B) == 0:  # the other processes wait for this one's gradients: it has none to add
+            nothing = np.zeros((1, *batch.frames_BTHWC.shape[1:]), np.uint8)
+            batch = ClipBatch(nothing, np.zeros(1, np.int64), np.zeros(1, np.int64))
+            return self._step_with(batch, step, weight=0.0)
+        return self._step_with(batch, step, weight=1.0)
+
+    def _step_with(self, batch: ClipBatch, step: int, weight: float) -> Tensor:
         frames_BTCHW = normalize_frames(
             torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
         )
@@ -112,6 +136,7 @@ class Trainer:
             raise RuntimeError(
                 f"the loss is {loss.item()} at step {step}; lower recipe.learning_rate ({self.recipe.learning_rate})"
             )
+        loss = weight * loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
@@ -121,7 +146,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scores [N, K] and targets [N] of all validation clips, complete on rank 0."""
+        """Scores [N, K] and targets [N] of all validation clips that can be read."""
         self.model.eval()
         if self.num_ranks > 1:
             for buffer in self.model.buffers():  # batch norms' statistics are of each process's own clips until here
@@ -129,24 +154,34 @@ class Trainer:
         share = np.arange(self.rank, len(self.val_clips), self.num_ranks)
         sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing)
         mine: list[tuple[np.ndarray, np.ndarray]] = []
-        for batch in read_clips(self.val_clips, share, sampling, VALIDATION_BATCH_SIZE):
+        for batch in read_clips(self.val_clips, share, sampling, VALIDATION_BATCH_SIZE, on_unreadable=self._leave_out):
+            if len(batch.index_B) == 0:
+                continue
             frames_BTCHW = normalize_frames(
                 torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
             )
             mine.append((self.model(frames_BTCHW)[0].float().cpu().numpy(), batch.index_B))
-        shares: list[Any] = [mine]
+        shares: list[Any] = [(mine, self.unreadable)]
         if self.num_ranks > 1:
             shares = [None] * self.num_ranks
-            dist.all_gather_object(shares, mine)
+            dist.all_gather_object(shares, (mine, self.unreadable))
         scores_NK = np.full((len(self.val_clips), self.settings.model.num_classes), np.nan, np.float32)
-        for scores_BK, index_B in (pair for share_pairs in shares for pair in share_pairs):
-            scores_NK[index_B] = scores_BK
-        return scores_NK, np.array([clip.label for clip in self.val_clips])
+        for pairs, unreadable in shares:
+            self.unreadable |= unreadable
+            for scores_BK, index_B in pairs:
+                scores_NK[index_B] = scores_BK
+        is_read = ~np.isnan(scores_NK).any(axis=1)
+        return scores_NK[is_read], np.array([clip.label for clip in self.val_clips])[is_read]
 
     def _report(self, epoch: int, metrics: dict[str, float]) -> None:
         if self.rank != 0:
             ray.train.report({})
             return
+        if self.unreadable:
+            listed = json.dumps(self.unreadable, indent=2, sort_keys=True).encode()
+            storage.write_bytes(
+                storage.join(self.settings.storage_path, self.settings.name, UNREADABLE_FILE), listed + b"\n"
+            )
         config = CheckpointConfig(
             model=self.settings.model,
             preprocessing=self.settings.preprocessing,
@@ -162,7 +197,15 @@ class Trainer:
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"epoch": epoch + 1, **metrics}, checkpoint=checkpoint)
         self.channel.tell(
-            TrainingProgress(epoch + 1, self.recipe.epochs, self.num_steps, self.num_steps, metrics["loss"], metrics)
+            TrainingProgress(
+                epoch + 1,
+                self.recipe.epochs,
+                self.num_steps,
+                self.num_steps,
+                metrics["loss"],
+                metrics,
+                len(self.unreadable),
+            )
         )
 
     def _resume(self) -> int:

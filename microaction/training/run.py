@@ -22,7 +22,12 @@ BEST_FOLDER = "best"
 SETTINGS_FILE = "settings.json"
 SCORE = "f1_mean"  # the benchmark's own: decides which checkpoint is the best
 CHECKPOINTS_KEPT = 2
-MAY_CHANGE = {"config", "num_workers", "max_failures"}  # settings that a resumed run may have otherwise
+MAY_CHANGE = {
+    "config",
+    "num_workers",
+    "max_failures",
+    "max_unreadable_share",
+}  # settings that a resumed run may have otherwise
 
 
 class TrainingError(ValueError):

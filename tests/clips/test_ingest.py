@@ -91,6 +91,20 @@ def test_a_clip_that_cannot_be_read_is_an_error_with_its_name(clips: list[Clip],
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
+def test_clips_that_cannot_be_read_may_be_left_out_and_move_no_other(clips: list[Clip], tmp_path: Path) -> None:
+    absent = [Clip(f"{i}.mp4", str(tmp_path / f"{i}.mp4"), 0) for i in range(3)]
+    outside = replace(clips[5], region=Region(0, 0, 1000, 10))
+    mixed = [clips[0], absent[0], clips[2], absent[1], absent[2], outside, clips[6]]
+    errors: list[DecodeError] = []
+    batches = list(read_clips(mixed, np.arange(7), AS_IN_TESTING, 2, on_unreadable=errors.append))
+    assert [batch.index_B.tolist() for batch in batches] == [[0], [2], [], [6]]
+    assert [Path(error.uri).name for error in errors] == ["0.mp4", "1.mp4", "2.mp4", "5.mp4"]
+    assert "does not lie inside the frame" in errors[3].reason
+    np.testing.assert_array_equal(batches[1].frames_BTHWC[0], load_clip(clips[2].uri, 2, AS_IN_TESTING))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
 def test_what_other_pipelines_may_lose_this_one_may_not(
     clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

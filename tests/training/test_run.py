@@ -93,5 +93,36 @@ def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None
     (tmp_path / "list.txt").write_text((data / "train.txt").read_text() + "absent.mp4 0\n")
     broken = settings(data, tmp_path, "broken", train_list=f"{tmp_path}/list.txt", max_failures=0)
     broken = broken.model_copy(update={"recipe": broken.recipe.model_copy(update={"batch_size": 6})})
-    with pytest.raises(TrainingError, match=r"absent\.mp4: no such file.*mend the clip, or take it out of the list"):
+    allowed = r"of 21 clips 1 cannot be read so far, more than max_unreadable_share \(0\.01\) allows"
+    with pytest.raises(TrainingError, match=rf"absent\.mp4: no such file.*{allowed}; mend the clip, or take it out of"):
         run_training(broken)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path: Path, num_workers: int) -> None:
+    """One process's whole share of a batch may be among them."""
+    lists = {}
+    for split in ("train", "val"):
+        lists[split] = tmp_path / f"{split}.txt"
+        lists[split].write_text((data / f"{split}.txt").read_text() + f"absent-{split}.mp4 0\n")
+    seen: list[TrainingProgress] = []
+    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01}
+    result = run_training(
+        settings(
+            data,
+            tmp_path,
+            "some",
+            train_list=str(lists["train"]),
+            val_list=str(lists["val"]),
+            recipe=recipe,
+            num_workers=num_workers,
+            max_unreadable_share=0.1,
+        ),
+        on_progress=seen.append,
+    )
+    assert all(np.isfinite(value) for value in result.metrics.values())
+    listed = json.loads((tmp_path / "some/unreadable.json").read_text())
+    assert listed == {
+        f"{data}/absent-{split}.mp4": "no such file, though the list names it" for split in ("train", "val")
+    }
+    assert seen[-1].num_unreadable == 2
