@@ -140,6 +140,13 @@ class RecipeConfig(BaseModel):
     weight_decay: float = Field(1e-4, ge=0)
     clip_gradient_norm: PositiveFloat = Field(20.0, description="L2 norm of all gradients together")
     embedding_loss_weight: float = Field(50.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability shared out over all classes in the target")
+    class_balance: float = Field(
+        0.0, ge=0, le=1, description="0: every clip once an epoch; 1: every class as often; between: between"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="measures and saves an average of the weights, which forgets so much a step"
+    )
     crop_scales: tuple[PositiveFloat, ...] = Field(
         (1.0, 0.875, 0.75, 0.66), min_length=1, description="sides of the random crops, as parts of the short side"
     )

@@ -41,19 +41,20 @@ def read_clips(
     on_unreadable: Callable[[DecodeError], None] | None = None,
 ) -> Iterator[ClipBatch]:
     """Decodes the clips at the places `order` [N] of `clips`, in that order, in batches of `batch_size` (the last may be
-    smaller). The random numbers of a clip depend on its place in `clips`, never on its place in `order`.
+    smaller). A place beyond the last clip is a clip once more, counted on from the first, with other random numbers; these
+    depend on the place alone, never on where in `order` it is.
 
     Needs a running Ray. A clip that cannot be read raises `DecodeError`; with `on_unreadable` that is called with the error
     instead, and the clip's batch is one smaller, even empty: other clips stay in the batches that they were in.
     """
     if len(order) == 0:
         return
-    chosen = [clips[index] for index in order]
+    chosen = [clips[place % len(clips)] for place in order]
     table = pa.table(
         {
             "uri": [clip.uri for clip in chosen],
             "target": pa.array([clip.label for clip in chosen], pa.int64()),
-            "index": pa.array(order, pa.int64()),
+            "place": pa.array(order, pa.int64()),
             "region": pa.array([clip.region for clip in chosen], pa.list_(pa.int32())),
         }
     )
@@ -69,32 +70,33 @@ def read_clips(
     )
     num_read = 0
     for batch in decoded.iter_batches(batch_size=batch_size, prefetch_batches=PREFETCH_BATCHES, batch_format="numpy"):
-        num_read += len(batch["index"])
+        num_read += len(batch["place"])
+        index_B = batch["place"] % len(clips)
         is_read = batch["reason"] == ""
-        for index, reason in zip(batch["index"][~is_read], batch["reason"][~is_read], strict=True):
+        for index, reason in zip(index_B[~is_read], batch["reason"][~is_read], strict=True):
             error = DecodeError(clips[index].uri, reason)
             if on_unreadable is None:
                 raise error
             on_unreadable(error)
         if is_read.all():
-            yield ClipBatch(batch["frames"], batch["target"], batch["index"])
+            yield ClipBatch(batch["frames"], batch["target"], index_B)
         else:
-            yield ClipBatch(batch["frames"][is_read], batch["target"][is_read], batch["index"][is_read])
+            yield ClipBatch(batch["frames"][is_read], batch["target"][is_read], index_B[is_read])
     if num_read != len(order):
         raise RuntimeError(f"{len(order)} clips were to be read and {num_read} came; please report this")
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
-    clips = zip(block["uri"], block["index"], block["region"], strict=True)
+    clips = zip(block["uri"], block["place"], block["region"], strict=True)
     crop = sampling.preprocessing.crop
     frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_segments, crop, crop, 3), np.uint8)
     reasons = [""] * len(frames_BTHWC)
-    for place, (uri, index, region) in enumerate(clips):
+    for row, (uri, place, region) in enumerate(clips):
         try:
             seen = None if region is None else Region(*region.tolist())
-            frames_BTHWC[place] = load_clip(str(uri), int(index), sampling, seen)
+            frames_BTHWC[row] = load_clip(str(uri), int(place), sampling, seen)
         except DecodeError as error:
-            reasons[place] = error.reason
+            reasons[row] = error.reason
         except ValueError as error:  # a region that does not lie inside the clip's frames
-            reasons[place] = str(error)
-    return {"frames": frames_BTHWC, "target": block["target"], "index": block["index"], "reason": np.array(reasons)}
+            reasons[row] = str(error)
+    return {"frames": frames_BTHWC, "target": block["target"], "place": block["place"], "reason": np.array(reasons)}

@@ -15,23 +15,26 @@ class JointEmbeddingLoss(nn.Module):
 
     `label_embeddings_KD` is E, one vector per action; it is a buffer, never trained and not saved with the model.
     Called with logits [B, K], embedding [B, D] and target [B] (int64); returns a scalar. Without an embedding (None, as
-    TSM and TSN give it) the loss is the cross-entropy.
+    TSM and TSN give it) the loss is the cross-entropy. `label_smoothing` is the share of the target's probability that is
+    spread over all actions.
     Source: Guo et al. 2024, and the weight of the authors' published code.
     """
 
     label_embeddings_KD: Tensor
 
-    def __init__(self, label_embeddings_KD: Tensor, weight: float = EMBEDDING_LOSS_WEIGHT) -> None:
+    def __init__(
+        self, label_embeddings_KD: Tensor, weight: float = EMBEDDING_LOSS_WEIGHT, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__()
         if label_embeddings_KD.ndim != 2:
             raise ValueError(f"label embeddings of shape {tuple(label_embeddings_KD.shape)} must be [K, D]")
         self.register_buffer(
             "label_embeddings_KD", label_embeddings_KD.detach().to(torch.float32).clone(), persistent=False
         )
-        self.weight = weight
+        self.weight, self.label_smoothing = weight, label_smoothing
 
     def forward(self, logits_BK: Tensor, embedding_BD: Tensor | None, target_B: Tensor) -> Tensor:
-        loss = functional.cross_entropy(logits_BK, target_B)
+        loss = functional.cross_entropy(logits_BK, target_B, label_smoothing=self.label_smoothing)
         if embedding_BD is None:
             return loss
         expected_BD = self.label_embeddings_KD[target_B]

@@ -8,7 +8,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray.train
@@ -16,6 +16,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from microaction import storage
 from microaction.clips.ingest import ClipBatch, read_clips
@@ -24,11 +25,12 @@ from microaction.clips.progress import ProgressChannel
 from microaction.clips.sample import Augmentation, Sampling
 from microaction.config import TrainSettings
 from microaction.evaluation import recognition_metrics
-from microaction.model import CheckpointConfig, JointEmbeddingLoss, build_model, save_checkpoint
+from microaction.model import CheckpointConfig, JointEmbeddingLoss, MANet, build_model, save_checkpoint
 from microaction.model.checkpoint import load_weights
 from microaction.model.normalize import normalize_frames
 from microaction.taxonomy import ACTIONS
 from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
+from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
 from microaction.versions import versions
 from microaction.video import DecodeError
 
@@ -72,9 +74,15 @@ class Trainer:
         torch.manual_seed(settings.seed)  # the same first weights everywhere
         self.model = build_model(settings.model).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = JointEmbeddingLoss(label_embeddings_KD, self.recipe.embedding_loss_weight).to(self.device)
+        self.loss = JointEmbeddingLoss(
+            label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
+        ).to(self.device)
         self.optimizer = build_optimizer(self.model, self.recipe)
         self.rate_factor = schedule(self.recipe, self.num_steps)
+        self.average: AveragedModel | None = None
+        if self.recipe.ema_decay is not None:
+            average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.first_epoch = self._resume()
         self.replica: nn.Module = self.model
         if self.num_ranks > 1:
@@ -91,7 +99,8 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> float:
         self.replica.train()
-        order = epoch_order(len(self.train_clips), self.settings.seed, epoch)
+        label_N = np.array([clip.label for clip in self.train_clips])
+        order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
         share = share_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
         augmentation = Augmentation(self.settings.seed, epoch, self.recipe.crop_scales)
         sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing, augmentation)
@@ -142,14 +151,21 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
         set_learning_rate(self.optimizer, scaled_learning_rate(self.recipe) * self.rate_factor(step))
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return loss.detach()
+
+    @property
+    def measured(self) -> MANet:
+        """The model that is validated and saved: the average of weights where there is one."""
+        return self.model if self.average is None else cast(MANet, self.average.module)
 
     @torch.inference_mode()
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
         """Scores [N, K] and targets [N] of all validation clips that can be read."""
-        self.model.eval()
+        self.measured.eval()
         if self.num_ranks > 1:
-            for buffer in self.model.buffers():  # batch norms' statistics are of each process's own clips until here
+            for buffer in self.measured.buffers():  # batch norms' statistics are of each process's own clips until here
                 dist.broadcast(buffer, 0)
         share = np.arange(self.rank, len(self.val_clips), self.num_ranks)
         sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing)
@@ -160,7 +176,7 @@ class Trainer:
             frames_BTCHW = normalize_frames(
                 torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
             )
-            mine.append((self.model(frames_BTCHW)[0].float().cpu().numpy(), batch.index_B))
+            mine.append((self.measured(frames_BTCHW)[0].float().cpu().numpy(), batch.index_B))
         shares: list[Any] = [(mine, self.unreadable)]
         if self.num_ranks > 1:
             shares = [None] * self.num_ranks
@@ -191,8 +207,10 @@ class Trainer:
             metrics=metrics,
         )
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(self.model, config, folder)
-            state = {"epoch": epoch + 1, "optimizer": self.optimizer.state_dict()}
+            save_checkpoint(self.measured, config, folder)
+            state: dict[str, Any] = {"epoch": epoch + 1, "optimizer": self.optimizer.state_dict()}
+            if self.average is not None:
+                state |= {"model": self.model.state_dict(), "average": self.average.state_dict()}
             torch.save(state, Path(folder) / STATE_FILE)
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"epoch": epoch + 1, **metrics}, checkpoint=checkpoint)
@@ -216,6 +234,9 @@ class Trainer:
         with checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / STATE_FILE, map_location=self.device, weights_only=True)
             load_weights(self.model, folder)
+        if self.average is not None:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         return int(state["epoch"])
 
@@ -229,28 +250,3 @@ def train_process(config: dict[str, Any]) -> None:
 def seed_of(*numbers: int) -> int:
     """A seed for torch that every combination of numbers changes."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def steps_per_epoch(num_clips: int, batch_size: int) -> int:
-    """Whole batches of an epoch; the clips left over are other ones in every epoch."""
-    return num_clips // batch_size
-
-
-def epoch_order(num_clips: int, seed: int, epoch: int) -> np.ndarray:
-    """The order [N] in which an epoch visits the clips; it depends on nothing else."""
-    return np.random.default_rng((seed, epoch)).permutation(num_clips)
-
-
-def share_of_batches(order_N: np.ndarray, batch_size: int, rank: int, num_ranks: int) -> np.ndarray:
-    """A process's clips of all whole global batches, in order: of each batch every `num_ranks`-th, from `rank` on.
-
-    So the same clips make up a global batch however many processes there are. `batch_size` must be a multiple of
-    `num_ranks`.
-    """
-    if batch_size % num_ranks:
-        raise ValueError(
-            f"recipe.batch_size ({batch_size}) must be a multiple of num_workers ({num_ranks}), so that every worker has "
-            f"as many clips; try {num_ranks * max(1, round(batch_size / num_ranks))}"
-        )
-    whole = len(order_N) // batch_size * batch_size
-    return order_N[:whole].reshape(-1, batch_size)[:, rank::num_ranks].reshape(-1)

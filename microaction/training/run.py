@@ -15,7 +15,8 @@ from microaction.clips.progress import ProgressChannel
 from microaction.config import TrainSettings
 from microaction.model import CheckpointConfig, default_label_embeddings, label_embeddings_from_word_vectors
 from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from microaction.training.loop import TrainingProgress, share_of_batches, steps_per_epoch, train_process
+from microaction.training.loop import TrainingProgress, train_process
+from microaction.training.order import share_of_batches, steps_per_epoch
 from microaction.video import DecodeError
 
 BEST_FOLDER = "best"

@@ -91,6 +91,17 @@ def test_a_clip_that_cannot_be_read_is_an_error_with_its_name(clips: list[Clip],
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
+def test_a_place_beyond_the_last_is_a_clip_again_with_other_random_numbers(clips: list[Clip]) -> None:
+    sampling = Sampling(8, PIXELS, Augmentation(3, 1, SCALES))
+    (batch,) = read_clips(clips[:5], np.array([4, 9, 14]), sampling, 3)
+    assert batch.index_B.tolist() == [4, 4, 4]
+    assert batch.target_B.tolist() == [4, 4, 4]
+    assert len({frames.tobytes() for frames in batch.frames_BTHWC}) == 3
+    np.testing.assert_array_equal(batch.frames_BTHWC[1], load_clip(clips[4].uri, 9, sampling))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
 def test_clips_that_cannot_be_read_may_be_left_out_and_move_no_other(clips: list[Clip], tmp_path: Path) -> None:
     absent = [Clip(f"{i}.mp4", str(tmp_path / f"{i}.mp4"), 0) for i in range(3)]
     outside = replace(clips[5], region=Region(0, 0, 1000, 10))

@@ -3,13 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.training.loop import epoch_order, seed_of, share_of_batches, steps_per_epoch
+from microaction.training.loop import seed_of
+from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
 
 
 @given(st.integers(1, 500), st.sampled_from([1, 2, 3, 4, 6]), st.integers(1, 10))
 def test_any_number_of_processes_makes_the_same_global_batches(clips: int, ranks: int, each: int) -> None:
     batch_size = ranks * each
-    order = epoch_order(clips, seed=1, epoch=2)
+    order = epoch_order(np.zeros(clips, int), seed=1, epoch=2)
     shares = [share_of_batches(order, batch_size, rank, ranks) for rank in range(ranks)]
     assert {len(share) for share in shares} == {steps_per_epoch(clips, batch_size) * each}
     for step in range(steps_per_epoch(clips, batch_size)):
@@ -18,10 +19,28 @@ def test_any_number_of_processes_makes_the_same_global_batches(clips: int, ranks
 
 
 def test_an_epoch_visits_every_clip_in_an_order_of_its_own() -> None:
-    first, again, next_epoch, other_seed = (epoch_order(50, s, e).tolist() for s, e in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    first, again, next_epoch, other_seed = (
+        epoch_order(np.zeros(50, int), s, e).tolist() for s, e in ((0, 0), (0, 0), (0, 1), (1, 0))
+    )
     assert sorted(first) == list(range(50))
     assert first == again
     assert first not in (next_epoch, other_seed)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.sampled_from([0.3, 0.5, 1.0]))
+def test_balanced_epochs_are_as_long_and_draw_classes_by_their_shares(counts: list[int], balance: float) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    draws = epoch_order(labels, 3, 4, balance)
+    assert len(draws) == len(set(draws.tolist())) == len(labels), "each draw has random numbers of its own"
+    drawn = np.bincount(labels[draws % len(labels)], minlength=len(counts))
+    share = np.array(counts) ** (1 - balance)
+    assert np.abs(drawn - share / share.sum() * len(labels)).max() < 1
+    for label, count in enumerate(counts):
+        clips = (draws % len(labels))[labels[draws % len(labels)] == label]
+        each = np.bincount(clips, minlength=len(labels))[labels == label]
+        assert each.max() - each.min() <= 1, "clips of a class take turns"
+        assert set(clips.tolist()) <= set(np.flatnonzero(labels == label).tolist())
+        assert count == (labels == label).sum()
 
 
 def test_a_batch_that_cannot_be_shared_names_one_that_can() -> None:

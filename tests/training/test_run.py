@@ -1,10 +1,13 @@
 """Whole training runs on Ray Train, as small as they can be."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from microaction.clips.manifest import ManifestError
 from microaction.config import TrainSettings
@@ -68,6 +71,44 @@ def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
     result = run_training(settings(data, tmp_path, "two", num_workers=2))
     assert np.isfinite(result.metrics["loss"])
     assert load_checkpoint(result.checkpoint).config.recipe["num_workers"] == 2
+
+
+BETTER = {"label_smoothing": 0.1, "class_balance": 1.0, "ema_decay": 0.8}
+
+
+def test_an_average_of_weights_is_what_is_measured_and_saved(data: Path, tmp_path: Path) -> None:
+    recipe = {"batch_size": 4, "learning_rate": 0.05, "epochs": 1}
+    plain, averaged = (
+        load_checkpoint(
+            run_training(settings(data, tmp_path, name, recipe=recipe | better)).checkpoint
+        ).model.state_dict()
+        for name, better in (("plain", BETTER | {"ema_decay": None}), ("averaged", BETTER))
+    )
+    assert plain.keys() == averaged.keys()
+    assert not torch.equal(plain["action.weight"], averaged["action.weight"])
+
+
+@pytest.mark.parametrize("better", [{}, BETTER], ids=["reference", "better"])
+def test_a_run_whose_process_was_killed_ends_bit_for_bit_as_one_that_was_not(
+    data: Path, tmp_path: Path, better: dict[str, float]
+) -> None:
+    recipe = {"batch_size": 4, "learning_rate": 0.05, "epochs": 3, **better}
+    model = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.3}
+    kills: list[int] = []
+
+    def kill_once(progress: TrainingProgress) -> None:
+        if progress.metrics is not None and progress.epoch == 2 and not kills:
+            find_raylet = ["pgrep", "--parent", str(os.getpid()), "raylet"]
+            raylet = subprocess.run(find_raylet, check=True, capture_output=True, text=True).stdout.strip()
+            kill = ["pkill", "-KILL", "--parent", raylet, "--full", "^ray::.*TrainWorker"]
+            kills.append(subprocess.run(kill, check=False).returncode)
+
+    whole = run_training(settings(data, tmp_path, "whole", recipe=recipe, model=model))
+    killed = run_training(settings(data, tmp_path, "killed", recipe=recipe, model=model), on_progress=kill_once)
+    assert kills == [0], "a process was there to be killed"
+    assert killed.metrics == whole.metrics
+    states = [load_checkpoint(result.checkpoint).model.state_dict() for result in (whole, killed)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_word_vectors_of_the_users_decide_the_embedding(data: Path, tmp_path: Path) -> None:

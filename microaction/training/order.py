@@ -1,0 +1,63 @@
+"""Which clips an epoch visits, in which order, and who reads which: by seed and epoch alone.
+
+A draw is a clip's place in its list, plus the list's length for every time that the clip was drawn before in the epoch: so it
+names the clip and its random numbers (`clips.ingest.read_clips`).
+"""
+
+import numpy as np
+
+
+def steps_per_epoch(num_clips: int, batch_size: int) -> int:
+    """Whole batches of an epoch; the clips left over are other ones in every epoch."""
+    return num_clips // batch_size
+
+
+def epoch_order(label_N: np.ndarray, seed: int, epoch: int, class_balance: float = 0.0) -> np.ndarray:
+    """The draws [N] of an epoch, in order.
+
+    With `class_balance` 0 every clip comes once; with 1 every class that has clips comes as often, give or take one, its
+    clips in turns; in between a class of n clips comes in proportion to n to the power of 1 − class_balance.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    if class_balance == 0:
+        return rng.permutation(len(label_N))
+    classes, count_K = np.unique(label_N, return_counts=True)
+    share_K = count_K ** (1.0 - class_balance)
+    draws = [
+        _draws_of_class(np.flatnonzero(label_N == label), quota, len(label_N), rng)
+        for label, quota in zip(classes, _whole_quotas(share_K, len(label_N), rng), strict=True)
+    ]
+    return rng.permutation(np.concatenate(draws))
+
+
+def share_of_batches(order_N: np.ndarray, batch_size: int, rank: int, num_ranks: int) -> np.ndarray:
+    """A process's draws of all whole global batches, in order: of each batch every `num_ranks`-th, from `rank` on.
+
+    So the same clips make up a global batch however many processes there are. `batch_size` must be a multiple of
+    `num_ranks`.
+    """
+    if batch_size % num_ranks:
+        raise ValueError(
+            f"recipe.batch_size ({batch_size}) must be a multiple of num_workers ({num_ranks}), so that every worker has "
+            f"as many clips; try {num_ranks * max(1, round(batch_size / num_ranks))}"
+        )
+    whole = len(order_N) // batch_size * batch_size
+    return order_N[:whole].reshape(-1, batch_size)[:, rank::num_ranks].reshape(-1)
+
+
+def _whole_quotas(share_K: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Whole numbers that add up to `total`, in proportion to the shares; who gets what rounding leaves is drawn."""
+    exact_K: np.ndarray = share_K / share_K.sum() * total
+    quota_K: np.ndarray = np.floor(exact_K).astype(np.int64)
+    left = total - int(quota_K.sum())
+    fraction_K = exact_K - quota_K
+    if left:
+        lucky = rng.choice(len(share_K), left, replace=False, p=fraction_K / fraction_K.sum())
+        quota_K[lucky] += 1
+    return quota_K
+
+
+def _draws_of_class(clips: np.ndarray, quota: int, num_clips: int, rng: np.random.Generator) -> np.ndarray:
+    """`quota` draws of a class's clips: all of them again and again, each round in an order of its own."""
+    rounds = [rng.permutation(clips) + turn * num_clips for turn in range(-(-quota // len(clips)))]
+    return np.concatenate([np.empty(0, np.int64), *rounds])[:quota]
