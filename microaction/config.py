@@ -34,6 +34,12 @@ Location = Annotated[str, AfterValidator(_location)]
 """A path or URI; made absolute, so that the driver and the workers mean the same."""
 
 
+def _zip(location: str) -> str:
+    if not location.endswith(".zip"):
+        raise ValueError(f"{location!r} must be a file whose name ends in .zip")
+    return location
+
+
 class ModelConfig(BaseModel):
     """The shape of a MANet; the defaults are the paper's network."""
 
@@ -196,6 +202,9 @@ class EvaluateSettings(JobSettings):
     videos: Location = Field(description="folder that holds the clips")
     out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and confusion.png")
     batch_size: PositiveInt = Field(16, description="clips per forward pass")
+    submission: Annotated[Location, AfterValidator(_zip)] | None = Field(
+        None, description="also writes the challenge's zip of predictions there, in the list's order"
+    )
 
 
 class DemoSettings(JobSettings):

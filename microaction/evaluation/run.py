@@ -12,6 +12,7 @@ from microaction.clips.progress import ProgressChannel
 from microaction.clips.sample import Sampling
 from microaction.config import EvaluateSettings
 from microaction.evaluation.report import write_report
+from microaction.evaluation.submission import write_submission
 from microaction.model import load_checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.model.normalize import normalize_frames
@@ -42,6 +43,8 @@ def run_evaluation(
         )
     names = [clip.name for clip in clips]
     target_N = np.array([clip.label for clip in clips])
+    if settings.submission is not None:
+        write_submission(settings.submission, names, scores_NK)
     return write_report(settings.out, names, scores_NK, target_N, ACTIONS, checkpoint.digest)
 
 

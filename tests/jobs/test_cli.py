@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from microaction.config import LabelSettings, TrainSettings
 from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
-JOBS = ("catalog", "train", "evaluate", "label", "demo")
+JOBS = ("catalog", "pack", "train", "evaluate", "label", "demo")
 LIMIT_S = 200
 
 
@@ -122,9 +123,10 @@ def test_training_that_was_killed_goes_on_by_name_and_is_evaluated(tmp_path: Pat
 
     report = job(
         *("evaluate", "--model", f"{tmp_path}/runs/killed/best", "--clips-list", f"{tmp_path}/list.txt"),
-        *("--videos", str(tmp_path), "--out", f"{tmp_path}/report"),
+        *("--videos", str(tmp_path), "--out", f"{tmp_path}/report", "--submission", f"{tmp_path}/submission.zip"),
     )
     assert report.returncode == 0, report.stderr
     assert "f1_mean" in report.stderr
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {"metrics.json", "per_class.csv", "predictions.parquet", "confusion.png"}
+    assert zipfile.is_zipfile(tmp_path / "submission.zip")

@@ -1,0 +1,50 @@
+"""The challenge's submission file: the five likeliest actions of every test clip, and their body parts.
+
+Source: the MA-52 track of the Micro-Action Analysis Grand Challenge.
+"""
+
+import csv
+import io
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from microaction import storage
+from microaction.evaluation.metrics import TOP_K
+from microaction.taxonomy import BODY_PART_OF
+
+PREDICTION_FILE = "prediction.csv"
+VIDEO_SUFFIX = ".mp4"
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same file
+
+
+def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> None:
+    """Writes the zip, with a row per clip in the order of `names`.
+
+    Raises `ValueError` where a clip has no scores, two clips have the same file name, or `uri` does not end in .zip.
+    """
+    if not uri.endswith(".zip"):
+        raise ValueError(f"the submission {uri} must be a file whose name ends in .zip")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        entry = zipfile.ZipInfo(PREDICTION_FILE, FIXED_DATE)
+        archive.writestr(entry, prediction_csv(names, scores_NK), zipfile.ZIP_DEFLATED)
+    storage.write_bytes(uri, file.getvalue())
+
+
+def prediction_csv(names: Sequence[str], scores_NK: np.ndarray) -> str:
+    """Header vid, action_pred_1…5, body_pred_1…5; numbers of actions and body parts, likeliest first."""
+    if np.isnan(scores_NK).any():
+        raise ValueError("a clip has no scores: every clip of the list must be classified")
+    videos = [name.rsplit("/", 1)[-1].removesuffix(VIDEO_SUFFIX) + VIDEO_SUFFIX for name in names]
+    if len(set(videos)) < len(videos):
+        raise ValueError("two clips of the list have the same file name, and a submission tells clips by it")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    places = range(1, TOP_K + 1)
+    writer.writerow(["vid", *(f"action_pred_{place}" for place in places), *(f"body_pred_{place}" for place in places)])
+    for video, scores_K in zip(videos, scores_NK, strict=True):
+        actions = np.argsort(-scores_K, kind="stable")[:TOP_K].tolist()
+        writer.writerow([video, *actions, *(BODY_PART_OF[action] for action in actions)])
+    return text.getvalue()
