@@ -144,6 +144,9 @@ class RecipeConfig(BaseModel):
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear increase from zero")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: convolutions and products in bfloat16, weights and loss in float32"
+    )
     clip_gradient_norm: PositiveFloat = Field(20.0, description="L2 norm of all gradients together")
     embedding_loss_weight: float = Field(50.0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability shared out over all classes in the target")
@@ -174,6 +177,11 @@ class TrainSettings(JobSettings):
     recipe: RecipeConfig = RecipeConfig()
     label_embeddings: Location | None = Field(
         None, description="word-vector text file (word2vec, GloVe, fastText; .gz too); default: the shipped table"
+    )
+    init: Literal["imagenet"] | Location | None = Field(
+        None,
+        description="weights to begin with: a checkpoint directory, the authors' published .pth, a torchvision ResNet-50 "
+        ".pth, or imagenet, which downloads the last; default: random",
     )
     num_workers: PositiveInt = Field(1, description="training processes, one GPU each where there are GPUs")
     max_failures: int = Field(3, ge=0, description="how often a failed worker group is started again")

@@ -27,6 +27,7 @@ from microaction.config import TrainSettings
 from microaction.evaluation import recognition_metrics
 from microaction.model import CheckpointConfig, JointEmbeddingLoss, MANet, build_model, save_checkpoint
 from microaction.model.checkpoint import load_weights
+from microaction.model.initial import load_initial_weights
 from microaction.model.normalize import normalize_frames
 from microaction.taxonomy import ACTIONS
 from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
@@ -36,6 +37,7 @@ from microaction.video import DecodeError
 
 STATE_FILE = "training_state.pt"
 UNREADABLE_FILE = "unreadable.json"
+METRICS_FILE = "metrics.jsonl"
 VALIDATION_BATCH_SIZE = 32
 STEPS_PER_REPORT = 5
 
@@ -72,7 +74,10 @@ class Trainer:
         self.num_steps = steps_per_epoch(len(self.train_clips), self.recipe.batch_size)
 
         torch.manual_seed(settings.seed)  # the same first weights everywhere
-        self.model = build_model(settings.model).to(self.device)
+        self.model = build_model(settings.model)
+        if settings.init is not None:
+            load_initial_weights(self.model, settings.init)
+        self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = JointEmbeddingLoss(
             label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
@@ -139,8 +144,11 @@ class Trainer:
         frames_BTCHW = normalize_frames(
             torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
         )
-        logits_BK, embedding_BD = self.replica(frames_BTCHW)
-        loss: Tensor = self.loss(logits_BK, embedding_BD, torch.from_numpy(batch.target_B).to(self.device))
+        with self._precision():
+            logits_BK, embedding_BD = self.replica(frames_BTCHW)
+        if embedding_BD is not None:
+            embedding_BD = embedding_BD.float()
+        loss: Tensor = self.loss(logits_BK.float(), embedding_BD, torch.from_numpy(batch.target_B).to(self.device))
         if not torch.isfinite(loss):
             raise RuntimeError(
                 f"the loss is {loss.item()} at step {step}; lower recipe.learning_rate ({self.recipe.learning_rate})"
@@ -154,6 +162,9 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.model)
         return loss.detach()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     @property
     def measured(self) -> MANet:
@@ -176,7 +187,9 @@ class Trainer:
             frames_BTCHW = normalize_frames(
                 torch.from_numpy(batch.frames_BTHWC).to(self.device), self.settings.preprocessing
             )
-            mine.append((self.measured(frames_BTCHW)[0].float().cpu().numpy(), batch.index_B))
+            with self._precision():
+                logits_BK, _ = self.measured(frames_BTCHW)
+            mine.append((logits_BK.float().cpu().numpy(), batch.index_B))
         shares: list[Any] = [(mine, self.unreadable)]
         if self.num_ranks > 1:
             shares = [None] * self.num_ranks
@@ -198,6 +211,7 @@ class Trainer:
             storage.write_bytes(
                 storage.join(self.settings.storage_path, self.settings.name, UNREADABLE_FILE), listed + b"\n"
             )
+        self._log(epoch + 1, metrics)
         config = CheckpointConfig(
             model=self.settings.model,
             preprocessing=self.settings.preprocessing,
@@ -225,6 +239,15 @@ class Trainer:
                 len(self.unreadable),
             )
         )
+
+    def _log(self, epoch: int, metrics: dict[str, float]) -> None:
+        """A line of JSON for each epoch; of epochs that are trained again after a failure the last time counts."""
+        uri = storage.join(self.settings.storage_path, self.settings.name, METRICS_FILE)
+        lines = storage.read_bytes(uri).decode().splitlines() if storage.exists(uri) else []
+        kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
+        rate = self.optimizer.param_groups[0]["lr"]
+        kept.append(json.dumps({"epoch": epoch, "learning_rate": rate, "unreadable": len(self.unreadable)} | metrics))
+        storage.write_bytes(uri, "".join(f"{line}\n" for line in kept).encode())
 
     def _resume(self) -> int:
         """Loads the last reported state, if any; returns the epoch to go on with."""

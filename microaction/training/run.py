@@ -13,8 +13,14 @@ from microaction import storage
 from microaction.clips.manifest import read_list
 from microaction.clips.progress import ProgressChannel
 from microaction.config import TrainSettings
-from microaction.model import CheckpointConfig, default_label_embeddings, label_embeddings_from_word_vectors
+from microaction.model import (
+    CheckpointConfig,
+    build_model,
+    default_label_embeddings,
+    label_embeddings_from_word_vectors,
+)
 from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from microaction.model.initial import load_initial_weights
 from microaction.training.loop import TrainingProgress, train_process
 from microaction.training.order import share_of_batches, steps_per_epoch
 from microaction.video import DecodeError
@@ -48,7 +54,8 @@ def run_training(
 ) -> TrainingResult:
     """Trains, or goes on training, the run `settings.name`; its best checkpoint ends in `<storage_path>/<name>/best`.
 
-    Needs a running Ray. Raises `ManifestError` for unusable lists and `TrainingError` for settings that cannot work here.
+    Needs a running Ray. Raises `ManifestError` for unusable lists, `CheckpointError` for unusable first weights and
+    `TrainingError` for settings that cannot work here.
     """
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
@@ -63,6 +70,8 @@ def run_training(
         share_of_batches(torch.arange(0).numpy(), settings.recipe.batch_size, 0, settings.num_workers)
     except ValueError as error:
         raise TrainingError(str(error)) from error
+    if settings.init is not None:
+        load_initial_weights(build_model(settings.model), settings.init)  # whatever is wrong with it is said now
     run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 

@@ -11,7 +11,7 @@ import torch
 
 from microaction.clips.manifest import ManifestError
 from microaction.config import TrainSettings
-from microaction.model import load_checkpoint
+from microaction.model import CheckpointError, load_checkpoint
 from microaction.taxonomy import ACTIONS
 from microaction.training.loop import TrainingProgress
 from microaction.training.run import TrainingError, run_training
@@ -107,8 +107,35 @@ def test_a_run_whose_process_was_killed_ends_bit_for_bit_as_one_that_was_not(
     killed = run_training(settings(data, tmp_path, "killed", recipe=recipe, model=model), on_progress=kill_once)
     assert kills == [0], "a process was there to be killed"
     assert killed.metrics == whole.metrics
+    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "killed")]
+    assert logs[0] == logs[1]
+    assert [json.loads(line)["epoch"] for line in logs[0].splitlines()] == [1, 2, 3]
     states = [load_checkpoint(result.checkpoint).model.state_dict() for result in (whole, killed)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_bf16_trains_much_as_fp32_does_and_saves_fp32(data: Path, tmp_path: Path) -> None:
+    recipe = {"batch_size": 4, "epochs": 1, "learning_rate": 0.01}
+    results = [
+        run_training(settings(data, tmp_path, precision, recipe=recipe | {"precision": precision}))
+        for precision in ("fp32", "bf16")
+    ]
+    losses = [result.metrics["loss"] for result in results]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    state = load_checkpoint(results[1].checkpoint).model.state_dict()
+    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+def test_training_goes_on_from_given_weights(data: Path, tmp_path: Path) -> None:
+    recipe = {"batch_size": 4, "epochs": 1, "learning_rate": 1e-9}
+    first = run_training(settings(data, tmp_path, "first", recipe=recipe, seed=1))
+    second = run_training(settings(data, tmp_path, "second", recipe=recipe, seed=2, init=first.checkpoint))
+    weights = [load_checkpoint(each.checkpoint).model.action.weight for each in (first, second)]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
+    with pytest.raises(CheckpointError, match=r"no weights at .*absent\.pth: give a checkpoint directory"):
+        run_training(settings(data, tmp_path, "third", init=f"{tmp_path}/absent.pth"))
+    assert not (tmp_path / "third").exists()
 
 
 def test_word_vectors_of_the_users_decide_the_embedding(data: Path, tmp_path: Path) -> None:
