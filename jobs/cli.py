@@ -23,6 +23,7 @@ from microaction.labeling.catalog import CatalogError
 from microaction.labeling.run import RunError
 from microaction.model import CheckpointError, LabelEmbeddingError
 from microaction.training.run import TrainingError
+from microaction.training.state import StateError
 from microaction.video import DecodeError
 
 EXIT_FAILED = 1
@@ -30,7 +31,16 @@ EXIT_WRONG_USE = 2
 SECONDS_BETWEEN_LOG_LINES = 30
 
 # Errors whose message tells the user what to change: shown as one line, without a traceback.
-USE_ERRORS = (CatalogError, CheckpointError, DecodeError, LabelEmbeddingError, ManifestError, RunError, TrainingError)
+USE_ERRORS = (
+    CatalogError,
+    CheckpointError,
+    DecodeError,
+    LabelEmbeddingError,
+    ManifestError,
+    RunError,
+    StateError,
+    TrainingError,
+)
 
 # They tell every step of every pipeline; the same is in Ray's log files, and what fails is told by the job.
 QUIET_LOGGERS = ("ray.data", "ray.train")

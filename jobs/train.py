@@ -6,7 +6,8 @@ from rich.table import Table
 
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
 from microaction.config import TrainSettings
-from microaction.training.loop import UNREADABLE_FILE, TrainingProgress
+from microaction.training.log import UNREADABLE_FILE
+from microaction.training.loop import TrainingProgress
 from microaction.training.run import TrainingResult, run_training
 
 
@@ -41,7 +42,8 @@ def summary_table(result: TrainingResult) -> Table:
     table = Table(title="Best checkpoint", show_header=False)
     for name, value in result.metrics.items():
         table.add_row(name, f"{value:.4f}")
-    table.add_row("written to", result.checkpoint)
+    table.add_row("checkpoint", result.checkpoint)
+    table.add_row("report", result.report)
     return table
 
 

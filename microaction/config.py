@@ -147,6 +147,14 @@ class RecipeConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: convolutions and products in bfloat16, weights and loss in float32"
     )
+    micro_batch_size: PositiveInt | None = Field(
+        None,
+        description="clips per forward pass of a process; gradients of a step's passes add up; default: all at once",
+    )
+    batch_norm: Literal["local", "sync", "frozen"] = Field(
+        "local",
+        description="statistics of each process's own clips; of the whole batch's; or those that the model begins with",
+    )
     clip_gradient_norm: PositiveFloat = Field(20.0, description="L2 norm of all gradients together")
     embedding_loss_weight: float = Field(50.0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability shared out over all classes in the target")
@@ -166,8 +174,14 @@ class TrainSettings(JobSettings):
 
     train_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
     train_videos: Location = Field(description="folder that holds the clips of train_list")
-    val_list: Location = Field(description="list file of the clips to measure on after each epoch")
-    val_videos: Location = Field(description="folder that holds the clips of val_list")
+    val_list: Location | None = Field(None, description="list file of the clips to measure on after each epoch")
+    val_videos: Location | None = Field(None, description="folder that holds the clips of val_list")
+    split_by: Literal["list", "subject"] = Field(
+        "list",
+        description="list: as the two lists say; subject: the clips of both lists together are split anew, so that nobody "
+        "is on both sides",
+    )
+    val_share: float = Field(0.2, gt=0, lt=1, description="with split_by subject: clips to measure on, of all")
     storage_path: Location = Field(description="folder for runs; shared by all nodes, or a URI")
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's name; the same name again resumes it"
@@ -184,11 +198,32 @@ class TrainSettings(JobSettings):
         ".pth, or imagenet, which downloads the last; default: random",
     )
     num_workers: PositiveInt = Field(1, description="training processes, one GPU each where there are GPUs")
+    min_workers: PositiveInt | None = Field(
+        None, description="go on with as few of them when machines go; default: wait for all"
+    )
     max_failures: int = Field(3, ge=0, description="how often a failed worker group is started again")
+    checkpoint_interval_s: PositiveFloat = Field(
+        300.0, description="training goes on from its last saved step, which is at most about so long ago"
+    )
     max_unreadable_share: float = Field(
         0.01, ge=0, le=1, description="clips that cannot be read are left out and listed; more than this ends the run"
     )
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainSettings":
+        if (self.val_list is None) != (self.val_videos is None):
+            raise ValueError("val_list and val_videos belong together: give both or none")
+        if self.val_list is None and self.split_by == "list":
+            raise ValueError("give val_list and val_videos, or split_by=subject to hold people of train_list back")
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers ({self.min_workers}) must be at most num_workers ({self.num_workers})")
+        if self.recipe.batch_size < self.num_workers:
+            raise ValueError(
+                f"recipe.batch_size ({self.recipe.batch_size}) must be at least num_workers ({self.num_workers}), so that "
+                "every worker has a clip of every batch"
+            )
+        return self
 
 
 class PackSettings(JobSettings):

@@ -117,6 +117,13 @@ def list_files(prefix: str) -> Iterator[StoredFile]:
         raise FileNotFoundError(f"no files below {prefix}: check the spelling, or put files there")
 
 
+def delete_file(uri: str) -> None:
+    """Deletes a file; nothing happens where there is none."""
+    filesystem, path = open_filesystem(uri)
+    if filesystem.get_file_info(path).type == pafs.FileType.File:
+        filesystem.delete_file(path)
+
+
 def delete_tree(location: str) -> None:
     """Deletes a folder and all in it; nothing happens where there is none."""
     if not is_remote(location):

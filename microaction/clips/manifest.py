@@ -18,20 +18,23 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and its action label. `name` is the file's name as listed, `uri` where it lies, `region` what counts of it."""
+    """A clip and its action label. `name` is the file's name as listed, `uri` where it lies, `region` what counts of it, and
+    `subject` who is to be seen, None where nothing says so."""
 
     name: str
     uri: str
     label: int
     region: Region | None = None
+    subject: str | None = None
 
 
 def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
     """The clips of a list file, in its order; `videos` is the folder that holds them.
 
     A list is a text file of MA-52's format, whose empty lines are passed over, or, if its name ends in .parquet, a table with
-    the columns name and label, and region_left, region_top, region_width and region_height where a part of the frame is all
-    that counts. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside
+    the columns name and label, region_left, region_top, region_width and region_height where a part of the frame is all that
+    counts, and subject; without that column the subject is what comes before the first "_" of the file's name, as in MA-52's
+    `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside
     [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
@@ -39,14 +42,14 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
     except FileNotFoundError:
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
     clips: dict[str, Clip] = {}
-    for where, name, label, region in (
+    for where, name, label, region, subject in (
         _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri)
     ):
         if num_classes is not None and label >= num_classes:
             raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
         if name in clips:
             raise ManifestError(f"{where}: {name} is listed a second time")
-        clips[name] = Clip(name, storage.join(videos, name), label, region)
+        clips[name] = Clip(name, storage.join(videos, name), label, region, subject)
     if not clips:
         raise ManifestError(f"{list_uri} lists no clips")
     return list(clips.values())
@@ -60,8 +63,14 @@ def region_of(row: dict[str, Any]) -> Region | None:
     return Region(*values) if values else None
 
 
-_Listed = Iterator[tuple[str, str, int, Region | None]]
-"""Where it is listed, name, label and region."""
+def subject_of(name: str) -> str | None:
+    """The subject that a file's name begins with: what comes before its first "_", if it has one."""
+    subject, underscore, _ = name.rsplit("/", 1)[-1].partition("_")
+    return subject if underscore and subject else None
+
+
+_Listed = Iterator[tuple[str, str, int, Region | None, str | None]]
+"""Where it is listed, name, label, region and subject."""
 
 
 def _lines(data: bytes, list_uri: str) -> _Listed:
@@ -76,7 +85,7 @@ def _lines(data: bytes, list_uri: str) -> _Listed:
         name, _, label = line.strip().rpartition(" ")
         if not name or not label.isdecimal():
             raise ManifestError(f"{where}: {line!r} is not 'name.mp4 label'")
-        yield where, name, int(label), None
+        yield where, name, int(label), None, subject_of(name)
 
 
 def _rows(data: bytes, list_uri: str) -> _Listed:
@@ -90,6 +99,6 @@ def _rows(data: bytes, list_uri: str) -> _Listed:
         if not isinstance(name, str) or not isinstance(label, int) or label < 0:
             raise ManifestError(f"{where}: it must have a name (text) and a label (a whole number)")
         try:
-            yield where, name, label, region_of(row)
+            yield where, name, label, region_of(row), str(row["subject"]) if "subject" in row else subject_of(name)
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from error

@@ -8,9 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
+from microaction.evaluation.calibration import expected_calibration_error
 from microaction.taxonomy import BODY_PART_OF
 
 TOP_K = 5
+
+
+def measure(probabilities_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
+    """All that is measured of a model: `recognition_metrics`, `summed_body_metrics` and the expected calibration error."""
+    return {
+        **recognition_metrics(probabilities_NK, target_N),
+        **summed_body_metrics(probabilities_NK, target_N),
+        "calibration_error": expected_calibration_error(probabilities_NK, target_N),
+    }
 
 
 def recognition_metrics(
@@ -38,6 +48,26 @@ def recognition_metrics(
     }
     four = ("body_f1_macro", "body_f1_micro", "action_f1_macro", "action_f1_micro")
     return metrics | {"f1_mean": sum(metrics[name] for name in four) / len(four)}
+
+
+def summed_body_metrics(
+    probabilities_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
+) -> dict[str, float]:
+    """`body_top1_summed` and `body_f1_macro_summed`: a clip's body part is the one whose actions are likeliest together,
+    where `recognition_metrics` takes that of the likeliest action."""
+    probabilities_NK, target_N = _checked(probabilities_NK, target_N, len(body_part_of))
+    body = np.asarray(body_part_of)
+    predicted_N = body_part_probabilities(probabilities_NK, body_part_of).argmax(axis=1)
+    return {
+        "body_top1_summed": float(np.mean(predicted_N == body[target_N])),
+        "body_f1_macro_summed": float(f1_score(body[target_N], predicted_N, average="macro")),
+    }
+
+
+def body_part_probabilities(probabilities_NK: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF) -> np.ndarray:
+    """The probability of each body part [N, P]: the sum of its actions'."""
+    membership_KP = np.eye(max(body_part_of) + 1, dtype=probabilities_NK.dtype)[np.asarray(body_part_of)]
+    return np.asarray(probabilities_NK @ membership_KP)
 
 
 def per_class_metrics(scores_NK: np.ndarray, target_N: np.ndarray) -> list[dict[str, float]]:

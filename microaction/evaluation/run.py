@@ -15,7 +15,6 @@ from microaction.evaluation.report import write_report
 from microaction.evaluation.submission import write_submission
 from microaction.model import load_checkpoint
 from microaction.model.checkpoint import require_labels
-from microaction.model.normalize import normalize_frames
 from microaction.taxonomy import ACTIONS
 
 
@@ -48,7 +47,6 @@ def run_evaluation(
     return write_report(settings.out, names, scores_NK, target_N, ACTIONS, checkpoint.digest)
 
 
-@torch.inference_mode()
 def score_clips(
     model_uri: str, clips: Sequence[Clip], batch_size: int, num_threads: int, channel: ProgressChannel
 ) -> np.ndarray:
@@ -60,13 +58,12 @@ def score_clips(
     if device == "cpu":
         torch.set_num_threads(num_threads)
     checkpoint = load_checkpoint(model_uri, device=device)
-    preprocessing = checkpoint.config.preprocessing
-    sampling = Sampling(checkpoint.config.model.num_segments, preprocessing)
+    sampling = Sampling(checkpoint.config.model.num_segments, checkpoint.config.preprocessing)
     scores_NK = np.full((len(clips), checkpoint.config.model.num_classes), np.nan, np.float32)
     done = 0
     for batch in read_clips(clips, np.arange(len(clips)), sampling, batch_size):
-        frames_BTCHW = normalize_frames(torch.from_numpy(batch.frames_BTHWC).to(device), preprocessing)
-        scores_NK[batch.index_B] = checkpoint.model(frames_BTCHW)[0].float().softmax(dim=1).cpu().numpy()
+        frames_BTHWC = torch.from_numpy(batch.frames_BTHWC).to(device)
+        scores_NK[batch.index_B] = checkpoint.classify(frames_BTHWC).cpu().numpy()
         done += len(batch.index_B)
         channel.tell((done, len(clips)))
     return scores_NK

@@ -22,7 +22,6 @@ from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling.ledger import commit
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.model import load_checkpoint
-from microaction.model.normalize import normalize_frames
 from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
 from microaction.video import ChunkFrames, DecodeError, Framing, decode_chunk
 from microaction.video.av_backend import DECODER
@@ -102,8 +101,7 @@ class Labeler:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cpu":
             torch.set_num_threads(num_threads)
-        checkpoint = load_checkpoint(model_uri, device=self.device)
-        self.model, self.preprocessing = checkpoint.model, checkpoint.config.preprocessing
+        self.checkpoint = load_checkpoint(model_uri, device=self.device)
         self.batch_windows = batch_windows
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
@@ -128,12 +126,10 @@ class Labeler:
             )
         return pa.Table.from_pylist(rows, schema=COMMITTED_CHUNK)
 
-    @torch.inference_mode()
     def _classify(self, windows_THWC: list[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(windows_THWC), self.batch_windows):
             frames_BTHWC = torch.from_numpy(np.stack(windows_THWC[start : start + self.batch_windows]))
-            logits_BK, _ = self.model(normalize_frames(frames_BTHWC.to(self.device), self.preprocessing))
-            yield from logits_BK.float().softmax(dim=1).cpu().numpy()
+            yield from self.checkpoint.classify(frames_BTHWC.to(self.device)).cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import safetensors
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+from torch import Tensor
 
 from microaction import storage
 from microaction.config import ModelConfig, Preprocessing
 from microaction.model.manet import MANet
+from microaction.model.normalize import normalize_frames
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -27,7 +30,8 @@ class CheckpointError(ValueError):
 
 
 class CheckpointConfig(BaseModel):
-    """`config.json`: all that is needed to rebuild the model and to know where it comes from."""
+    """`config.json`: all that is needed to rebuild the model and to know where it comes from. Logits are divided by
+    `temperature` before they become probabilities."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,6 +39,7 @@ class CheckpointConfig(BaseModel):
     model: ModelConfig
     preprocessing: Preprocessing
     labels: tuple[str, ...]
+    temperature: PositiveFloat = 1.0
     recipe: dict[str, Any]
     versions: dict[str, str]
     metrics: dict[str, float]
@@ -47,6 +52,12 @@ class Checkpoint:
     model: MANet
     config: CheckpointConfig
     digest: str
+
+    @torch.inference_mode()
+    def classify(self, frames_BTHWC: Tensor) -> Tensor:
+        """Calibrated probabilities [B, K] (float32) of uint8 RGB frames that lie on the model's device."""
+        logits_BK, _ = self.model(normalize_frames(frames_BTHWC, self.config.preprocessing))
+        return cast(Tensor, (logits_BK.float() / self.config.temperature).softmax(dim=1))
 
 
 def build_model(config: ModelConfig) -> MANet:
@@ -105,7 +116,7 @@ def _fill(model: MANet, weights: bytes, uri: str) -> None:
 
 def _digest(weights: bytes, config: CheckpointConfig) -> str:
     """Recipe, versions and metrics are left out: they describe the weights and change no prediction."""
-    relevant = config.model_dump(mode="json", include={"model", "preprocessing", "labels"})
+    relevant = config.model_dump(mode="json", include={"model", "preprocessing", "labels", "temperature"})
     digest = hashlib.sha256(weights)
     digest.update(json.dumps(relevant, sort_keys=True).encode())
     return digest.hexdigest()

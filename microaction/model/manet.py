@@ -119,7 +119,8 @@ class MANet(nn.Module):
 
     `forward` takes normalised RGB frames [B, T, 3, H, W], T = `num_segments`, and returns logits [B, K] and embeddings
     [B, D], each the mean over the clip's frames; class probabilities are the softmax of the logits. With
-    `embedding_dim=None` there is no embedding branch and the second value is None.
+    `embedding_dim=None` there is no embedding branch and the second value is None. `kept_BTC` is the dropout to apply to the
+    C features of every frame in place of a random one: 0, or 1/(1 − dropout).
 
     `se=False, embedding_dim=None` is TSM; with `shift=False` too it is TSN. `width` is the stem's channels (64 in
     ResNet-50, a multiple of 8) and `depths` the blocks of each of the four stages: smaller ones give small variants.
@@ -174,15 +175,16 @@ class MANet(nn.Module):
                     nn.init.normal_(module.weight, std=HEAD_INIT_STD)
                     nn.init.zeros_(module.bias)
 
-    def forward(self, frames_BTCHW: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, frames_BTCHW: Tensor, kept_BTC: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         if frames_BTCHW.ndim != 5 or frames_BTCHW.shape[1] != self.num_segments or frames_BTCHW.shape[2] != 3:
             raise ValueError(
                 f"frames of shape {tuple(frames_BTCHW.shape)} must be [B, T={self.num_segments}, 3, H, W]: RGB, "
                 f"one frame of each of the {self.num_segments} segments"
             )
         B, T = frames_BTCHW.shape[:2]
+        features_FC = self.backbone(frames_BTCHW.flatten(0, 1))
         # One mask for both branches, as in the reference.
-        features_FC = self.dropout(self.backbone(frames_BTCHW.flatten(0, 1)))
+        features_FC = self.dropout(features_FC) if kept_BTC is None else features_FC * kept_BTC.flatten(0, 1)
         logits_BK = self.action(features_FC).unflatten(0, (B, T)).mean(dim=1)
         if self.embedding is None:
             return logits_BK, None

@@ -33,7 +33,7 @@ def parameter_groups(model: MANet, weight_decay: float) -> list[dict[str, Any]]:
     for module in model.modules():
         if module is last:
             continue
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
             norms += list(module.parameters(recurse=False))
         elif isinstance(module, (nn.Conv2d, nn.Linear)):
             weights.append(module.weight)

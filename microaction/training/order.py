@@ -31,18 +31,13 @@ def epoch_order(label_N: np.ndarray, seed: int, epoch: int, class_balance: float
 
 
 def share_of_batches(order_N: np.ndarray, batch_size: int, rank: int, num_ranks: int) -> np.ndarray:
-    """A process's draws of all whole global batches, in order: of each batch every `num_ranks`-th, from `rank` on.
+    """A process's draws [steps, S] of all whole global batches: of each batch every `num_ranks`-th, from `rank` on.
 
-    So the same clips make up a global batch however many processes there are. `batch_size` must be a multiple of
-    `num_ranks`.
+    So the same clips make up a global batch however many processes there are; S differs by one between processes where
+    `batch_size` is no multiple of `num_ranks`.
     """
-    if batch_size % num_ranks:
-        raise ValueError(
-            f"recipe.batch_size ({batch_size}) must be a multiple of num_workers ({num_ranks}), so that every worker has "
-            f"as many clips; try {num_ranks * max(1, round(batch_size / num_ranks))}"
-        )
     whole = len(order_N) // batch_size * batch_size
-    return order_N[:whole].reshape(-1, batch_size)[:, rank::num_ranks].reshape(-1)
+    return order_N[:whole].reshape(-1, batch_size)[:, rank::num_ranks]
 
 
 def _whole_quotas(share_K: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One training run: settings in, a checkpoint directory out; the same name again goes on where it stopped."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from ray.train import WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from microaction import storage
-from microaction.clips.manifest import read_list
 from microaction.clips.progress import ProgressChannel
 from microaction.config import TrainSettings
 from microaction.model import (
@@ -21,17 +21,27 @@ from microaction.model import (
 )
 from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from microaction.model.initial import load_initial_weights
-from microaction.training.loop import TrainingProgress, train_process
-from microaction.training.order import share_of_batches, steps_per_epoch
+from microaction.training.loop import (
+    CHECKPOINTS_FOLDER,
+    PREDICTIONS_FILE,
+    TrainingProgress,
+    checkpoint_uri,
+    train_process,
+)
+from microaction.training.order import steps_per_epoch
+from microaction.training.report import REPORT_FILE, write_report
+from microaction.training.split import read_splits
+from microaction.training.state import load_state
 from microaction.video import DecodeError
 
 BEST_FOLDER = "best"
 SETTINGS_FILE = "settings.json"
-SCORE = "f1_mean"  # the benchmark's own: decides which checkpoint is the best
-CHECKPOINTS_KEPT = 2
+RAY_FOLDER = "ray"
 MAY_CHANGE = {
     "config",
     "num_workers",
+    "min_workers",
+    "checkpoint_interval_s",
     "max_failures",
     "max_unreadable_share",
 }  # settings that a resumed run may have otherwise
@@ -43,10 +53,11 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The best checkpoint's directory, and its metrics on the validation clips."""
+    """The best checkpoint's directory, its metrics on the validation clips, and the page that tells of the run."""
 
     checkpoint: str
     metrics: dict[str, float]
+    report: str
 
 
 def run_training(
@@ -59,23 +70,20 @@ def run_training(
     """
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
-    num_clips = len(read_list(settings.train_list, settings.train_videos, settings.model.num_classes))
-    read_list(settings.val_list, settings.val_videos, settings.model.num_classes)
-    if steps_per_epoch(num_clips, settings.recipe.batch_size) == 0:
+    train_clips, _ = read_splits(settings)
+    if steps_per_epoch(len(train_clips), settings.recipe.batch_size) == 0:
         raise TrainingError(
-            f"recipe.batch_size ({settings.recipe.batch_size}) is more than the {num_clips} clips of "
-            f"{settings.train_list}; make it smaller"
+            f"recipe.batch_size ({settings.recipe.batch_size}) is more than the {len(train_clips)} clips to train on; make "
+            "it smaller"
         )
-    try:
-        share_of_batches(torch.arange(0).numpy(), settings.recipe.batch_size, 0, settings.num_workers)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
     if settings.init is not None:
         load_initial_weights(build_model(settings.model), settings.init)  # whatever is wrong with it is said now
     run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 
     use_gpu, cpus_per_worker, num_threads = _worker_resources(settings.num_workers)
+    least, most = settings.min_workers or settings.num_workers, settings.num_workers
+    ray_uri = storage.join(run_uri, RAY_FOLDER)
     channel = ProgressChannel()
     trainer = TorchTrainer(
         train_process,
@@ -86,28 +94,27 @@ def run_training(
             "num_threads": num_threads,
         },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.num_workers,
+            num_workers=most if least == most else (least, most),
             use_gpu=use_gpu,
             resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
-            name=settings.name,
-            storage_path=settings.storage_path,
+            # Ray's own record of a run is not what it goes on from, and would not outlive its writer's death half-way.
+            name=uuid.uuid4().hex,
+            storage_path=ray_uri,
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE
-            ),
         ),
     )
     with channel.followed_by(on_progress):
         try:
-            result = trainer.fit()
+            trainer.fit()
         except WorkerGroupError as error:
             unreadable = _unreadable_clip(error)
             if unreadable is None:
                 raise
             raise TrainingError(f"{unreadable}; mend the clip, or take it out of the list") from error
-    return _keep_best(result, storage.join(run_uri, BEST_FOLDER))
+    storage.delete_tree(ray_uri)
+    return _publish(settings, run_uri)
 
 
 def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:
@@ -163,13 +170,16 @@ def _unreadable_clip(error: WorkerGroupError) -> DecodeError | None:
     return None
 
 
-def _keep_best(result: ray.train.Result, best_uri: str) -> TrainingResult:
-    """Copies the best checkpoint to a place with a steady name; Ray's own names count reports."""
-    if not result.best_checkpoints:
-        raise TrainingError("training ended without a checkpoint")
-    checkpoint, _ = max(result.best_checkpoints, key=lambda pair: pair[1][SCORE])
-    with checkpoint.as_directory() as folder:
-        for name in (WEIGHTS_FILE, CONFIG_FILE):
-            storage.write_bytes(storage.join(best_uri, name), storage.read_bytes(storage.join(folder, name)))
-    config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(best_uri, CONFIG_FILE)))
-    return TrainingResult(best_uri, config.metrics)
+def _publish(settings: TrainSettings, run_uri: str) -> TrainingResult:
+    """Copies the best checkpoint to a place with a steady name, and writes the report."""
+    state = load_state(run_uri)
+    if state is None or state.best_epoch is None:
+        raise TrainingError(f"training ended without a checkpoint in {run_uri}")
+    kept, best = checkpoint_uri(run_uri, state.best_epoch), storage.join(run_uri, BEST_FOLDER)
+    if storage.exists(storage.join(kept, CONFIG_FILE)):  # else an earlier start has moved it already
+        for name in (WEIGHTS_FILE, PREDICTIONS_FILE, CONFIG_FILE):
+            storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(kept, name)))
+        write_report(settings, run_uri, state, storage.read_bytes(storage.join(kept, PREDICTIONS_FILE)))
+        storage.delete_tree(storage.join(run_uri, CHECKPOINTS_FOLDER))
+    config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(best, CONFIG_FILE)))
+    return TrainingResult(best, config.metrics, storage.join(run_uri, REPORT_FILE))

@@ -1,21 +1,19 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.training.loop import seed_of
+from microaction.training.learner import seed_of
 from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
 
 
-@given(st.integers(1, 500), st.sampled_from([1, 2, 3, 4, 6]), st.integers(1, 10))
-def test_any_number_of_processes_makes_the_same_global_batches(clips: int, ranks: int, each: int) -> None:
-    batch_size = ranks * each
+@given(st.integers(1, 500), st.integers(1, 6), st.integers(1, 30))
+def test_any_number_of_processes_makes_the_same_global_batches(clips: int, ranks: int, batch_size: int) -> None:
     order = epoch_order(np.zeros(clips, int), seed=1, epoch=2)
     shares = [share_of_batches(order, batch_size, rank, ranks) for rank in range(ranks)]
-    assert {len(share) for share in shares} == {steps_per_epoch(clips, batch_size) * each}
+    assert {len(share) for share in shares} == {steps_per_epoch(clips, batch_size)}
     for step in range(steps_per_epoch(clips, batch_size)):
-        together = {int(i) for share in shares for i in share[step * each : (step + 1) * each]}
-        assert together == set(order[step * batch_size : (step + 1) * batch_size].tolist())
+        together = [int(i) for share in shares for i in share[step]]
+        assert sorted(together) == sorted(order[step * batch_size : (step + 1) * batch_size].tolist())
 
 
 def test_an_epoch_visits_every_clip_in_an_order_of_its_own() -> None:
@@ -41,11 +39,6 @@ def test_balanced_epochs_are_as_long_and_draw_classes_by_their_shares(counts: li
         assert each.max() - each.min() <= 1, "clips of a class take turns"
         assert set(clips.tolist()) <= set(np.flatnonzero(labels == label).tolist())
         assert count == (labels == label).sum()
-
-
-def test_a_batch_that_cannot_be_shared_names_one_that_can() -> None:
-    with pytest.raises(ValueError, match=r"recipe.batch_size \(10\) must be a multiple of num_workers \(3\).*try 9"):
-        share_of_batches(np.arange(100), 10, 0, 3)
 
 
 def test_seeds_differ_by_every_number_and_fit_torch() -> None:

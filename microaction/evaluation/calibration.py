@@ -1,0 +1,67 @@
+"""How far probabilities can be believed, and the temperature that makes them more so.
+
+Shapes: N clips, K actions. Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+NUM_BINS = 15  # as in the source
+MAX_TEMPERATURE = 20.0  # a model that is always right has no best temperature: it is kept within 1/20 and 20
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Clips whose top probability is in (low, high]: how many, their mean top probability, the share that is right."""
+
+    low: float
+    high: float
+    num_clips: int
+    confidence: float
+    accuracy: float
+
+
+def probabilities_of(logits_NK: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of the logits over the temperature, [N, K] float32."""
+    return np.asarray(softmax(logits_NK / temperature, axis=1), np.float32)
+
+
+def fit_temperature(logits_NK: np.ndarray, target_N: np.ndarray) -> float:
+    """The temperature at which the targets are likeliest, within [1/20, 20]; it changes no ranking."""
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        log_probabilities_NK = log_softmax(logits_NK.astype(np.float64) / np.exp(log_temperature), axis=1)
+        return -float(log_probabilities_NK[np.arange(len(target_N)), target_N].mean())
+
+    limit = np.log(MAX_TEMPERATURE)
+    best = minimize_scalar(negative_log_likelihood, bounds=(-limit, limit), method="bounded")
+    return float(np.exp(best.x))
+
+
+def confidence_bins(
+    probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS
+) -> list[ConfidenceBin]:
+    """The bins of equal width, from 0 to 1, that hold clips."""
+    confidence_N = probabilities_NK.max(axis=1)
+    is_right_N = probabilities_NK.argmax(axis=1) == target_N
+    bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
+    return [
+        ConfidenceBin(
+            number / num_bins,
+            (number + 1) / num_bins,
+            int(inside.sum()),
+            float(confidence_N[inside].mean()),
+            float(is_right_N[inside].mean()),
+        )
+        for number in range(num_bins)
+        if (inside := bin_N == number).any()
+    ]
+
+
+def expected_calibration_error(probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS) -> float:
+    """Mean over the clips of how far their bin's confidence is from its accuracy, in [0, 1]."""
+    bins = confidence_bins(probabilities_NK, target_N, num_bins)
+    return sum(each.num_clips * abs(each.confidence - each.accuracy) for each in bins) / len(target_N)

@@ -1,0 +1,63 @@
+"""Whose statistics the batch norms use in training: each process's own clips', the whole global batch's, or given ones."""
+
+from typing import Literal, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
+
+BatchNormMode = Literal["local", "sync", "frozen"]
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm by the running statistics, in training too, which stay as they are; weight and bias are trained."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm by the statistics of all processes' inputs together. torch's own `SyncBatchNorm` knows no CPUs."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if not self.training:
+            return super().forward(input)
+        x_FCHW = input.float()
+        num_channels = x_FCHW.shape[1]
+        num_own = x_FCHW.new_tensor([x_FCHW.numel() / num_channels])
+        totals = cast(Tensor, all_reduce(torch.cat([num_own, x_FCHW.sum(dim=(0, 2, 3))])))  # type: ignore[no-untyped-call]
+        num, mean_C = totals[0].detach(), totals[1:] / totals[0].detach()
+        centred_FCHW = x_FCHW - mean_C[:, None, None]
+        var_C = cast(Tensor, all_reduce(centred_FCHW.square().sum(dim=(0, 2, 3)))) / num  # type: ignore[no-untyped-call]
+        self._remember(mean_C.detach(), var_C.detach() * num / (num - 1))
+        scale_C = self.weight * torch.rsqrt(var_C + self.eps)
+        return (centred_FCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+    def _remember(self, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean_C, self.momentum)
+        self.running_var.lerp_(unbiased_var_C, self.momentum)
+        self.num_batches_tracked += 1
+
+
+def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.device) -> None:
+    """Replaces the model's batch norms in place; names, weights and statistics stay, so state dicts fit as before."""
+    if mode == "local" or (mode == "sync" and not dist.is_initialized()):
+        return
+    for name, child in model.named_children():
+        if not isinstance(child, nn.BatchNorm2d):
+            convert_batch_norms(child, mode, device)
+        elif mode == "sync" and device.type == "cuda":
+            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
+        else:
+            kind = FrozenBatchNorm2d if mode == "frozen" else SyncBatchNorm2d
+            converted = kind(child.num_features, child.eps, child.momentum)
+            converted.load_state_dict(child.state_dict())
+            setattr(model, name, converted.to(child.weight.device))

@@ -1,0 +1,164 @@
+"""A run as one page: what was trained, on what, how it went and how good it is. Needs no other file and no network."""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from microaction import storage
+from microaction.clips.manifest import Clip
+from microaction.config import TrainSettings
+from microaction.evaluation.calibration import confidence_bins
+from microaction.evaluation.metrics import confusion, per_class_metrics
+from microaction.evaluation.pictures import (
+    confusion_picture,
+    new_figure,
+    per_class_picture,
+    png,
+    reliability_picture,
+)
+from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
+from microaction.training.split import read_splits
+from microaction.training.state import Epoch, RunState
+from microaction.versions import versions
+
+REPORT_FILE = "report.html"
+CURVES_FILE = "curves.png"
+PAIRS_SHOWN = 15
+
+# Percent, on MA-52's test set. Source: Guo et al., "Benchmarking Micro-action Recognition", IEEE TCSVT 34(7), 2024.
+PUBLISHED_COLUMNS = ("body_top1", "action_top1", "action_top5", "body_f1_macro", "action_f1_macro", "f1_mean")
+PUBLISHED = {
+    "C3D": (74.04, 52.22, 86.97, 66.60, 40.86, 58.43),
+    "I3D": (78.16, 57.07, 88.67, 71.56, 39.84, 61.66),
+    "SlowFast": (77.18, 59.60, 88.54, 70.61, 44.96, 63.09),
+    "TSM": (77.64, 56.75, 87.47, 70.98, 40.19, 61.39),
+    "MANet": (78.95, 61.33, 88.83, 72.87, 49.22, 65.59),
+}
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One side of the data: clips, subjects (0 where the names tell none), and clips of the rarest and commonest class."""
+
+    name: str
+    num_clips: int
+    num_subjects: int
+    num_classes: int
+    fewest: int
+    most: int
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """True action, the action that was named in its place, how often, and which share of the true action's clips that is."""
+
+    actual: str
+    predicted: str
+    num_clips: int
+    share: float
+
+
+def write_report(settings: TrainSettings, run_uri: str, state: RunState, predictions: bytes) -> str:
+    """Writes report.html and curves.png, per_class.png, confusion.png and calibration.png into the run's folder; returns the
+    page's URI. `predictions` is the best epoch's table of validation predictions."""
+    table = pq.read_table(pa.BufferReader(predictions))
+    probabilities_NK = np.stack(table["probabilities"].to_numpy())
+    target_N = table["target"].to_numpy()
+    per_class = per_class_metrics(probabilities_NK, target_N)
+    counts_KK = confusion(probabilities_NK, target_N)
+    pictures = {
+        CURVES_FILE: curves_picture(state.losses.numpy(), state.epochs),
+        "per_class.png": per_class_picture(per_class, ACTIONS),
+        "confusion.png": confusion_picture(counts_KK, ACTIONS),
+        "calibration.png": reliability_picture(confidence_bins(probabilities_NK, target_N)),
+    }
+    for name, picture in pictures.items():
+        storage.write_bytes(storage.join(run_uri, name), picture)
+    train, held_out = read_splits(settings)
+    best = next(epoch for epoch in state.epochs if epoch.number == state.best_epoch)
+    environment = Environment(
+        loader=PackageLoader("microaction.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        name=settings.name,
+        best=best,
+        epochs=state.epochs,
+        num_steps=len(state.losses),
+        splits=[summary_of("training", train), summary_of("validation", held_out)],
+        num_shared_subjects=num_shared_subjects(train, held_out),
+        published=PUBLISHED,
+        ours=[100 * best.metrics[name] for name in PUBLISHED_COLUMNS],
+        columns=PUBLISHED_COLUMNS,
+        pairs=confused_pairs(counts_KK, ACTIONS),
+        per_class=[
+            {"action": action, "body_part": BODY_PARTS[BODY_PART_OF[label]], **per_class[label]}
+            for label, action in enumerate(ACTIONS)
+        ],
+        unreadable=state.unreadable,
+        settings=flat(settings.model_dump(mode="json", exclude={"config"})),
+        versions=versions(),
+        pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
+    )
+    uri = storage.join(run_uri, REPORT_FILE)
+    storage.write_bytes(uri, page.encode())
+    return uri
+
+
+def summary_of(name: str, clips: Sequence[Clip]) -> SplitSummary:
+    classes = Counter(clip.label for clip in clips)
+    subjects = {clip.subject for clip in clips} - {None}
+    return SplitSummary(name, len(clips), len(subjects), len(classes), min(classes.values()), max(classes.values()))
+
+
+def num_shared_subjects(train: Sequence[Clip], held_out: Sequence[Clip]) -> int | None:
+    """How many people are on both sides; None where not every clip tells its subject."""
+    sides = [{clip.subject for clip in clips} for clips in (train, held_out)]
+    return None if None in sides[0] | sides[1] else len(sides[0] & sides[1])
+
+
+def confused_pairs(counts_KK: np.ndarray, labels: Sequence[str], most: int = PAIRS_SHOWN) -> list[ConfusedPair]:
+    """The pairs that are confused most often, the most frequent first."""
+    wrong_KK = counts_KK * (1 - np.eye(len(counts_KK), dtype=counts_KK.dtype))
+    order = np.argsort(-wrong_KK, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(counts_KK)) for place in order]
+    return [
+        ConfusedPair(labels[actual], labels[predicted], int(count), float(count / counts_KK[actual].sum()))
+        for actual, predicted in pairs
+        if (count := wrong_KK[actual, predicted]) > 0
+    ]
+
+
+def curves_picture(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
+    """The loss of every step, and top-1 and F1 mean of every epoch, over the same axis."""
+    figure = new_figure(9, 6)
+    loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
+    steps = np.arange(1, len(losses) + 1) / len(losses) * len(epochs)
+    loss_axes.plot(steps, losses, color="0.8", linewidth=0.7, label="every step")
+    numbers = [epoch.number for epoch in epochs]
+    loss_axes.plot(numbers, [epoch.metrics["loss"] for epoch in epochs], marker=".", label="mean of the epoch")
+    loss_axes.set_ylabel("training loss")
+    loss_axes.legend()
+    for name in ("action_top1", "body_top1", "f1_mean"):
+        score_axes.plot(numbers, [epoch.metrics[name] for epoch in epochs], marker=".", label=name)
+    score_axes.set_ylabel("validation")
+    score_axes.set_ylim(0, 1)
+    score_axes.set_xlabel("epoch")
+    score_axes.legend()
+    for axes in (loss_axes, score_axes):
+        axes.grid(color="0.92")
+    return png(figure)
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one table of dotted names."""
+    rows: dict[str, Any] = {}
+    for name, value in settings.items():
+        rows |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return rows

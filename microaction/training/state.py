@@ -1,0 +1,103 @@
+"""What a run goes on from: one file per saved step, written whole or not at all, by a thread beside training."""
+
+import io
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from microaction import storage
+
+STATE_FOLDER = "state"
+STATES_KEPT = 2
+_STATE_NAME = re.compile(r"/step-(\d+)\.pt$")
+
+
+@dataclass
+class Epoch:
+    """A finished epoch: number (from 1), learning rate at its end, how many clips could not be read so far, what was measured
+    on the validation clips, how long it took and when it ended (seconds since 1970)."""
+
+    number: int
+    learning_rate: float
+    num_unreadable: int
+    metrics: dict[str, float]
+    timing: dict[str, float]
+    ended_s: float
+
+
+@dataclass
+class RunState:
+    """`step` steps of the run are done. `losses` has one number for each of the run's steps, NaN for those to come.
+    `best_epoch` is the number of the epoch whose checkpoint is the best so far, `unreadable` maps clips' URIs to reasons, and
+    `learner` is `Learner.state()`."""
+
+    step: int
+    losses: torch.Tensor
+    learner: dict[str, Any]
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class StateError(ValueError):
+    """A saved state cannot be read; the message says what to do."""
+
+
+def save_state(run_uri: str, state: RunState) -> None:
+    """Adds the state to the run's folder, and deletes all but the last `STATES_KEPT`."""
+    file = io.BytesIO()
+    torch.save({**vars(state), "epochs": [asdict(epoch) for epoch in state.epochs]}, file)
+    storage.write_bytes(storage.join(run_uri, STATE_FOLDER, f"step-{state.step:09d}.pt"), file.getvalue())
+    for old in _saved(run_uri)[:-STATES_KEPT]:
+        storage.delete_file(old)
+
+
+def load_state(run_uri: str) -> RunState | None:
+    """The state after the most steps, on the CPU; None where there is none. Raises `StateError`."""
+    saved = _saved(run_uri)
+    if not saved:
+        return None
+    try:
+        content = torch.load(io.BytesIO(storage.read_bytes(saved[-1])), map_location="cpu", weights_only=True)
+        return RunState(**content | {"epochs": [Epoch(**epoch) for epoch in content["epochs"]]})
+    except (RuntimeError, TypeError, KeyError, ValueError, EOFError) as error:
+        raise StateError(
+            f"{saved[-1]} cannot be read ({error}); delete it to go on from the state before it, or begin anew under "
+            "another name"
+        ) from error
+
+
+def _saved(run_uri: str) -> list[str]:
+    """The saved states' URIs, by step."""
+    try:
+        files = [file.uri for file in storage.list_files(storage.join(run_uri, STATE_FOLDER))]
+    except FileNotFoundError:
+        return []
+    return sorted(uri for uri in files if _STATE_NAME.search(uri))
+
+
+class Background:
+    """Runs one thing at a time beside training. What fails there is raised by the next call."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
+        self._current: Future[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._current is not None and not self._current.done()
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Waits for what runs, then begins `work`."""
+        self.wait()
+        self._current = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Returns when nothing runs any more."""
+        if self._current is not None:
+            self._current.result()
+            self._current = None

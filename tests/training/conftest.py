@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from tests.videos import write_video
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 clips that differ in brightness: 17 to train, 3 to validate."""
+    folder = tmp_path_factory.mktemp("data")
+    for split, names in (("train", range(17)), ("val", range(17, 20))):
+        for i in names:
+            write_video(folder / f"{i}.mp4", num_frames=9 + i, size=(80, 96))
+        (folder / f"{split}.txt").write_text("".join(f"{i}.mp4 {i % 4}\n" for i in names))
+    return folder
