@@ -96,6 +96,8 @@ def run_training(
         scaling_config=ray.train.ScalingConfig(
             num_workers=most if least == most else (least, most),
             use_gpu=use_gpu,
+            # A GPU's work is best beside other GPUs; without any, processes do best on cores that no other one wants.
+            placement_strategy="PACK" if use_gpu else "SPREAD",
             resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -64,10 +65,10 @@ def load_state(run_uri: str) -> RunState | None:
     try:
         content = torch.load(io.BytesIO(storage.read_bytes(saved[-1])), map_location="cpu", weights_only=True)
         return RunState(**content | {"epochs": [Epoch(**epoch) for epoch in content["epochs"]]})
-    except (RuntimeError, TypeError, KeyError, ValueError, EOFError) as error:
+    except (RuntimeError, TypeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         raise StateError(
-            f"{saved[-1]} cannot be read ({error}); delete it to go on from the state before it, or begin anew under "
-            "another name"
+            f"{saved[-1]} is not a whole state of a run; delete it to go on from the state before it, or begin anew "
+            "under another name"
         ) from error
 
 
@@ -98,6 +99,6 @@ class Background:
 
     def wait(self) -> None:
         """Returns when nothing runs any more."""
-        if self._current is not None:
-            self._current.result()
-            self._current = None
+        current, self._current = self._current, None
+        if current is not None:
+            current.result()

@@ -2,7 +2,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.training.learner import seed_of
 from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
 
 
@@ -39,9 +38,3 @@ def test_balanced_epochs_are_as_long_and_draw_classes_by_their_shares(counts: li
         assert each.max() - each.min() <= 1, "clips of a class take turns"
         assert set(clips.tolist()) <= set(np.flatnonzero(labels == label).tolist())
         assert count == (labels == label).sum()
-
-
-def test_seeds_differ_by_every_number_and_fit_torch() -> None:
-    seeds = {seed_of(a, b, c) for a in range(3) for b in range(3) for c in range(3)}
-    assert len(seeds) == 27
-    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,232 @@
+"""What each part of the model and of the recipe is worth: trained equally long, measured on people that none has seen.
+
+`python -m tests.benchmarks.ablation [FOLDER]` draws the clips into FOLDER (`ablation`), trains every variant with every seed,
+one process per core, and prints a table. About an hour on 2 cores; started again it goes on. Nothing of Ray is in it: the
+learner, the order of the clips and their sampling are those of `jobs.train`.
+"""
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from jobs.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
+from microaction.clips.ingest import ClipBatch
+from microaction.clips.manifest import Clip, read_list
+from microaction.clips.sample import Augmentation, Sampling, decode_clip
+from microaction.config import TrainSettings
+from microaction.evaluation.calibration import expected_calibration_error, fit_temperature, probabilities_of
+from microaction.evaluation.metrics import measure
+from microaction.model import default_label_embeddings
+from microaction.synthetic import make_dataset
+from microaction.training.learner import Learner
+from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
+from microaction.video.proxy import encode_proxy
+from tests.benchmarks.timing import console, machine
+
+SEEDS = (0, 1, 2)
+NUM_TRAIN_CLIPS, NUM_TRAIN_SUBJECTS = 1300, 80
+NUM_VAL_CLIPS, NUM_VAL_SUBJECTS = 624, 24
+EPOCHS = 8
+EVEN, UNEVEN = "even", "uneven"
+MOST, FEWEST = 25, 1  # clips of the commonest and the rarest action of the uneven list; MA-52 has 1283 and 6
+SCORES = ("action_top1", "body_top1", "action_f1_macro", "f1_mean")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is trained otherwise than MANet with the recipe, and on which list."""
+
+    title: str
+    model: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    train_list: str = EVEN
+
+
+MODELS = {
+    "manet": Variant("MANet: excitation, shift, joint embedding"),
+    "no-embedding": Variant("… cross-entropy only", {"embedding_dim": None}),
+    "no-se": Variant("… without excitation", {"se": False}),
+    "tsm": Variant("TSM: shift alone", {"se": False, "embedding_dim": None}),
+    "tsn": Variant("TSN: none of them", {"se": False, "shift": False, "embedding_dim": None}),
+}
+OPTIONS = {
+    "step": Variant("reference's step schedule, no warm-up", recipe={"schedule": "step", "warmup_epochs": 0.0}),
+    "smoothing": Variant("label smoothing 0.1", recipe={"label_smoothing": 0.1}),
+    "ema": Variant("average of weights, 0.99", recipe={"ema_decay": 0.99}),
+    "bf16": Variant("bfloat16", recipe={"precision": "bf16"}),
+}
+BATCH_NORMS = {
+    "parts-of-2": Variant("statistics of 2 clips, as 4 processes have them", recipe={"micro_batch_size": 2}),
+    "parts-of-1": Variant("statistics of 1 clip, as 8 processes have them", recipe={"micro_batch_size": 1}),
+}
+BALANCE = {
+    "uneven": Variant("every clip once an epoch", train_list=UNEVEN),
+    "uneven-half": Variant("class balance 0.5", recipe={"class_balance": 0.5}, train_list=UNEVEN),
+    "uneven-full": Variant("class balance 1", recipe={"class_balance": 1.0}, train_list=UNEVEN),
+}
+TABLES = {
+    f"Models, {EPOCHS} epochs of {NUM_TRAIN_CLIPS} clips": MODELS,
+    "Options of the recipe (the first row is MANet as above: cosine schedule, warm-up)": {"manet": MODELS["manet"]}
+    | OPTIONS,
+    "Batch norms (the first row: statistics of the 8 clips of a batch, as one process or synchronised ones have them)": {
+        "manet": MODELS["manet"]
+    }
+    | BATCH_NORMS,
+    f"Uneven classes: {MOST} to {FEWEST} clips per action": BALANCE,
+}
+VARIANTS = {name: variant for variants in TABLES.values() for name, variant in variants.items()}
+
+
+def prepare(folder: Path) -> None:
+    """Draws the clips, encodes their proxies and writes the lists."""
+    if (folder / "ready").exists():
+        return
+    dataset = make_dataset(
+        folder / "clips",
+        num_train_subjects=NUM_TRAIN_SUBJECTS,
+        num_val_subjects=NUM_VAL_SUBJECTS,
+        num_train_clips=NUM_TRAIN_CLIPS,
+        num_val_clips=NUM_VAL_CLIPS,
+        seed=0,
+    )
+    proxies = folder / "proxies"
+    proxies.mkdir(exist_ok=True)
+    for clips_list, videos in ((dataset.train_list, dataset.train_dir), (dataset.val_list, dataset.val_dir)):
+        for clip in read_list(str(clips_list), str(videos), 52):
+            (proxies / clip.name).write_bytes(encode_proxy(Path(clip.uri), SMALL_PIXELS.short_side).data)
+    train = read_list(str(dataset.train_list), str(proxies), 52)
+    (folder / "even.txt").write_text(lines(train))
+    (folder / "val.txt").write_text(lines(read_list(str(dataset.val_list), str(proxies), 52)))
+    (folder / "uneven.txt").write_text(lines(uneven(train)))
+    (folder / "ready").touch()
+
+
+def uneven(clips: list[Clip]) -> list[Clip]:
+    """Of each action fewer clips than of the one before, in an order of actions that hangs on no body part."""
+    rank = np.random.default_rng(0).permutation(52)
+    quota = np.round(MOST * (FEWEST / MOST) ** (rank / 51)).astype(int)
+    kept, taken = [], np.zeros(52, int)
+    for clip in clips:
+        if taken[clip.label] < quota[clip.label]:
+            taken[clip.label] += 1
+            kept.append(clip)
+    return kept
+
+
+def lines(clips: list[Clip]) -> str:
+    return "".join(f"{clip.name} {clip.label}\n" for clip in clips)
+
+
+def train(folder: Path, name: str, seed: int) -> dict[str, float]:
+    """Trains a variant on one core, and measures it after its last epoch."""
+    torch.set_num_threads(1)
+    variant = VARIANTS[name]
+    embeddings_KD = default_label_embeddings()
+    model = SMALL_MODEL.model_copy(update={"embedding_dim": embeddings_KD.shape[1]} | variant.model)
+    clips = read_list(str(folder / f"{variant.train_list}.txt"), str(folder / "proxies"), 52)
+    # As many steps on the uneven list as on the even one, which is longer.
+    epochs = round(EPOCHS * NUM_TRAIN_CLIPS / len(clips))
+    settings = TrainSettings(
+        train_list="-",
+        train_videos="-",
+        val_list="-",
+        val_videos="-",
+        storage_path="-",
+        name=name,
+        model=model,
+        preprocessing=SMALL_PIXELS,
+        recipe=RECIPE.model_copy(update={"epochs": epochs} | variant.recipe),
+        seed=seed,
+    )
+    num_steps = steps_per_epoch(len(clips), settings.recipe.batch_size)
+    learner = Learner(settings, embeddings_KD, num_steps, torch.device("cpu"))
+    for epoch in range(epochs):
+        order = epoch_order(np.array([clip.label for clip in clips]), seed, epoch, settings.recipe.class_balance)
+        augmentation = Augmentation(seed, epoch, settings.recipe.crop_scales)
+        sampling = Sampling(model.num_segments, SMALL_PIXELS, augmentation)
+        shares = share_of_batches(order, settings.recipe.batch_size, 0, 1)
+        for step, places in enumerate(shares, start=epoch * num_steps):
+            batch = decoded(clips, places, sampling)
+            target_B = torch.from_numpy(batch.target_B)
+            learner.learn(torch.from_numpy(batch.frames_BTHWC), target_B, batch.index_B.tolist(), step)
+    val = read_list(str(folder / "val.txt"), str(folder / "proxies"), 52)
+    sampling = Sampling(model.num_segments, SMALL_PIXELS)
+    logits_NK = np.concatenate(
+        [
+            learner.classify(torch.from_numpy(decoded(val, places, sampling).frames_BTHWC)).numpy()
+            for places in np.array_split(np.arange(len(val)), len(val) // 16)
+        ]
+    )
+    return calibrated_metrics(logits_NK, np.array([clip.label for clip in val]))
+
+
+def calibrated_metrics(logits_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
+    """Metrics, and the calibration error without and with a temperature that was fitted on the clips of other places."""
+    raw_NK, calibrated_NK = probabilities_of(logits_NK, 1.0), np.empty_like(logits_NK)
+    for fitted_on, used_on in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+        temperature = fit_temperature(logits_NK[fitted_on], target_N[fitted_on])
+        calibrated_NK[used_on] = probabilities_of(logits_NK[used_on], temperature)
+    errors = {
+        "raw_error": expected_calibration_error(raw_NK, target_N),
+        "calibrated_error": expected_calibration_error(calibrated_NK, target_N),
+    }
+    return measure(raw_NK, target_N) | errors
+
+
+def decoded(clips: list[Clip], places: np.ndarray, sampling: Sampling) -> ClipBatch:
+    frames = [decode_clip(clips[place % len(clips)].uri, int(place), sampling) for place in places]
+    index_B = places % len(clips)
+    return ClipBatch(np.stack(frames), np.array([clips[index].label for index in index_B]), index_B)
+
+
+def work(folder: Path, task: tuple[str, int]) -> None:
+    name, seed = task
+    result = train(folder, name, seed)
+    (folder / f"{name}-{seed}.json").write_text(json.dumps(result))
+
+
+def left_to_do(folder: Path) -> Iterator[tuple[str, int]]:
+    for seed in SEEDS:
+        for name in VARIANTS:
+            if not (folder / f"{name}-{seed}.json").exists():
+                yield name, seed
+
+
+def print_tables(folder: Path) -> None:
+    columns = {**dict.fromkeys(SCORES), "raw_error": None, "calibrated_error": None, "body_top1_summed": None}
+    for title, variants in TABLES.items():
+        table = Table("", *columns, title=title)
+        for name, variant in variants.items():
+            results = [json.loads((folder / f"{name}-{seed}.json").read_text()) for seed in SEEDS]
+            table.add_row(variant.title, *(spread([result[column] for result in results]) for column in columns))
+        console.print(table)
+
+
+def spread(values: list[float]) -> str:
+    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "ablation")
+    prepare(folder)
+    tasks = list(left_to_do(folder))
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        for (name, seed), _ in zip(tasks, pool.map(work, [folder] * len(tasks), tasks), strict=True):
+            console.print(f"trained {name}, seed {seed}")
+    console.print(f"percent, mean ± standard deviation over seeds {SEEDS} · {machine()}")
+    print_tables(folder)
+
+
+if __name__ == "__main__":
+    main()

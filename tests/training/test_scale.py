@@ -1,0 +1,81 @@
+"""The same run with one and with more processes: the same losses, and metrics that are exact."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from microaction.taxonomy import BODY_PART_OF
+from microaction.training.run import run_training
+from microaction.training.state import load_state
+from tests.training.runs import settings
+from tests.videos import write_video
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+NUM_STEPS = 21
+BATCH_SIZE = 5  # no multiple of the numbers of workers
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An epoch of `NUM_STEPS` steps."""
+    folder = tmp_path_factory.mktemp("many")
+    num_clips = NUM_STEPS * BATCH_SIZE
+    for i in range(num_clips):
+        write_video(folder / f"{i}.mp4", num_frames=9 + i % 17, size=(80, 96))
+    (folder / "train.txt").write_text("".join(f"{i}.mp4 {i * 7 % 52}\n" for i in range(num_clips)))
+    return folder
+
+
+def train(data: Path, folder: Path, batch_norm: str, num_workers: int, num_val_clips: int) -> np.ndarray:
+    """Losses of all steps of a run whose metrics are checked.
+
+    At a rate so low that the losses are well-conditioned: at ten times the rate a change of 1e-7 of the weights alone
+    grows to 2e-2 of the loss in as many steps with batch norms of such small batches.
+    """
+    name = f"{batch_norm}-{num_workers}"
+    listed = [f"{i}.mp4 {i * 7 % 52}" for i in range(num_val_clips)]
+    (folder / f"{name}.txt").write_text("\n".join(listed))
+    recipe = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 0.003, "batch_norm": batch_norm}
+    model = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.5}
+    changes = {"val_list": f"{folder}/{name}.txt", "recipe": recipe, "model": model, "num_workers": num_workers}
+    result = run_training(settings(data, folder, name, **changes))
+    check_metrics(Path(result.checkpoint, "validation.parquet"), listed, result.metrics)
+    state = load_state(str(folder / name))
+    assert state is not None
+    assert len(state.losses) == NUM_STEPS
+    return state.losses.numpy()
+
+
+def check_metrics(predictions: Path, listed: list[str], metrics: dict[str, float]) -> None:
+    """The metrics are scikit-learn's on the gathered predictions, exactly; every clip is there, once, in order."""
+    table = pq.read_table(predictions)
+    rows = zip(table["clip"].to_pylist(), table["target"].to_pylist(), strict=True)
+    assert [f"{clip} {target}" for clip, target in rows] == listed
+    target_N, body = table["target"].to_numpy(), np.array(BODY_PART_OF)
+    predicted_N = np.stack(table["probabilities"].to_numpy()).argmax(axis=1)
+    assert metrics["action_top1"] == accuracy_score(target_N, predicted_N)
+    assert metrics["body_top1"] == accuracy_score(body[target_N], body[predicted_N])
+    for average in ("macro", "micro"):
+        assert metrics[f"action_f1_{average}"] == f1_score(target_N, predicted_N, average=average)
+        assert metrics[f"body_f1_{average}"] == f1_score(body[target_N], body[predicted_N], average=average)
+
+
+def test_synchronised_batch_norms_make_any_number_of_workers_the_same_run(many: Path, tmp_path: Path) -> None:
+    one, two, three = (train(many, tmp_path, "sync", num_workers, 5) for num_workers in (1, 2, 3))
+    np.testing.assert_allclose(two, one, rtol=1e-3)
+    np.testing.assert_allclose(three, one, rtol=1e-3)
+    assert one[-3:].mean() < 0.95 * one[:3].mean(), "something was learnt, so that there was something to differ"
+
+
+def test_frozen_batch_norms_too(many: Path, tmp_path: Path) -> None:
+    one, two = (train(many, tmp_path, "frozen", num_workers, 1) for num_workers in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=1e-3)
+
+
+def test_batch_norms_of_each_processs_own_clips_are_another_run(many: Path, tmp_path: Path) -> None:
+    one, three = (train(many, tmp_path, "local", num_workers, 4) for num_workers in (1, 3))
+    assert np.abs(three / one - 1).max() > 1e-3
