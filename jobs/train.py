@@ -7,7 +7,7 @@ from rich.table import Table
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
 from microaction.config import TrainSettings
 from microaction.training.log import UNREADABLE_FILE
-from microaction.training.loop import TrainingProgress
+from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult, run_training
 
 

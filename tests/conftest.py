@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import ray
 
@@ -11,6 +12,10 @@ from tests.archives import archive, model
 from tests.videos import write_video
 
 __all__ = ["archive", "model"]
+
+# Whether a machine is busy says nothing about a property.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -1,17 +1,27 @@
 """The last step of preprocessing, on the device: uint8 frames to the network's input."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from microaction.config import Preprocessing
+
+class ChannelStatistics(Protocol):
+    """Mean and standard deviation of R, G and B on 0..255; `config.Preprocessing` has them."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+
+    @property
+    def std(self) -> tuple[float, float, float]: ...
 
 
-def normalize_frames(frames_BTHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
+def normalize_frames(frames_BTHWC: Tensor, statistics: ChannelStatistics) -> Tensor:
     """uint8 RGB frames [B, T, H, W, 3] → float32 [B, T, 3, H, W], (x − mean) / std on 0..255, on the same device."""
     if frames_BTHWC.dtype != torch.uint8 or frames_BTHWC.ndim != 5 or frames_BTHWC.shape[-1] != 3:
         raise ValueError(
             f"frames of shape {tuple(frames_BTHWC.shape)} and {frames_BTHWC.dtype} must be uint8 [B, T, H, W, 3]"
         )
-    mean = torch.tensor(preprocessing.mean, device=frames_BTHWC.device)
-    std = torch.tensor(preprocessing.std, device=frames_BTHWC.device)
+    mean = torch.tensor(statistics.mean, device=frames_BTHWC.device)
+    std = torch.tensor(statistics.std, device=frames_BTHWC.device)
     return ((frames_BTHWC.float() - mean) / std).permute(0, 1, 4, 2, 3)

@@ -1,11 +1,10 @@
 """Whose statistics the batch norms use in training: each process's own clips', the whole global batch's, or given ones."""
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 BatchNormMode = Literal["local", "sync", "frozen"]
@@ -29,10 +28,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         x_FCHW = input.float()
         num_channels = x_FCHW.shape[1]
         num_own = x_FCHW.new_tensor([x_FCHW.numel() / num_channels])
-        totals = cast(Tensor, all_reduce(torch.cat([num_own, x_FCHW.sum(dim=(0, 2, 3))])))  # type: ignore[no-untyped-call]
+        totals = _sum_over_processes(torch.cat([num_own, x_FCHW.sum(dim=(0, 2, 3))]))
         num, mean_C = totals[0].detach(), totals[1:] / totals[0].detach()
         centred_FCHW = x_FCHW - mean_C[:, None, None]
-        var_C = cast(Tensor, all_reduce(centred_FCHW.square().sum(dim=(0, 2, 3)))) / num  # type: ignore[no-untyped-call]
+        var_C = _sum_over_processes(centred_FCHW.square().sum(dim=(0, 2, 3))) / num
         self._remember(mean_C.detach(), var_C.detach() * num / (num - 1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
         return (centred_FCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
@@ -45,6 +44,26 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_mean.lerp_(mean_C, self.momentum)
         self.running_var.lerp_(unbiased_var_C, self.momentum)
         self.num_batches_tracked += 1
+
+
+class _Sum(torch.autograd.Function):
+    """Every process has the sum of all; so a gradient, too, is the sum of all processes'."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(own: Tensor) -> Tensor:
+    return cast(Tensor, _Sum.apply(own))  # type: ignore[no-untyped-call]
 
 
 def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.device) -> None:

@@ -8,7 +8,6 @@ then and at the end of every epoch; of a run that was killed the steps since the
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from microaction.training.device import on_device
 from microaction.training.learner import Learner
 from microaction.training.log import write_log
 from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
+from microaction.training.progress import TrainingProgress
 from microaction.training.split import read_splits
 from microaction.training.state import Background, Epoch, RunState, load_state, save_state
 from microaction.versions import versions
@@ -43,19 +43,6 @@ PREDICTIONS_FILE = "validation.parquet"
 SCORE = "f1_mean"  # the benchmark's own: decides which checkpoint is the best
 VALIDATION_BATCH_SIZE = 32
 STEPS_PER_REPORT = 5  # also between looks at the clock and for notices that a machine is about to go
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Where training is: epochs and steps count from 1; `metrics` is there at the end of an epoch."""
-
-    epoch: int
-    num_epochs: int
-    step: int
-    num_steps: int
-    loss: float
-    metrics: dict[str, float] | None = None
-    num_unreadable: int = 0
 
 
 class Trainer:

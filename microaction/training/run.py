@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ray
 import ray.train
 import torch
-from ray.train import WorkerGroupError
+from ray.train import ControllerError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from microaction import storage
@@ -24,11 +24,11 @@ from microaction.model.initial import load_initial_weights
 from microaction.training.loop import (
     CHECKPOINTS_FOLDER,
     PREDICTIONS_FILE,
-    TrainingProgress,
     checkpoint_uri,
     train_process,
 )
 from microaction.training.order import steps_per_epoch
+from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE, write_report
 from microaction.training.split import read_splits
 from microaction.training.state import load_state
@@ -85,31 +85,34 @@ def run_training(
     least, most = settings.min_workers or settings.num_workers, settings.num_workers
     ray_uri = storage.join(run_uri, RAY_FOLDER)
     channel = ProgressChannel()
-    trainer = TorchTrainer(
-        train_process,
-        train_loop_config={
-            "settings": settings.model_dump_json(),
-            "label_embeddings": embeddings_KD,
-            "channel": channel,
-            "num_threads": num_threads,
-        },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=most if least == most else (least, most),
-            use_gpu=use_gpu,
-            # A GPU's work is best beside other GPUs; without any, processes do best on cores that no other one wants.
-            placement_strategy="PACK" if use_gpu else "SPREAD",
-            resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            # Ray's own record of a run is not what it goes on from, and would not outlive its writer's death half-way.
-            name=uuid.uuid4().hex,
-            storage_path=ray_uri,
-            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-        ),
-    )
+
+    def fit() -> None:
+        TorchTrainer(
+            train_process,
+            train_loop_config={
+                "settings": settings.model_dump_json(),
+                "label_embeddings": embeddings_KD,
+                "channel": channel,
+                "num_threads": num_threads,
+            },
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=most if least == most else (least, most),
+                use_gpu=use_gpu,
+                # A GPU's work is best beside other GPUs; without any, processes do best on cores that no other one wants.
+                placement_strategy="PACK" if use_gpu else "SPREAD",
+                resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
+            ),
+            run_config=ray.train.RunConfig(
+                # Ray's own record of a run is not what it goes on from, and would not outlive its writer's death half-way.
+                name=uuid.uuid4().hex,
+                storage_path=ray_uri,
+                failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+            ),
+        ).fit()
+
     with channel.followed_by(on_progress):
         try:
-            trainer.fit()
+            _fit_again_after_deaths(fit, settings.max_failures)
         except WorkerGroupError as error:
             unreadable = _unreadable_clip(error)
             if unreadable is None:
@@ -159,6 +162,20 @@ def _worker_resources(num_workers: int) -> tuple[bool, float, int]:
         raise TrainingError(f"num_workers ({num_workers}) is too many for the cluster's {num_cpus:.0f} CPUs")
     num_nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
     return False, cpus_per_worker, max(1, int(num_cpus / num_nodes / -(-num_workers // num_nodes)))
+
+
+def _fit_again_after_deaths(fit: Callable[[], None], max_failures: int) -> None:
+    """Ray Train starts processes again that die while they train, but not those that die while it starts them."""
+    failures = 0
+    while True:
+        try:
+            fit()
+        except ControllerError as error:
+            failures += 1
+            if failures > max_failures or not isinstance(error.controller_failure, ray.exceptions.RayActorError):
+                raise
+        else:
+            return
 
 
 def _unreadable_clip(error: WorkerGroupError) -> DecodeError | None:

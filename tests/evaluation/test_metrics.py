@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, top_k_accuracy_score
 
 from microaction.evaluation import recognition_metrics
-from microaction.evaluation.metrics import confusion, per_class_metrics
+from microaction.evaluation.metrics import body_part_probabilities, confusion, measure, per_class_metrics
 from microaction.taxonomy import BODY_PART_OF
 
 KEYS = {
@@ -31,6 +31,19 @@ def test_they_are_scikit_learns(num_clips: int, seed: int) -> None:
     assert metrics["action_top5"] == pytest.approx(top_k_accuracy_score(target, scores, k=5, labels=np.arange(52)))
     four = [metrics[f"{part}_f1_{kind}"] for part in ("body", "action") for kind in ("macro", "micro")]
     assert metrics["f1_mean"] == pytest.approx(sum(four) / 4)
+
+
+def test_summed_probabilities_may_name_another_body_part_than_the_likeliest_action() -> None:
+    """Two actions of the head at 0.3 each outweigh one of the body at 0.4."""
+    probabilities = np.zeros((1, 52))
+    probabilities[0, [0, 9, 10]] = 0.4, 0.3, 0.3
+    target = np.array([9])
+    assert body_part_probabilities(probabilities).sum() == pytest.approx(1)
+    assert body_part_probabilities(probabilities)[0, :2].tolist() == pytest.approx([0.4, 0.6])
+    metrics = measure(probabilities, target)
+    assert (metrics["body_top1"], metrics["body_top1_summed"], metrics["body_f1_macro_summed"]) == (0.0, 1.0, 1.0)
+    assert metrics["calibration_error"] == pytest.approx(0.4), "wrong, and sure by 0.4"
+    assert metrics.keys() == KEYS | {"body_top1_summed", "body_f1_macro_summed", "calibration_error"}
 
 
 def test_a_wrong_action_of_the_right_body_part_counts_for_the_body_alone() -> None:

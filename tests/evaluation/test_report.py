@@ -26,4 +26,5 @@ def test_the_files_agree_with_each_other(tmp_path: Path) -> None:
     right = [row["predicted"] == row["target"] for row in predictions]
     assert np.mean(right) == metrics["action_top1"]
     assert [row["clip"] for row in predictions] == names
-    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("confusion", "per_class", "calibration"):
+        assert (tmp_path / f"{picture}.png").read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.runs import BATCH_SIZE, NUM_STEPS
 from tests.videos import write_video
 
 
@@ -13,4 +14,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in names:
             write_video(folder / f"{i}.mp4", num_frames=9 + i, size=(80, 96))
         (folder / f"{split}.txt").write_text("".join(f"{i}.mp4 {i % 4}\n" for i in names))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips for an epoch of `NUM_STEPS` steps of `BATCH_SIZE`, and five of them to validate."""
+    folder = tmp_path_factory.mktemp("many")
+    lines = [f"{i}.mp4 {i * 7 % 52}\n" for i in range(NUM_STEPS * BATCH_SIZE)]
+    for i in range(len(lines)):
+        write_video(folder / f"{i}.mp4", num_frames=9 + i % 17, size=(80, 96))
+    (folder / "train.txt").write_text("".join(lines))
+    (folder / "val.txt").write_text("".join(lines[:5]))
     return folder

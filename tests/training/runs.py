@@ -7,7 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from microaction.config import TrainSettings
+
+NUM_STEPS = 21
+BATCH_SIZE = 5  # no multiple of the numbers of processes
 
 
 def settings(data: Path, storage: Path, name: str, **changes: object) -> TrainSettings:
@@ -31,12 +36,28 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "timing"} for line in lines]
 
 
-def kill_training_processes(num: int | None = None) -> int:
-    """Sends SIGKILL to training processes of this session's Ray (all, or the first `num`); returns how many."""
+def training_processes() -> list[int]:
+    """Process IDs of the training processes of this session's Ray."""
     find_raylet = ["pgrep", "--parent", str(os.getpid()), "raylet"]
     raylet = subprocess.run(find_raylet, check=True, capture_output=True, text=True).stdout.strip()
     find = ["pgrep", "--parent", raylet, "--full", "^ray::.*TrainWorker"]
-    found = subprocess.run(find, check=False, capture_output=True, text=True).stdout.split()[:num]
+    return [int(pid) for pid in subprocess.run(find, check=False, capture_output=True, text=True).stdout.split()]
+
+
+def kill_training_processes() -> int:
+    """Sends SIGKILL to the training processes of this session's Ray; returns how many."""
+    found = training_processes()
     for pid in found:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     return len(found)
+
+
+def saved_step(run: Path) -> int:
+    """How many steps of the run are done and saved."""
+    return max((int(path.stem.removeprefix("step-")) for path in run.glob("state/step-*.pt")), default=0)
+
+
+def write_config(path: Path, of: TrainSettings) -> Path:
+    """The settings as a file for `python -m jobs.train --config`."""
+    path.write_text(yaml.safe_dump(json.loads(of.model_dump_json(exclude={"config"}, exclude_none=True))))
+    return path

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from microaction.clips.manifest import ManifestError
 from microaction.model import CheckpointError, load_checkpoint
 from microaction.taxonomy import ACTIONS
-from microaction.training.loop import TrainingProgress
+from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingError, run_training
 from tests.training.runs import kill_training_processes, log_of, settings
 

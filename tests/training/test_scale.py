@@ -10,27 +10,12 @@ from sklearn.metrics import accuracy_score, f1_score
 from microaction.taxonomy import BODY_PART_OF
 from microaction.training.run import run_training
 from microaction.training.state import load_state
-from tests.training.runs import settings
-from tests.videos import write_video
+from tests.training.runs import BATCH_SIZE, NUM_STEPS, settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
-NUM_STEPS = 21
-BATCH_SIZE = 5  # no multiple of the numbers of workers
 
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An epoch of `NUM_STEPS` steps."""
-    folder = tmp_path_factory.mktemp("many")
-    num_clips = NUM_STEPS * BATCH_SIZE
-    for i in range(num_clips):
-        write_video(folder / f"{i}.mp4", num_frames=9 + i % 17, size=(80, 96))
-    (folder / "train.txt").write_text("".join(f"{i}.mp4 {i * 7 % 52}\n" for i in range(num_clips)))
-    return folder
-
-
-def train(data: Path, folder: Path, batch_norm: str, num_workers: int, num_val_clips: int) -> np.ndarray:
+def train(many: Path, folder: Path, batch_norm: str, num_workers: int, num_val_clips: int) -> np.ndarray:
     """Losses of all steps of a run whose metrics are checked.
 
     At a rate so low that the losses are well-conditioned: at ten times the rate a change of 1e-7 of the weights alone
@@ -42,7 +27,7 @@ def train(data: Path, folder: Path, batch_norm: str, num_workers: int, num_val_c
     recipe = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 0.003, "batch_norm": batch_norm}
     model = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.5}
     changes = {"val_list": f"{folder}/{name}.txt", "recipe": recipe, "model": model, "num_workers": num_workers}
-    result = run_training(settings(data, folder, name, **changes))
+    result = run_training(settings(many, folder, name, **changes))
     check_metrics(Path(result.checkpoint, "validation.parquet"), listed, result.metrics)
     state = load_state(str(folder / name))
     assert state is not None

@@ -1,0 +1,16 @@
+"""What a training run tells of itself. Imports nothing heavy: the process that carries messages needs it too."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where training is: epochs and steps count from 1; `metrics` is there at the end of an epoch."""
+
+    epoch: int
+    num_epochs: int
+    step: int
+    num_steps: int
+    loss: float
+    metrics: dict[str, float] | None = None
+    num_unreadable: int = 0

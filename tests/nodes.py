@@ -1,0 +1,174 @@
+"""A Ray cluster of several nodes on one machine: a raylet each in its own network namespace, joined by a bridge.
+
+Needs root and `ip`. The nodes share the machine's files, and nothing of its network.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+NETWORK = "10.77.0"
+PORT = 6379
+INTERFACE = "eth0"
+START_S = 60
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+class Nodes:
+    """Node 0 is the head. As a context manager: ends all that runs on the nodes, and takes the namespaces away."""
+
+    def __init__(self, folder: Path, num_cpus: Sequence[int]) -> None:
+        """`folder` gets Ray's files; its path must be short, for it holds sockets."""
+        self.folder = folder
+        self.names = [f"ray-{uuid.uuid4().hex[:6]}" for _ in num_cpus]
+        self.num_cpus = num_cpus
+        self.address = f"{self._ip_of(0)}:{PORT}"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+            "RAY_AUTH_MODE": "disabled",  # none but the nodes can reach their network
+            "RAY_health_check_initial_delay_ms": "1000",
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_timeout_ms": "2000",
+            "RAY_health_check_failure_threshold": "3",
+            "GLOO_SOCKET_IFNAME": INTERFACE,
+            "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+        }
+
+    def __enter__(self) -> Self:
+        try:
+            self._join()
+            for number in range(len(self.names)):
+                self._start(number)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def driver(self, *command: str) -> subprocess.Popen[bytes]:
+        """Starts a command on the head that uses the cluster; its output goes to `driver.log`."""
+        return self._popen(0, "driver", command, self.environment | {"RAY_ADDRESS": self.address})
+
+    def _run(self, *command: str) -> str:
+        inside = ["ip", "netns", "exec", self.names[0], *command]
+        environment = self.environment | {"RAY_ADDRESS": self.address}
+        return subprocess.run(inside, env=environment, check=True, capture_output=True, text=True).stdout
+
+    def _ip_of(self, number: int) -> str:
+        return f"{NETWORK}.{number + 1}"
+
+    def _popen(
+        self, number: int, name: str, command: Sequence[str], environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            inside = ["ip", "netns", "exec", self.names[number], *command]
+            return subprocess.Popen(inside, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def log(self, name: str) -> str:
+        """The end of what `driver` or `node-<number>` wrote."""
+        return (self.folder / f"{name}.log").read_text()[-3000:]
+
+    def processes(self, number: int, title: str = "") -> list[int]:
+        """Process IDs on a node whose command line begins with `title`."""
+        pids = _ip("netns", "pids", self.names[number]).split()
+        return [int(pid) for pid in pids if _command_line(pid).startswith(title)]
+
+    def id_of(self, number: int) -> str:
+        """Ray's name for a node."""
+        script = (
+            f"import ray; ray.init(logging_level='error'); print(*[node['NodeID'] for node in ray.nodes() "
+            f"if node['NodeManagerAddress'] == '{self._ip_of(number)}'])"
+        )
+        return self._run(sys.executable, "-c", script).strip()
+
+    def announce_end(self, number: int, node_id: str, deadline_s: int) -> None:
+        """As a cloud does when it is going to take the machine away."""
+        reason = ("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=wanted elsewhere")
+        self._run(RAY, "drain-node", "--node-id", node_id, *reason, "--deadline-remaining-seconds", str(deadline_s))
+
+    def kill(self, number: int) -> None:
+        """The node is gone from one moment to the next."""
+        while pids := self.processes(number):
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+
+    def _join(self) -> None:
+        head = self.names[0]
+        for number, name in enumerate(self.names):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+            if number == 0:
+                _ip("-n", head, "link", "add", INTERFACE, "type", "bridge")
+            else:
+                port = f"port{number}"
+                _ip("-n", head, "link", "add", port, "type", "veth", "peer", "name", INTERFACE, "netns", name)
+                _ip("-n", head, "link", "set", port, "master", INTERFACE, "up")
+            _ip("-n", name, "address", "add", f"{self._ip_of(number)}/24", "dev", INTERFACE)
+            _ip("-n", name, "link", "set", INTERFACE, "up")
+
+    def _start(self, number: int) -> None:
+        role = ["--head", f"--port={PORT}", f"--temp-dir={self.folder / 'ray'}", "--include-dashboard=false"]
+        if number > 0:
+            role = [f"--address={self.address}"]
+        options = [
+            f"--node-ip-address={self._ip_of(number)}",
+            f"--num-cpus={self.num_cpus[number]}",
+            f"--object-store-memory={256 << 20}",
+        ]
+        command, name = (RAY, "start", "--block", "--disable-usage-stats", *role, *options), f"node-{number}"
+        started = self._popen(number, name, command, self.environment)
+        deadline_s = time.monotonic() + START_S
+        while "Ray runtime started" not in self.log(name):
+            assert started.poll() is None, f"{name} did not start: {self.log(name)}"
+            assert time.monotonic() < deadline_s, f"{name} did not start in {START_S} s: {self.log(name)}"
+            time.sleep(0.1)
+
+    def _end(self) -> None:
+        existing = _ip("netns", "list").split()
+        for number, name in enumerate(self.names):
+            if name in existing:
+                self.kill(number)
+                _ip("netns", "delete", name)
+        shutil.rmtree(self.folder / "ray", ignore_errors=True)
+
+
+def require_namespaces() -> None:
+    """Skips the test where network namespaces cannot be made."""
+    name = f"probe-{uuid.uuid4().hex[:6]}"
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and the command ip")
+    try:
+        _ip("netns", "add", name)
+        _ip("-n", name, "link", "add", INTERFACE, "type", "bridge")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespaces here: {error.stderr}")
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,79 @@
+"""Training over two nodes, of which one goes while it trains."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nodes import Nodes, require_namespaces
+from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, saved_step, settings, write_config
+
+pytestmark = pytest.mark.cluster
+
+EPOCHS = 10
+PATIENCE_S = 200
+PROCESS = "ray::"
+RECIPE = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.003, "batch_norm": "sync"}
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    require_namespaces()
+    with tempfile.TemporaryDirectory(prefix="ma-", dir="/tmp") as folder, Nodes(Path(folder), (2, 2)) as running:
+        yield running
+
+
+def training_processes(nodes: Nodes, number: int) -> list[int]:
+    return [
+        pid for pid in nodes.processes(number, PROCESS) if "TrainWorker" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+
+
+def wait_until(is_so: Callable[[], bool], driver: "subprocess.Popen[bytes]", nodes: Nodes) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert driver.poll() is None, f"the driver ended by itself: {nodes.log('driver')}"
+        assert time.monotonic() < deadline_s, f"waited {PATIENCE_S} s: {nodes.log('driver')}"
+        time.sleep(0.02)
+
+
+def start(nodes: Nodes, data: Path, folder: Path, **changes: object) -> "subprocess.Popen[bytes]":
+    """A run of two training processes that goes on with one, and has one on each node now."""
+    of = settings(data, folder, "run", recipe=RECIPE, num_workers=2, min_workers=1, **changes)
+    driver = nodes.driver(sys.executable, "-m", "jobs.train", "--config", str(write_config(folder / "run.yaml", of)))
+    wait_until(lambda: all(training_processes(nodes, number) for number in (0, 1)), driver, nodes)
+    return driver
+
+
+def check_finished(driver: "subprocess.Popen[bytes]", nodes: Nodes, run: Path) -> None:
+    assert driver.wait(PATIENCE_S) == 0, nodes.log("driver")
+    log = log_of(run)
+    assert [line["epoch"] for line in log] == list(range(1, EPOCHS + 1))
+    losses = [line["loss"] for line in log]
+    assert losses == sorted(losses, reverse=True), "every epoch learnt from the one before"
+    assert (run / "best/config.json").exists()
+
+
+@pytest.mark.timeout(600)
+def test_a_node_that_is_taken_away_mid_epoch_ends_nothing(nodes: Nodes, many: Path, tmp_path: Path) -> None:
+    driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=0.01), tmp_path / "run"
+    wait_until(lambda: saved_step(run) > NUM_STEPS and saved_step(run) % NUM_STEPS > 0, driver, nodes)
+    nodes.kill(1)
+    assert saved_step(run) < EPOCHS * NUM_STEPS, "training was not over yet"
+    check_finished(driver, nodes, run)
+
+
+@pytest.mark.timeout(600)
+def test_notice_that_a_node_is_about_to_go_saves_at_once(nodes: Nodes, many: Path, tmp_path: Path) -> None:
+    """Otherwise it is saved at the end of an epoch alone."""
+    node_id = nodes.id_of(1)
+    driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=1e6), tmp_path / "run"
+    wait_until(lambda: saved_step(run) >= NUM_STEPS, driver, nodes)
+    nodes.announce_end(1, node_id, deadline_s=30)
+    wait_until(lambda: saved_step(run) % NUM_STEPS > 0, driver, nodes)
+    check_finished(driver, nodes, run)
+    assert not training_processes(nodes, 1)
