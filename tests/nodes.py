@@ -41,6 +41,7 @@ class Nodes:
             "RAY_health_check_failure_threshold": "3",
             "GLOO_SOCKET_IFNAME": INTERFACE,
             "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # until Ray sees that a node is gone
         }
 
     def __enter__(self) -> Self:

@@ -11,7 +11,9 @@ import pytest
         ("microaction.config", ["torch", "ray"]),
         ("microaction.storage", ["torch", "ray"]),
         ("microaction.video", ["torch", "ray"]),
-        ("microaction.model", ["ray", "av"]),
+        ("microaction.model.checkpoint", ["ray", "av"]),
+        ("microaction.model.inference", ["ray", "av", "pydantic", "safetensors"]),
+        ("tests.benchmarks.model", ["ray", "av", "pydantic", "rich", "pyarrow", "safetensors"]),
         ("microaction.evaluation.metrics", ["ray", "torch"]),
     ],
 )

@@ -19,7 +19,7 @@ from microaction.clips.sample import Sampling, load_clip
 from microaction.video import DecodeError, Region
 
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
-DECODE_CPUS = 0.5  # beside a process that trains, which waits for the decoders otherwise
+DECODE_CPUS = 0.45  # two on a CPU, beside a process that trains, which waits for the decoders otherwise
 PREFETCH_BATCHES = 4
 
 
@@ -59,7 +59,8 @@ def read_clips(
         }
     )
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
-    dataset = ray.data.from_arrow(blocks)
+    # Not `from_arrow`, which starts a task of a whole CPU for every block: beside training there may be none left.
+    dataset = ray.data.from_blocks(blocks)
     # The dataset's own context: the process's is shared with other pipelines, whose settings must not leak into this one.
     dataset.context.enable_progress_bars = False
     dataset.context.execution_options.preserve_order = True

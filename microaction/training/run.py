@@ -11,6 +11,7 @@ from ray.train import ControllerError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from microaction import storage
+from microaction.clips.ingest import DECODE_CPUS
 from microaction.clips.progress import ProgressChannel
 from microaction.config import TrainSettings
 from microaction.model import (
@@ -150,18 +151,25 @@ def _refuse_other_settings(settings: TrainSettings, run_uri: str) -> None:
 
 
 def _worker_resources(num_workers: int) -> tuple[bool, float, int]:
-    """(use GPUs, CPUs per worker, torch threads per worker): a GPU each where there are enough, else CPUs shared out."""
-    available = ray.cluster_resources()
-    num_cpus = available.get("CPU", 0)
-    use_gpu = available.get("GPU", 0) >= num_workers
-    if use_gpu:
-        return True, 1.0, 1
-    # Half of the CPUs are kept for decoding; torch may use all of them, for decoders wait when training is the slower.
-    cpus_per_worker = num_cpus / 2 / num_workers
-    if cpus_per_worker < 0.1:
-        raise TrainingError(f"num_workers ({num_workers}) is too many for the cluster's {num_cpus:.0f} CPUs")
-    num_nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
-    return False, cpus_per_worker, max(1, int(num_cpus / num_nodes / -(-num_workers // num_nodes)))
+    """(use GPUs, CPUs per worker, torch threads per worker): a GPU each where there are enough, else CPUs shared out.
+
+    However many workers a node has to take when others are gone, some of its CPUs stay free for decoding.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    if sum(node.get("GPU", 0) for node in nodes) >= num_workers:
+        cpus_per_gpu = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) > 0)
+        return True, min(1.0, cpus_per_gpu / 2), 1
+    num_cpus = min((node["CPU"] for node in nodes), default=0.0)
+    workers_per_node = -(-num_workers // max(1, len(nodes)))
+    # About half of a node; a little more, so that twice as many do not fit in and leave the decoders nothing.
+    cpus_per_worker = 1.002 * num_cpus / 2 / workers_per_node
+    most_on_a_node = min(num_workers, 2 * workers_per_node - 1)
+    if num_cpus - most_on_a_node * cpus_per_worker < DECODE_CPUS:
+        raise TrainingError(
+            f"num_workers ({num_workers}) is too many for {len(nodes)} nodes of which one has {num_cpus:g} CPUs"
+        )
+    # torch may use all of them, for decoders wait when training is the slower.
+    return False, cpus_per_worker, max(1, int(num_cpus / workers_per_node))
 
 
 def _fit_again_after_deaths(fit: Callable[[], None], max_failures: int) -> None:

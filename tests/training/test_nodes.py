@@ -15,7 +15,7 @@ from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, saved_step, setti
 pytestmark = pytest.mark.cluster
 
 EPOCHS = 10
-PATIENCE_S = 200
+PATIENCE_S = 300
 PROCESS = "ray::"
 RECIPE = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.003, "batch_norm": "sync"}
 
@@ -58,7 +58,7 @@ def check_finished(driver: "subprocess.Popen[bytes]", nodes: Nodes, run: Path) -
     assert (run / "best/config.json").exists()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_node_that_is_taken_away_mid_epoch_ends_nothing(nodes: Nodes, many: Path, tmp_path: Path) -> None:
     driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=0.01), tmp_path / "run"
     wait_until(lambda: saved_step(run) > NUM_STEPS and saved_step(run) % NUM_STEPS > 0, driver, nodes)
@@ -67,7 +67,7 @@ def test_a_node_that_is_taken_away_mid_epoch_ends_nothing(nodes: Nodes, many: Pa
     check_finished(driver, nodes, run)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_notice_that_a_node_is_about_to_go_saves_at_once(nodes: Nodes, many: Path, tmp_path: Path) -> None:
     """Otherwise it is saved at the end of an epoch alone."""
     node_id = nodes.id_of(1)
