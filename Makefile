@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench ablation clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,12 @@ bench: setup
 	$(RUN) -m tests.benchmarks.bytes
 	$(RUN) -m tests.benchmarks.memory
 	$(RUN) -m tests.benchmarks.exactness
+	$(RUN) -m tests.benchmarks.model
+	$(RUN) -m tests.benchmarks.training
+
+# What each part of the model and the recipe is worth: an hour and a half on 2 cores; started again it goes on.
+ablation: setup
+	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.ablation
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) demo runs ablation

@@ -35,13 +35,13 @@ from microaction.training.order import epoch_order, share_of_batches, steps_per_
 from microaction.training.progress import TrainingProgress
 from microaction.training.split import read_splits
 from microaction.training.state import Background, Epoch, RunState, load_state, save_state
+from microaction.training.validation import validate
 from microaction.versions import versions
 from microaction.video import DecodeError
 
 CHECKPOINTS_FOLDER = "checkpoints"
 PREDICTIONS_FILE = "validation.parquet"
 SCORE = "f1_mean"  # the benchmark's own: decides which checkpoint is the best
-VALIDATION_BATCH_SIZE = 32
 STEPS_PER_REPORT = 5  # also between looks at the clock and for notices that a machine is about to go
 
 
@@ -80,7 +80,7 @@ class Trainer:
             epoch = self.state.step // self.num_steps
             timing = self._train_epoch(epoch)
             started_s = time.monotonic()
-            logits_NK, clips = self._validate()
+            logits_NK, clips = validate(self.learner, self.val_clips, self.state.unreadable, self._leave_out)
             timing["validation_s"] = time.monotonic() - started_s
             if self.rank == 0:
                 self._end_epoch(epoch, logits_NK, clips, timing)
@@ -169,32 +169,6 @@ class Trainer:
                 f"{error.reason}; of {num_clips} clips {len(unreadable)} cannot be read so far, more than "
                 f"max_unreadable_share ({self.settings.max_unreadable_share}) allows",
             )
-
-    def _validate(self) -> tuple[np.ndarray, list[Clip]]:
-        """Logits [N, K] of all validation clips that can be read, and those clips."""
-        if self.num_ranks > 1:
-            for (
-                buffer
-            ) in self.learner.measured.buffers():  # batch norms' statistics may be each process's own until here
-                dist.broadcast(buffer, 0)
-        share = np.arange(self.rank, len(self.val_clips), self.num_ranks)
-        sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing)
-        mine: list[tuple[np.ndarray, np.ndarray]] = []
-        for batch in read_clips(self.val_clips, share, sampling, VALIDATION_BATCH_SIZE, on_unreadable=self._leave_out):
-            if len(batch.index_B):
-                logits_BK = self.learner.classify(torch.from_numpy(batch.frames_BTHWC).to(self.device))
-                mine.append((logits_BK.cpu().numpy(), batch.index_B))
-        shares: list[Any] = [(mine, self.state.unreadable)]
-        if self.num_ranks > 1:
-            shares = [None] * self.num_ranks
-            dist.all_gather_object(shares, (mine, self.state.unreadable))
-        logits_NK = np.full((len(self.val_clips), self.settings.model.num_classes), np.nan, np.float32)
-        for pairs, unreadable in shares:
-            self.state.unreadable |= unreadable
-            for logits_BK, index_B in pairs:
-                logits_NK[index_B] = logits_BK
-        read = np.flatnonzero(~np.isnan(logits_NK).any(axis=1))
-        return logits_NK[read], [self.val_clips[place] for place in read]
 
     def _end_epoch(self, epoch: int, logits_NK: np.ndarray, clips: list[Clip], timing: dict[str, float]) -> None:
         """Measures, keeps the checkpoint if it is the best so far, and writes what a person may want to see."""

@@ -32,7 +32,7 @@ from microaction.training.order import steps_per_epoch
 from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE, write_report
 from microaction.training.split import read_splits
-from microaction.training.state import load_state
+from microaction.training.state import StateError, load_state
 from microaction.video import DecodeError
 
 BEST_FOLDER = "best"
@@ -66,8 +66,8 @@ def run_training(
 ) -> TrainingResult:
     """Trains, or goes on training, the run `settings.name`; its best checkpoint ends in `<storage_path>/<name>/best`.
 
-    Needs a running Ray. Raises `ManifestError` for unusable lists, `CheckpointError` for unusable first weights and
-    `TrainingError` for settings that cannot work here.
+    Needs a running Ray. Raises `ManifestError` for unusable lists, `CheckpointError` for unusable first weights, `StateError`
+    for a saved state that cannot be read and `TrainingError` for settings that cannot work here.
     """
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
@@ -115,10 +115,12 @@ def run_training(
         try:
             _fit_again_after_deaths(fit, settings.max_failures)
         except WorkerGroupError as error:
-            unreadable = _unreadable_clip(error)
-            if unreadable is None:
-                raise
-            raise TrainingError(f"{unreadable}; mend the clip, or take it out of the list") from error
+            cause = _cause(error)
+            if isinstance(cause, DecodeError):
+                raise TrainingError(f"{cause}; mend the clip, or take it out of the list") from error
+            if isinstance(cause, StateError):
+                raise cause from error
+            raise
     storage.delete_tree(ray_uri)
     return _publish(settings, run_uri)
 
@@ -186,13 +188,13 @@ def _fit_again_after_deaths(fit: Callable[[], None], max_failures: int) -> None:
             return
 
 
-def _unreadable_clip(error: WorkerGroupError) -> DecodeError | None:
-    """The unreadable clip that ended training, out of the wrappings in which Ray brings errors from its processes."""
+def _cause(error: WorkerGroupError) -> BaseException | None:
+    """What ended training, out of the wrappings in which Ray brings errors from its processes."""
     for failure in error.worker_failures.values():
         inner: BaseException | None = getattr(failure, "_base_exc", failure)
         if isinstance(inner, ray.exceptions.RayTaskError):
             inner = inner.cause
-        if isinstance(inner, DecodeError):
+        if isinstance(inner, (DecodeError, StateError)):
             return inner
     return None
 

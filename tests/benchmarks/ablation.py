@@ -1,8 +1,8 @@
 """What each part of the model and of the recipe is worth: trained equally long, measured on people that none has seen.
 
 `python -m tests.benchmarks.ablation [FOLDER]` draws the clips into FOLDER (`ablation`), trains every variant with every seed,
-one process per core, and prints a table. About an hour on 2 cores; started again it goes on. Nothing of Ray is in it: the
-learner, the order of the clips and their sampling are those of `jobs.train`.
+one process per core, and prints a table. An hour and a half on 2 cores; started again it goes on. Nothing of Ray is in it:
+the learner, the order of the clips and their sampling are those of `jobs.train`.
 """
 
 import json

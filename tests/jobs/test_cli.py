@@ -18,6 +18,7 @@ from tests.videos import write_video
 ROOT = Path(__file__).parents[2]
 JOBS = ("catalog", "pack", "train", "evaluate", "label", "demo")
 LIMIT_S = 200
+TRAIN = ("train", "--train-list", "l", "--train-videos", "v", "--storage-path", "s", "--name", "n")
 
 
 def job(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,6 +45,10 @@ def test_help_describes_every_setting(name: str) -> None:
         (("label", "in", "out", "--model", "m", "--config", "absent.yaml"), "no file at absent.yaml"),
         (("catalog",), "the following arguments are required: ARCHIVE, OUT"),
         (("train", "--name", "../up"), "name: String should match pattern"),
+        ((*TRAIN,), "give val_list and val_videos, or split_by=subject to hold people of train_list back"),
+        ((*TRAIN, "--split-by", "person"), "split-by: Input should be 'list' or 'subject'"),
+        ((*TRAIN, "--val-list", "l"), "val_list and val_videos belong together"),
+        ((*TRAIN, "--split-by", "subject", "--min-workers", "3"), "min_workers (3) must be at most num_workers (1)"),
     ],
 )
 def test_wrong_use_is_said_in_a_line_and_exits_with_2(arguments: tuple[str, ...], says: str) -> None:

@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from microaction.config import TrainSettings
+from microaction.training.state import load_state
 
 NUM_STEPS = 21
 BATCH_SIZE = 5  # no multiple of the numbers of processes
@@ -50,6 +52,13 @@ def kill_training_processes() -> int:
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     return len(found)
+
+
+def losses_of(run: Path) -> np.ndarray:
+    """The loss of every step of a run, NaN for those to come."""
+    state = load_state(str(run))
+    assert state is not None
+    return state.losses.numpy()
 
 
 def saved_step(run: Path) -> int:

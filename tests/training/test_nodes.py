@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from microaction.training.run import run_training
-from microaction.training.state import load_state
 from tests.nodes import Nodes, require_namespaces
-from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, saved_step, settings, write_config
+from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, saved_step, settings, write_config
 
 pytestmark = pytest.mark.cluster
 
@@ -58,12 +57,6 @@ def undisturbed(ray_cluster: None, many: Path, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("undisturbed")
     run_training(settings(many, folder, "run", recipe=RECIPE))
     return losses_of(folder / "run")
-
-
-def losses_of(run: Path) -> np.ndarray:
-    state = load_state(str(run))
-    assert state is not None
-    return state.losses.numpy()
 
 
 def check_finished(driver: "subprocess.Popen[bytes]", nodes: Nodes, run: Path, undisturbed: np.ndarray) -> None:

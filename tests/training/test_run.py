@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from ray.train import WorkerGroupError
 
 from microaction.clips.manifest import ManifestError
 from microaction.model import CheckpointError, load_checkpoint
 from microaction.taxonomy import ACTIONS
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingError, run_training
-from tests.training.runs import kill_training_processes, log_of, settings
+from microaction.training.state import StateError
+from tests.training.runs import kill_training_processes, log_of, losses_of, settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
@@ -127,6 +129,39 @@ def test_what_cannot_work_is_said_before_anything_starts(data: Path, tmp_path: P
     with pytest.raises(ManifestError, match="no list file at"):
         run_training(settings(data, tmp_path, "c", val_list=f"{data}/absent.txt"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_state_is_said_with_what_to_do(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run/state").mkdir(parents=True)
+    (tmp_path / "run/state/step-000000004.pt").write_bytes(b"cut short")
+    with pytest.raises(StateError, match=r"step-000000004\.pt is not a whole state of a run; delete it to go on from"):
+        run_training(settings(data, tmp_path, "run", max_failures=0))
+
+
+def test_a_run_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path) -> None:
+    """One process is killed with no second chance for its group; three go on from its state, in the middle of an epoch."""
+    changes = {
+        "recipe": {"epochs": 3, "batch_size": 3, "learning_rate": 1e-3, "batch_norm": "frozen"},
+        "max_failures": 0,
+    }
+    whole = run_training(settings(data, tmp_path, "whole", **changes))
+
+    def kill_in_the_second_epoch(progress: TrainingProgress) -> None:
+        if progress.epoch == 2:
+            kill_training_processes()
+
+    with pytest.raises(WorkerGroupError):
+        run_training(
+            settings(data, tmp_path, "some", checkpoint_interval_s=0.001, **changes),
+            on_progress=kill_in_the_second_epoch,
+        )
+    before = losses_of(tmp_path / "some")
+    assert 0 < np.isnan(before).sum() < len(before), "some steps were done, and some were not"
+    some = run_training(settings(data, tmp_path, "some", num_workers=3, **changes))
+    after = losses_of(tmp_path / "some")
+    np.testing.assert_allclose(after, losses_of(tmp_path / "whole"), rtol=1e-3)
+    np.testing.assert_array_equal(after[: len(before) - np.isnan(before).sum()], before[~np.isnan(before)])
+    assert some.metrics["f1_mean"] == pytest.approx(whole.metrics["f1_mean"])
 
 
 def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from microaction.taxonomy import BODY_PART_OF
 from microaction.training.run import run_training
-from microaction.training.state import load_state
-from tests.training.runs import BATCH_SIZE, NUM_STEPS, settings
+from tests.training.runs import BATCH_SIZE, NUM_STEPS, losses_of, settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
@@ -29,10 +28,9 @@ def train(many: Path, folder: Path, batch_norm: str, num_workers: int, num_val_c
     changes = {"val_list": f"{folder}/{name}.txt", "recipe": recipe, "model": model, "num_workers": num_workers}
     result = run_training(settings(many, folder, name, **changes))
     check_metrics(Path(result.checkpoint, "validation.parquet"), listed, result.metrics)
-    state = load_state(str(folder / name))
-    assert state is not None
-    assert len(state.losses) == NUM_STEPS
-    return state.losses.numpy()
+    losses = losses_of(folder / name)
+    assert len(losses) == NUM_STEPS
+    return losses
 
 
 def check_metrics(predictions: Path, listed: list[str], metrics: dict[str, float]) -> None:
