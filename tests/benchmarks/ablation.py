@@ -11,7 +11,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ from microaction.video.proxy import encode_proxy
 from tests.benchmarks.timing import console, machine
 
 SEEDS = (0, 1, 2)
-NUM_TRAIN_CLIPS, NUM_TRAIN_SUBJECTS = 1300, 80
+NUM_SUBJECTS = 80
 NUM_VAL_CLIPS, NUM_VAL_SUBJECTS = 624, 24
 EPOCHS = 8
-EVEN, UNEVEN = "even", "uneven"
+EVEN, UNEVEN, MORE = "even", "uneven", "more"  # lists of clips to train on
+NUM_CLIPS = {EVEN: 1300, MORE: 2600}
 MOST, FEWEST = 25, 1  # clips of the commonest and the rarest action of the uneven list; MA-52 has 1283 and 6
 SCORES = ("action_top1", "body_top1", "action_f1_macro", "f1_mean")
 
@@ -53,13 +54,15 @@ class Variant:
     train_list: str = EVEN
 
 
+MANET = Variant("MANet: excitation, shift, joint embedding")
 MODELS = {
-    "manet": Variant("MANet: excitation, shift, joint embedding"),
+    "manet": MANET,
     "no-embedding": Variant("… cross-entropy only", {"embedding_dim": None}),
     "no-se": Variant("… without excitation", {"se": False}),
     "tsm": Variant("TSM: shift alone", {"se": False, "embedding_dim": None}),
     "tsn": Variant("TSN: none of them", {"se": False, "shift": False, "embedding_dim": None}),
 }
+MODELS_OF_MORE = {f"{name}-more": replace(variant, train_list=MORE) for name, variant in MODELS.items()}
 OPTIONS = {
     "step": Variant("reference's step schedule, no warm-up", recipe={"schedule": "step", "warmup_epochs": 0.0}),
     "smoothing": Variant("label smoothing 0.1", recipe={"label_smoothing": 0.1}),
@@ -76,11 +79,11 @@ BALANCE = {
     "uneven-full": Variant("class balance 1", recipe={"class_balance": 1.0}, train_list=UNEVEN),
 }
 TABLES = {
-    f"Models, {EPOCHS} epochs of {NUM_TRAIN_CLIPS} clips": MODELS,
-    "Options of the recipe (the first row is MANet as above: cosine schedule, warm-up)": {"manet": MODELS["manet"]}
-    | OPTIONS,
+    f"Models, {EPOCHS} epochs of {NUM_CLIPS[MORE]} clips": MODELS_OF_MORE,
+    f"Models, {EPOCHS} epochs of {NUM_CLIPS[EVEN]} clips": MODELS,
+    "Options of the recipe (the first row is MANet as above: cosine schedule, warm-up)": {"manet": MANET} | OPTIONS,
     "Batch norms (the first row: statistics of the 8 clips of a batch, as one process or synchronised ones have them)": {
-        "manet": MODELS["manet"]
+        "manet": MANET
     }
     | BATCH_NORMS,
     f"Uneven classes: {MOST} to {FEWEST} clips per action": BALANCE,
@@ -89,27 +92,29 @@ VARIANTS = {name: variant for variants in TABLES.values() for name, variant in v
 
 
 def prepare(folder: Path) -> None:
-    """Draws the clips, encodes their proxies and writes the lists."""
-    if (folder / "ready").exists():
-        return
-    dataset = make_dataset(
-        folder / "clips",
-        num_train_subjects=NUM_TRAIN_SUBJECTS,
-        num_val_subjects=NUM_VAL_SUBJECTS,
-        num_train_clips=NUM_TRAIN_CLIPS,
-        num_val_clips=NUM_VAL_CLIPS,
-        seed=0,
-    )
+    """Draws the clips, encodes their proxies and writes the lists; the fewer clips are among the more."""
     proxies = folder / "proxies"
-    proxies.mkdir(exist_ok=True)
-    for clips_list, videos in ((dataset.train_list, dataset.train_dir), (dataset.val_list, dataset.val_dir)):
-        for clip in read_list(str(clips_list), str(videos), 52):
-            (proxies / clip.name).write_bytes(encode_proxy(Path(clip.uri), SMALL_PIXELS.short_side).data)
-    train = read_list(str(dataset.train_list), str(proxies), 52)
-    (folder / "even.txt").write_text(lines(train))
-    (folder / "val.txt").write_text(lines(read_list(str(dataset.val_list), str(proxies), 52)))
-    (folder / "uneven.txt").write_text(lines(uneven(train)))
-    (folder / "ready").touch()
+    proxies.mkdir(parents=True, exist_ok=True)
+    for name, num_clips in NUM_CLIPS.items():
+        if (folder / f"{name}.txt").exists():
+            continue
+        dataset = make_dataset(
+            folder / "clips",
+            num_train_subjects=NUM_SUBJECTS,
+            num_val_subjects=NUM_VAL_SUBJECTS,
+            num_train_clips=num_clips,
+            num_val_clips=NUM_VAL_CLIPS,
+            seed=0,
+        )
+        train = read_list(str(dataset.train_list), str(dataset.train_dir), 52)
+        val = read_list(str(dataset.val_list), str(dataset.val_dir), 52)
+        for clip in (*train, *val):
+            if not (proxies / clip.name).exists():
+                (proxies / clip.name).write_bytes(encode_proxy(Path(clip.uri), SMALL_PIXELS.short_side).data)
+        if name == EVEN:
+            (folder / "val.txt").write_text(lines(val))
+            (folder / f"{UNEVEN}.txt").write_text(lines(uneven(train)))
+        (folder / f"{name}.txt").write_text(lines(train))
 
 
 def uneven(clips: list[Clip]) -> list[Clip]:
@@ -136,7 +141,7 @@ def train(folder: Path, name: str, seed: int) -> dict[str, float]:
     model = SMALL_MODEL.model_copy(update={"embedding_dim": embeddings_KD.shape[1]} | variant.model)
     clips = read_list(str(folder / f"{variant.train_list}.txt"), str(folder / "proxies"), 52)
     # As many steps on the uneven list as on the even one, which is longer.
-    epochs = round(EPOCHS * NUM_TRAIN_CLIPS / len(clips))
+    epochs = round(EPOCHS * NUM_CLIPS[EVEN] / len(clips)) if variant.train_list == UNEVEN else EPOCHS
     settings = TrainSettings(
         train_list="-",
         train_videos="-",
