@@ -243,7 +243,7 @@ class EvaluateSettings(JobSettings):
     model: Location = Field(description="path or URI of a checkpoint directory")
     clips_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
     videos: Location = Field(description="folder that holds the clips")
-    out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and confusion.png")
+    out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and pictures")
     batch_size: PositiveInt = Field(16, description="clips per forward pass")
     submission: Annotated[Location, AfterValidator(_zip)] | None = Field(
         None, description="also writes the challenge's zip of predictions there, in the list's order"

@@ -9,7 +9,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.ingest import ClipBatch
@@ -42,6 +42,7 @@ EVEN, UNEVEN, MORE = "even", "uneven", "more"  # lists of clips to train on
 NUM_CLIPS = {EVEN: 1300, MORE: 2600}
 MOST, FEWEST = 25, 1  # clips of the commonest and the rarest action of the uneven list; MA-52 has 1283 and 6
 SCORES = ("action_top1", "body_top1", "action_f1_macro", "f1_mean")
+CALIBRATION = ("raw_error", "calibrated_error", "body_top1", "body_top1_summed")
 
 
 @dataclass(frozen=True)
@@ -209,13 +210,18 @@ def left_to_do(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def print_tables(folder: Path) -> None:
-    columns = {**dict.fromkeys(SCORES), "raw_error": None, "calibrated_error": None, "body_top1_summed": None}
     for title, variants in TABLES.items():
-        table = Table("", *columns, title=title)
-        for name, variant in variants.items():
-            results = [json.loads((folder / f"{name}-{seed}.json").read_text()) for seed in SEEDS]
-            table.add_row(variant.title, *(spread([result[column] for result in results]) for column in columns))
-        console.print(table)
+        print_table(folder, title, variants, SCORES)
+    title = "Expected calibration error without and with a temperature; body parts by likeliest action and summed"
+    print_table(folder, title, MODELS_OF_MORE, CALIBRATION)
+
+
+def print_table(folder: Path, title: str, variants: dict[str, Variant], columns: Sequence[str]) -> None:
+    table = Table(Column("", no_wrap=True), *(Column(name.replace("_", " ")) for name in columns), title=title)
+    for name, variant in variants.items():
+        results = [json.loads((folder / f"{name}-{seed}.json").read_text()) for seed in SEEDS]
+        table.add_row(variant.title, *(spread([result[column] for result in results]) for column in columns))
+    console.print(table)
 
 
 def spread(values: list[float]) -> str:

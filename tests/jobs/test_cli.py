@@ -133,5 +133,8 @@ def test_training_that_was_killed_goes_on_by_name_and_is_evaluated(tmp_path: Pat
     assert report.returncode == 0, report.stderr
     assert "f1_mean" in report.stderr
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"metrics.json", "per_class.csv", "predictions.parquet", "confusion.png"}
+    assert names == {
+        *("metrics.json", "per_class.csv", "predictions.parquet"),
+        *("confusion.png", "per_class.png", "calibration.png"),
+    }
     assert zipfile.is_zipfile(tmp_path / "submission.zip")
