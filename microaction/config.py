@@ -147,6 +147,9 @@ class RecipeConfig(BaseModel):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: convolutions and products in bfloat16, weights and loss in float32"
     )
+    compile: bool = Field(
+        False, description="compiles the network at the first step, a minute or more, which makes every step shorter"
+    )
     micro_batch_size: PositiveInt | None = Field(
         None,
         description="clips per forward pass of a process; gradients of a step's passes add up; default: all at once",

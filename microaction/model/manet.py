@@ -31,11 +31,11 @@ def temporal_shift(frames_FCHW: Tensor, num_segments: int) -> Tensor:
     """
     C = frames_FCHW.shape[1]
     fold = C // SHIFT_DIVISOR
-    ahead, back, own = frames_FCHW.split([fold, fold, C - 2 * fold], dim=1)
+    ahead, back, own = torch.split(frames_FCHW, [fold, fold, C - 2 * fold], dim=1)
     # Rolled over the clips' borders, then zeroed there: compilers make vector loops of this, but not of sliced writes.
     ahead, back = ahead.roll(-1, 0), back.roll(1, 0)
-    ahead.unflatten(0, (-1, num_segments))[:, -1] = 0
-    back.unflatten(0, (-1, num_segments))[:, 0] = 0
+    ahead[num_segments - 1 :: num_segments] = 0
+    back[::num_segments] = 0
     return torch.cat([ahead, back, own], dim=1)
 
 

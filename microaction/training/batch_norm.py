@@ -22,6 +22,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch norm by the statistics of all processes' inputs together. torch's own `SyncBatchNorm` knows no CPUs."""
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         if not self.training:
             return super().forward(input)

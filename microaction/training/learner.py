@@ -25,8 +25,8 @@ from microaction.training.optimizer import build_optimizer, scaled_learning_rate
 class Learner:
     """A replica of the model and all that training adds to it.
 
-    `num_ranks` processes each have one, with the same state; with more than one, `replica` must be the model wrapped for
-    distributed training before `learn` is called. All that is random in a step hangs on (seed, step, clip) alone: so neither
+    `num_ranks` processes each have one, with the same state; with more than one, `replica` must be wrapped for distributed
+    training before `learn` is called. All that is random in a step hangs on (seed, step, clip) alone: so neither
     the number of processes nor a restart changes it.
     """
 
@@ -49,7 +49,7 @@ class Learner:
         self.model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         convert_batch_norms(self.model, self.recipe.batch_norm, device)
-        self.replica: nn.Module = self.model
+        self.replica = cast(nn.Module, torch.compile(self.model)) if self.recipe.compile else self.model
         self.loss = JointEmbeddingLoss(
             label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
         ).to(device)

@@ -70,7 +70,7 @@ class Trainer:
         if state is not None:
             self.learner.load_state(state.learner)
         if self.num_ranks > 1:
-            self.learner.replica = ray.train.torch.prepare_model(self.learner.model, move_to_device=False)
+            self.learner.replica = ray.train.torch.prepare_model(self.learner.replica, move_to_device=False)
         self.background = Background()
         self.saved_s = time.monotonic()
         self.preemption: object = None
