@@ -6,6 +6,7 @@ Every process that needs clips reads its own share with its own pipeline: the sh
 calls, so that nothing is dropped or repeated to make shares equal and the number of processes changes no clip.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from microaction.video import DecodeError, Region
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.45  # two on a CPU, beside a process that trains, which waits for the decoders otherwise
 PREFETCH_BATCHES = 4
+SCHEDULING_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def read_clips(
     dataset.context.execution_options.preserve_order = True
     dataset.context.raise_original_map_exception = True
     dataset.context.max_errored_blocks = 0
+    dataset.context.custom_execution_callback_classes = [Unhurried]
     decoded = dataset.map_batches(
         _decode_block, batch_size=None, fn_args=(sampling,), compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS
     )
@@ -85,6 +88,27 @@ def read_clips(
             yield ClipBatch(batch["frames"][is_read], batch["target"][is_read], index_B[is_read])
     if num_read != len(order):
         raise RuntimeError(f"{len(order)} clips were to be read and {num_read} came; please report this")
+
+
+class Unhurried:
+    """Makes Ray Data's scheduling loop rest between its steps.
+
+    When clips are decoded sooner than they are trained on, the loop (Ray 2.60) has nothing to wait for, and turns without a
+    pause in a thread of the training process until the epoch ends: it takes a core, and the interpreter from the trainer.
+    """
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Nothing to do."""
+
+    def on_execution_step(self, executor: object) -> None:
+        """Called by the loop after each of its steps."""
+        time.sleep(SCHEDULING_PAUSE_S)
+
+    def after_execution_succeeds(self, executor: object) -> None:
+        """Nothing to do."""
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Nothing to do."""
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:

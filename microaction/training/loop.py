@@ -148,7 +148,7 @@ class Trainer:
         self.background.wait()
         self.state.learner = self.learner.state()
         state = copy.copy(self.state)
-        state.losses = state.losses.clone()
+        state.losses, state.unreadable = state.losses.clone(), dict(state.unreadable)
 
         def write() -> None:
             first()
