@@ -93,8 +93,9 @@ def read_clips(
 class Unhurried:
     """Makes Ray Data's scheduling loop rest between its steps.
 
-    When clips are decoded sooner than they are trained on, the loop (Ray 2.60) has nothing to wait for, and turns without a
-    pause in a thread of the training process until the epoch ends: it takes a core, and the interpreter from the trainer.
+    Of the CPUs that are left beside training, Ray Data gives each pipeline of a cluster a whole number (Ray 2.60): often none.
+    Such a pipeline decodes one block whenever it has none to give, and until then its loop turns without a pause, in a thread
+    of the training process: it takes a core, and the interpreter from the trainer.
     """
 
     def before_execution_starts(self, executor: object) -> None:

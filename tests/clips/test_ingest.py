@@ -1,8 +1,10 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from ray.data import DataContext
 
 from microaction.clips.ingest import ClipBatch, read_clips
@@ -45,6 +47,21 @@ def test_batches_come_in_the_order_asked_none_lost_none_twice(clips: list[Clip])
     assert [len(batch.target_B) for batch in batches] == [5] * 7 + [2]
     for index, frames in gathered(batches).items():
         np.testing.assert_array_equal(frames, load_clip(clips[index].uri, index, AS_IN_TESTING))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_slow_consumers_have_the_processor_for_themselves(clips: list[Clip]) -> None:
+    num_clips = 20 * len(clips)
+    num_pipelines = int(ray.cluster_resources()["CPU"]) + 1  # so that Ray Data has no whole CPU for any of them
+    pipelines = [read_clips(clips, np.arange(num_clips), AS_IN_TESTING, 5) for _ in range(num_pipelines)]
+    for batches in pipelines:
+        next(batches)
+    time.sleep(10)  # till all have looked at what the others have, and decoded what they may
+    before_s = time.process_time()
+    time.sleep(2)
+    assert time.process_time() - before_s < 1.0, "a scheduling loop that turns without a pause takes a whole core"
+    assert [sum(len(batch.target_B) for batch in batches) for batches in pipelines] == [num_clips - 5] * num_pipelines
 
 
 @pytest.mark.cluster
