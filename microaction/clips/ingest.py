@@ -93,7 +93,7 @@ def read_clips(
 class Unhurried:
     """Makes Ray Data's scheduling loop rest between its steps.
 
-    Of the CPUs that are left beside training, Ray Data gives each pipeline of a cluster a whole number (Ray 2.60): often none.
+    Of the CPUs that training leaves, Ray Data gives each pipeline of a cluster a whole number (Ray 2.60): often none.
     Such a pipeline decodes one block whenever it has none to give, and until then its loop turns without a pause, in a thread
     of the training process: it takes a core, and the interpreter from the trainer.
     """
