@@ -155,8 +155,8 @@ class RecipeConfig(BaseModel):
         description="clips per forward pass of a process; gradients of a step's passes add up; default: all at once",
     )
     batch_norm: Literal["local", "sync", "frozen"] = Field(
-        "local",
-        description="statistics of each process's own clips; of the whole batch's; or those that the model begins with",
+        "sync",
+        description="statistics of each process's own clips; of all processes'; or those that the model begins with",
     )
     clip_gradient_norm: PositiveFloat = Field(20.0, description="L2 norm of all gradients together")
     embedding_loss_weight: float = Field(50.0, ge=0)
