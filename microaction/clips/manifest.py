@@ -69,6 +69,12 @@ def subject_of(name: str) -> str | None:
     return subject if underscore and subject else None
 
 
+def _subject_in(row: dict[str, Any], name: str) -> str | None:
+    if "subject" not in row:
+        return subject_of(name)
+    return None if row["subject"] is None else str(row["subject"])
+
+
 _Listed = Iterator[tuple[str, str, int, Region | None, str | None]]
 """Where it is listed, name, label, region and subject."""
 
@@ -99,6 +105,6 @@ def _rows(data: bytes, list_uri: str) -> _Listed:
         if not isinstance(name, str) or not isinstance(label, int) or label < 0:
             raise ManifestError(f"{where}: it must have a name (text) and a label (a whole number)")
         try:
-            yield where, name, label, region_of(row), str(row["subject"]) if "subject" in row else subject_of(name)
+            yield where, name, label, region_of(row), _subject_in(row, name)
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from error

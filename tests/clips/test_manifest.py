@@ -67,3 +67,12 @@ def test_a_table_lists_clips_and_what_counts_of_them(tmp_path: Path) -> None:
     path.write_text("a.mp4 1")
     with pytest.raises(ManifestError, match="is not a Parquet file"):
         read_list(str(path), "videos", 52)
+
+
+def test_a_subject_is_said_by_the_column_or_else_by_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    names = {"name": ["0007_01_0001.mp4", "x/0008_01.mp4", "c.mp4"], "label": [1, 2, 3]}
+    pq.write_table(pa.table(names), path)
+    assert [clip.subject for clip in read_list(str(path), "videos", 52)] == ["0007", "0008", None]
+    pq.write_table(pa.table(names | {"subject": [12, None, 13]}), path)
+    assert [clip.subject for clip in read_list(str(path), "videos", 52)] == ["12", None, "13"]
