@@ -69,7 +69,8 @@ def _sum_over_processes(own: Tensor) -> Tensor:
 
 def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.device) -> None:
     """Replaces the model's batch norms in place; names, weights and statistics stay, so state dicts fit as before."""
-    if mode == "local" or (mode == "sync" and not dist.is_initialized()):
+    is_alone = not dist.is_initialized() or dist.get_world_size() == 1
+    if mode == "local" or (mode == "sync" and is_alone):
         return
     for name, child in model.named_children():
         if not isinstance(child, nn.BatchNorm2d):

@@ -31,10 +31,10 @@ from microaction.synthetic import make_dataset
 from microaction.training.run import run_training
 from tests.benchmarks.timing import console, machine
 
-NUM_CLIPS, NUM_VAL_CLIPS, NUM_SUBJECTS = 1560, 52, 40
+NUM_CLIPS, NUM_VAL_CLIPS, NUM_SUBJECTS = 1040, 52, 40
 PLAIN_CLIPS = 400
 ROUNDS = 3
-EPOCHS = 4
+EPOCHS = 3
 
 
 def prepare(folder: Path) -> None:
