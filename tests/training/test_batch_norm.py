@@ -25,7 +25,13 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2)))
 
 
-@pytest.mark.usefixtures("group")
+@pytest.fixture
+def pretended_group(group: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process that takes itself for two: it synchronises with itself alone."""
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+
+
+@pytest.mark.usefixtures("pretended_group")
 def test_alone_a_synchronised_batch_norm_is_a_batch_norm() -> None:
     plain, synchronised = network(), network()
     convert_batch_norms(synchronised, "sync", CPU)
@@ -47,7 +53,7 @@ def test_alone_a_synchronised_batch_norm_is_a_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("mode", ["local", "sync", "frozen"])
-@pytest.mark.usefixtures("group")
+@pytest.mark.usefixtures("pretended_group")
 def test_weights_and_statistics_survive_the_change(mode: str) -> None:
     model = network()
     model(torch.randn(4, 3, 8, 8))
@@ -58,7 +64,14 @@ def test_weights_and_statistics_survive_the_change(mode: str) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_one_process_needs_no_synchronising() -> None:
+def test_no_group_needs_no_synchronising() -> None:
+    model = network()
+    convert_batch_norms(model, "sync", CPU)
+    assert type(model[1]) is nn.BatchNorm2d
+
+
+@pytest.mark.usefixtures("group")
+def test_a_group_of_one_needs_no_synchronising() -> None:
     model = network()
     convert_batch_norms(model, "sync", CPU)
     assert type(model[1]) is nn.BatchNorm2d
