@@ -20,7 +20,9 @@ from microaction import storage
 from microaction.clips.manifest import ManifestError
 from microaction.config import JobSettings
 from microaction.labeling.catalog import CatalogError
+from microaction.labeling.publish import PublishError
 from microaction.labeling.run import RunError
+from microaction.lease import LeaseHeldError, LeaseLostError
 from microaction.model import CheckpointError, LabelEmbeddingError
 from microaction.training.run import TrainingError
 from microaction.training.state import StateError
@@ -28,7 +30,8 @@ from microaction.video import DecodeError
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
-SECONDS_BETWEEN_LOG_LINES = 30
+EXIT_TOO_MANY_FAILED = 3
+SECONDS_BETWEEN_LOG_LINES = 60
 
 # Errors whose message tells the user what to change: shown as one line, without a traceback.
 USE_ERRORS = (
@@ -36,11 +39,15 @@ USE_ERRORS = (
     CheckpointError,
     DecodeError,
     LabelEmbeddingError,
+    LeaseHeldError,
     ManifestError,
     RunError,
     StateError,
     TrainingError,
 )
+
+# What came in between; the same command again goes on.
+INTERRUPTIONS = (LeaseLostError, PublishError)
 
 # They tell every step of every pipeline; the same is in Ray's log files, and what fails is told by the job.
 QUIET_LOGGERS = ("ray.data", "ray.train")
@@ -90,13 +97,17 @@ def positional_names(settings_class: type[JobSettings]) -> list[str]:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turns errors that tell the user what to change into one line and exit code 2, Ctrl-C into 130."""
+    """Turns errors that tell the user what to change into one line and exit code 2, interruptions into one and 1,
+    Ctrl-C into 130."""
     try:
         yield
     except USE_ERRORS as error:
         cause = error.cause if isinstance(error, RayTaskError) else error  # without the worker's traceback
         console.print(str(cause), markup=False, style="red", soft_wrap=True)
         sys.exit(EXIT_WRONG_USE)
+    except INTERRUPTIONS as error:
+        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         console.print("stopped; run the same command again to go on", style="yellow")
         sys.exit(130)

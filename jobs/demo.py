@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
 from jobs.evaluate import metrics_table
-from jobs.label import as_shown, summary_table
+from jobs.label import Shown, summary_table
 from jobs.train import report
 from microaction.config import (
     DemoSettings,
@@ -131,7 +131,8 @@ def label(settings: DemoSettings, archive: Path, trained: TrainingResult) -> Run
         min_probability=MIN_PROBABILITY,
     )
     with shown_progress("labelling") as show:
-        summary = run_labeling(label_settings, on_progress=lambda progress: show(*as_shown(progress)))
+        shown = Shown()
+        summary = run_labeling(label_settings, on_progress=lambda progress: show(*shown(progress)))
     console.print(summary_table(summary, label_settings.out))
     return summary
 

@@ -8,7 +8,16 @@ import json
 import os
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from microaction import storage
@@ -108,15 +117,57 @@ class LabelSettings(JobSettings):
     stride_s: PositiveFloat = Field(1.0, description="windows start at multiples of this, in seconds")
     chunk_s: PositiveFloat = Field(120.0, description="video per unit of work, in seconds")
     min_probability: float = Field(
-        0.5, ge=0, le=1, description="windows below this say nothing: they are in windows/ and make no event"
+        0.5, ge=0, le=1, description="an event begins in a window whose action has at least this probability"
     )
-    batch_windows: PositiveInt = Field(16, description="windows per forward pass")
-    num_labelers: PositiveInt = Field(1, description="processes that hold the model, one GPU each where there are GPUs")
+    keep_probability: float | None = Field(
+        None, ge=0, le=1, description="and lasts as long as windows have at least this; default: 0.7 × min_probability"
+    )
+    max_gap_s: float = Field(
+        0.0, ge=0, description="two events of an action that are at most so far apart are one, in seconds"
+    )
+    min_event_s: float = Field(0.0, ge=0, description="shorter events are left out, in seconds")
+    abstain_below: float = Field(
+        0.5, ge=0, le=1, description="windows whose likeliest action has less than this are marked as abstained"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware has it; a run that is gone on with keeps what it began with"
+    )
+    compile: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="auto: compiles the network, a minute or more per labeler, where there is enough to do for it",
+    )
+    batch_windows: PositiveInt | None = Field(
+        None, description="windows per forward pass; default: 64 on a GPU, 8 on a CPU"
+    )
+    min_labelers: PositiveInt = Field(1, description="processes that hold the model, at least")
+    max_labelers: PositiveInt | None = Field(
+        None, description="and at most; default: one for each GPU, or on CPUs one for every 8 of them"
+    )
     retry_failed: bool = Field(False, description="take chunks again that an earlier run recorded as failed")
     decode_timeout_s: PositiveFloat = Field(
         600.0, description="a whole chunk that takes longer to decode is a failure; shorter ones have less"
     )
     decode_memory_gib: PositiveFloat = Field(4.0, description="a chunk that takes more memory to decode is a failure")
+    max_failed: NonNegativeInt | None = Field(
+        None,
+        description="more spans in failures/ than this make the job end with exit code 3; default: any number will do",
+    )
+    plan: bool = Field(False, description="say what is to do and what it takes, and do none of it")
+
+    @property
+    def kept_probability(self) -> float:
+        """`keep_probability`, or its default."""
+        return 0.7 * self.min_probability if self.keep_probability is None else self.keep_probability
+
+    @model_validator(mode="after")
+    def _thresholds_fit(self) -> "LabelSettings":
+        if self.kept_probability > self.min_probability:
+            raise ValueError(
+                f"keep_probability ({self.keep_probability}) must be at most min_probability ({self.min_probability})"
+            )
+        if self.max_labelers is not None and self.max_labelers < self.min_labelers:
+            raise ValueError(f"max_labelers ({self.max_labelers}) must be at least min_labelers ({self.min_labelers})")
+        return self
 
     @model_validator(mode="after")
     def _spans_fit(self) -> "LabelSettings":
@@ -265,7 +316,7 @@ class DemoSettings(JobSettings):
     seed: int = 0
 
 
-def digest_of(settings: BaseModel, include: set[str]) -> str:
-    """Hexadecimal SHA-256 of the named settings: equal exactly when all of them are."""
-    content = settings.model_dump(mode="json", include=include)
+def digest_of(settings: BaseModel, include: set[str], **more: object) -> str:
+    """Hexadecimal SHA-256 of the named settings, and of whatever else can be JSON: equal exactly when all of them are."""
+    content = settings.model_dump(mode="json", include=include) | more
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,8 @@ import pyarrow as pa
 
 REGION_COLUMNS = ("region_left", "region_top", "region_width", "region_height")
 _REGION = [pa.field(name, pa.int32()) for name in REGION_COLUMNS]
-_TEXT = pa.dictionary(pa.int32(), pa.string())  # few distinct values over many rows
+# Few distinct values over many rows. Not for videos: pyarrow passes over row groups by the statistics of plain texts only.
+_TEXT = pa.dictionary(pa.int32(), pa.string())
 
 CATALOG = pa.schema(
     [
@@ -30,6 +31,17 @@ CATALOG = pa.schema(
 of that video.
 """
 
+PLAN = pa.schema(
+    [
+        pa.field("chunk_id", pa.string(), nullable=False),
+        pa.field("video_row", pa.int32(), nullable=False),
+        pa.field("chunk_start_us", pa.int64(), nullable=False),
+        pa.field("chunk_end_us", pa.int64(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+    ]
+)
+"""A row per chunk of a catalog; `video_row` is the row of its video there. `attempts` counts the tries, this one included."""
+
 CHUNK = pa.schema(
     [
         pa.field("chunk_id", pa.string(), nullable=False),
@@ -42,21 +54,36 @@ CHUNK = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
-"""A unit of work. `attempts` counts the tries, this one included."""
+"""A unit of work: a row of a plan with all that is to be known of its video."""
 
 COMMITTED_CHUNK = pa.schema(
     [
         *(field for field in CHUNK if field.name not in REGION_COLUMNS),
         pa.field("decoder", pa.string(), nullable=False),
+        pa.field("num_windows", pa.int32(), nullable=False),
         pa.field("window_start_us", pa.list_(pa.int64()), nullable=False),
         pa.field("window_end_us", pa.list_(pa.int64()), nullable=False),
-        pa.field("probabilities", pa.list_(pa.list_(pa.float32())), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
         pa.field("stage", pa.string()),
         pa.field("error", pa.string()),
         pa.field("reason", pa.string()),
     ]
 )
-"""A chunk's whole result in one row: its windows, and if any are missing the stage, error and reason of its failure."""
+"""A chunk's whole result in one row: its windows, and if any are missing the stage, error and reason of its failure.
+
+`probabilities` has those of all actions of the first window, then of the second, and so on.
+"""
+
+LEDGER_INDEX = pa.schema(
+    [
+        pa.field("chunk_id", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("error", pa.string()),
+        pa.field("num_windows", pa.int32()),
+        pa.field("file", pa.string()),
+    ]
+)
+"""What is known of a committed chunk without its windows, and the file of the ledger that holds it."""
 
 PACKED_CLIP = pa.schema(
     [
@@ -88,7 +115,7 @@ _PROVENANCE = [
 
 WINDOWS = pa.schema(
     [
-        pa.field("video", _TEXT, nullable=False),
+        pa.field("video", pa.string(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("action", _TEXT, nullable=False),
@@ -96,25 +123,37 @@ WINDOWS = pa.schema(
         pa.field("body_part", _TEXT, nullable=False),
         pa.field("body_part_id", pa.int32(), nullable=False),
         pa.field("probability", pa.float32(), nullable=False),
+        pa.field("abstained", pa.bool_(), nullable=False),
         pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+        pa.field("body_part_probabilities", pa.list_(pa.float32()), nullable=False),
         *_PROVENANCE,
     ]
 )
+"""A row per window, by video and time. `body_part` is that of the likeliest action; a body part's probability is the sum over
+its actions. `abstained` where even the likeliest action is less likely than the run asks for."""
 
 EVENTS = pa.schema(
     [
-        pa.field("video", _TEXT, nullable=False),
+        pa.field("video", pa.string(), nullable=False),
         pa.field("action", _TEXT, nullable=False),
         pa.field("action_id", pa.int32(), nullable=False),
         pa.field("body_part", _TEXT, nullable=False),
+        pa.field("body_part_id", pa.int32(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("probability", pa.float32(), nullable=False),
+        pa.field("peak_probability", pa.float32(), nullable=False),
         pa.field("num_windows", pa.int32(), nullable=False),
         *_PROVENANCE,
     ]
 )
+"""A row per event, in each file by action, video and time, a row group per action."""
 
+_ACTIVITY = [
+    pa.field("num_events", pa.int64(), nullable=False),
+    pa.field("events_per_minute", pa.float64(), nullable=False),
+    pa.field("total_s", pa.float64(), nullable=False),
+]
 VIDEOS = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
@@ -122,7 +161,16 @@ VIDEOS = pa.schema(
         pa.field("num_windows", pa.int64(), nullable=False),
         pa.field("covered_s", pa.float64(), nullable=False),
         pa.field("failed_s", pa.float64(), nullable=False),
+        pa.field("coverage", pa.float64()),
+        pa.field("abstained_share", pa.float64()),
         pa.field("num_events", pa.int64(), nullable=False),
+        pa.field("events_per_minute", pa.float64()),
+        pa.field(
+            "actions",
+            pa.list_(pa.struct([pa.field("action", pa.string()), pa.field("body_part", pa.string()), *_ACTIVITY])),
+            nullable=False,
+        ),
+        pa.field("body_parts", pa.list_(pa.struct([pa.field("body_part", pa.string()), *_ACTIVITY])), nullable=False),
         pa.field("codec", pa.string()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
@@ -130,7 +178,12 @@ VIDEOS = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per video of the catalog; `duration_s` is null where the video could not be opened."""
+"""A row per video of the catalog; `duration_s` is null where the video could not be opened.
+
+`coverage` is the share of its time that windows cover, `abstained_share` that of its windows without an answer; rates are
+per minute that windows cover. `actions` and `body_parts` have those that occur; where events of one body part overlap, their
+time counts once.
+"""
 
 FAILURES = pa.schema(
     [
@@ -147,3 +200,5 @@ FAILURES = pa.schema(
 """A row per span that carries no labels; `end_s` is null where the video's length could not be learned."""
 
 PUBLISHED = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
+SCHEMA_VERSION = 2
+"""Of the published tables; in their files' metadata as `microaction.schema_version`."""

@@ -88,6 +88,38 @@ def write_bytes(uri: str, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def create(uri: str, data: bytes) -> bool:
+    """Writes a file unless there is one: of several that try at once, one gets True.
+
+    On gs:// that takes two steps: there, two within the same moment may both get True.
+    """
+    if uri.startswith("s3://"):
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        client = _s3_client()
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except client.exceptions.ClientError as error:
+            # 409: another's attempt was under way at the same time.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+                return False
+            raise
+        return True
+    if is_remote(uri):
+        if exists(uri):
+            return False
+        write_bytes(uri, data)
+        return True
+    temporary = f"{absolute(uri)}.{uuid.uuid4().hex}.tmp"
+    write_bytes(temporary, data)
+    try:
+        os.link(temporary, absolute(uri))
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
 def exists(uri: str) -> bool:
     """Whether a file is at `uri`."""
     filesystem, path = open_filesystem(uri)
@@ -117,6 +149,13 @@ def list_files(prefix: str) -> Iterator[StoredFile]:
         raise FileNotFoundError(f"no files below {prefix}: check the spelling, or put files there")
 
 
+def list_folders(location: str) -> list[str]:
+    """Names of the folders right below a folder, in order; none where there is no folder."""
+    filesystem, path = open_filesystem(location)
+    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
+
 def delete_file(uri: str) -> None:
     """Deletes a file; nothing happens where there is none."""
     filesystem, path = open_filesystem(uri)
@@ -134,25 +173,16 @@ def delete_tree(location: str) -> None:
         filesystem.delete_dir(path)
 
 
-def replace_tree(staged: str, final: str) -> None:
-    """Puts the folder `staged` in the place of `final`, whose old content is gone afterwards.
+def point(link: str, target: str) -> None:
+    """Makes the local `link` a symbolic link to `target`, a path relative to the link's folder, in one step."""
+    temporary = f"{absolute(link)}.{uuid.uuid4().hex}.tmp"
+    os.symlink(target, temporary)
+    os.replace(temporary, absolute(link))
 
-    Local folders change by two renames; object stores have none, so there files are copied and the old ones deleted.
-    """
-    if not is_remote(final):
-        old = f"{absolute(final)}.{uuid.uuid4().hex}.old"
-        if os.path.exists(absolute(final)):
-            os.rename(absolute(final), old)
-        os.rename(absolute(staged), absolute(final))
-        shutil.rmtree(old, ignore_errors=True)
-        return
-    filesystem, final_path = open_filesystem(final)
-    _, staged_path = open_filesystem(staged)
-    delete_tree(final)
-    for info in filesystem.get_file_info(pafs.FileSelector(staged_path, recursive=True)):
-        if info.type == pafs.FileType.File:
-            filesystem.move(info.path, final_path + info.path.removeprefix(staged_path))
-    delete_tree(staged)
+
+def _s3_client() -> Any:
+    _trust_plain_uploads()
+    return boto3.client("s3")
 
 
 def _trust_plain_uploads() -> None:
@@ -162,9 +192,8 @@ def _trust_plain_uploads() -> None:
 
 
 def _list_s3(prefix: str) -> Iterator[StoredFile]:
-    _trust_plain_uploads()
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    client = boto3.client("s3")
+    client = _s3_client()
     try:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
             for item in page.get("Contents", ()):

@@ -1,5 +1,6 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,12 +50,19 @@ def test_reading_what_is_not_there_names_it(tmp_path: Path) -> None:
         storage.read_bytes(str(tmp_path / "missing"))
 
 
-def test_a_tree_takes_anothers_place(tmp_path: Path) -> None:
-    old, new = tmp_path / "table", tmp_path / "staging/table"
-    for folder, name in ((old, "old.parquet"), (new, "new.parquet")):
-        folder.mkdir(parents=True)
-        (folder / name).write_bytes(b"")
-    storage.replace_tree(str(new), str(old))
-    assert [p.name for p in old.iterdir()] == ["new.parquet"]
-    assert not new.exists()
-    assert not list(tmp_path.glob("*.old"))
+def test_of_many_who_create_a_file_one_does(tmp_path: Path) -> None:
+    uri = str(tmp_path / "deep/term")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: storage.create(uri, bytes([i])), range(32)))
+    assert made.count(True) == 1
+    assert storage.read_bytes(uri) == bytes([made.index(True)])
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["term"], "no half-written file stays"
+
+
+def test_a_link_changes_in_one_step(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        storage.point(str(tmp_path / "link"), name)
+        assert (tmp_path / "link").resolve() == tmp_path / name
+    assert storage.list_folders(str(tmp_path)) == ["link", "one", "two"]
+    assert storage.list_folders(str(tmp_path / "absent")) == []

@@ -5,6 +5,7 @@ archive → list (driver) → probe (CPU tasks, 1:1) → one Parquet file
 
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ from microaction.video.formats import VIDEO_SUFFIXES
 from microaction.video.sandbox import Limits, sandboxed
 
 PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read
+FILES_PER_PAGE = 10_000
+FILES_PER_WAVE = 100_000
 FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files a task would cost more in scheduling than in work
 
 
@@ -27,36 +30,58 @@ class CatalogError(ValueError):
 
 
 def make_catalog(
-    archive: str, *, known: pa.Table | None = None, on_video: Callable[[int, int], None] = lambda done, total: None
+    archive: str,
+    *,
+    known: pa.Table | None = None,
+    on_video: Callable[[int, int], None] = lambda done, total: None,
+    on_part: Callable[[pa.Table], None] | None = None,
 ) -> pa.Table:
     """Lists the archive and probes every video: a table of `schema.CATALOG`, in order of name.
 
     A file counts as a video by the ending of its name. Rows of `known`, an earlier catalog, are kept for files whose
-    version is the same. `on_video(done, total)` is called as probes finish. Raises `CatalogError` where there is no video.
+    version is the same. `on_video(done, total)` is called as probes finish, and `on_part` now and then with the catalog so
+    far: given as `known`, it spares the work. Raises `CatalogError` where there is no video.
     """
-    try:
-        files = [file for file in storage.list_files(archive) if file.uri.lower().endswith(VIDEO_SUFFIXES)]
-    except FileNotFoundError as error:
-        raise CatalogError(str(error)) from error
-    if not files:
-        raise CatalogError(f"no videos below {archive}: none of its files ends in {', '.join(VIDEO_SUFFIXES)}")
-    listing = pa.table(
-        {
-            "video": [file.uri for file in files],
-            "version": [file.version for file in files],
-            "size_bytes": [file.size_bytes for file in files],
-        }
-    )
+    listing = _listing(archive)
     keys = ["video", "version"]
     tables = [CATALOG.empty_table() if known is None else known.join(listing.select(keys), keys, join_type="inner")]
     new = listing.join(tables[0].select(keys), keys, join_type="left anti")
-    if len(new):
-        blocks = [new.slice(start, FILES_PER_TASK) for start in range(0, len(new), FILES_PER_TASK)]
-        probed = ray.data.from_arrow(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
+    done = len(tables[0])
+    for first in range(0, len(new), FILES_PER_WAVE):
+        if first and on_part is not None:
+            on_part(_sorted(tables))
+        wave = new.slice(first, FILES_PER_WAVE).combine_chunks()
+        blocks = [wave.slice(start, FILES_PER_TASK) for start in range(0, len(wave), FILES_PER_TASK)]
+        probed = ray.data.from_blocks(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
         for table in probed.iter_batches(batch_size=None, batch_format="pyarrow"):
             tables.append(table)
-            on_video(sum(len(table) for table in tables), len(files))
-    return pa.concat_tables([table.select(CATALOG.names).cast(CATALOG) for table in tables]).sort_by("video")
+            done += len(table)
+            on_video(done, len(listing))
+    return _sorted(tables)
+
+
+def _listing(archive: str) -> pa.Table:
+    """The archive's videos, page by page into columns: video, version, size_bytes."""
+    schema = pa.schema([CATALOG.field(name) for name in ("video", "version", "size_bytes")])
+    files = (file for file in storage.list_files(archive) if file.uri.lower().endswith(VIDEO_SUFFIXES))
+    batches = []
+    try:
+        while page := list(islice(files, FILES_PER_PAGE)):
+            columns = zip(*((file.uri, file.version, file.size_bytes) for file in page), strict=True)
+            batches.append(pa.record_batch([pa.array(column) for column in columns], schema=schema))
+    except FileNotFoundError as error:
+        raise CatalogError(str(error)) from error
+    if not batches:
+        raise CatalogError(f"no videos below {archive}: none of its files ends in {', '.join(VIDEO_SUFFIXES)}")
+    return pa.Table.from_batches(batches)
+
+
+def _sorted(tables: list[pa.Table]) -> pa.Table:
+    return (
+        pa.concat_tables([table.select(CATALOG.names).cast(CATALOG) for table in tables])
+        .sort_by("video")
+        .combine_chunks()
+    )
 
 
 def write_catalog(catalog: pa.Table, uri: str) -> None:
@@ -73,7 +98,7 @@ def read_catalog(uri: str) -> pa.Table:
             if name not in table.column_names:  # as written before catalogs had regions, or by other hands
                 table = table.append_column(name, pa.nulls(len(table), pa.int32()))
         _require_whole_regions(table)
-        return table.select(CATALOG.names).cast(CATALOG)
+        return _sorted([table])
     except FileNotFoundError as error:
         raise CatalogError(f"{error}; `python -m jobs.catalog ARCHIVE {uri}` makes one") from error
     except (pa.ArrowInvalid, KeyError, ValueError) as error:

@@ -1,60 +1,102 @@
-"""Events: windows of one video merged over time."""
+"""Events: the windows of one video merged over time, each action for itself.
+
+Shapes: W windows in order of time, K actions.
+"""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from microaction.video.windows import Span
+
+@dataclass(frozen=True)
+class EventRule:
+    """When an action begins, goes on and ends.
+
+    It begins in a window of at least `min_probability` and goes on, both ways, as long as windows have at least
+    `keep_probability`. Two events of an action at most `max_gap_us` apart are one, if windows lie all between them; events
+    that are then shorter than `min_event_us` are none.
+    """
+
+    min_probability: float
+    keep_probability: float
+    max_gap_us: int
+    min_event_us: int
 
 
 @dataclass(frozen=True)
 class Event:
-    """One action over [start_us, end_us); `probability` is the mean over its windows."""
+    """One action over [start_us, end_us); `probability` is the mean over its windows, `peak_probability` the most."""
 
     action_id: int
     start_us: int
     end_us: int
     probability: float
+    peak_probability: float
     num_windows: int
 
 
-def merge_windows(windows: list[Span], probabilities_WK: np.ndarray, min_probability: float) -> list[Event]:
-    """Neighbouring windows with the same most probable action become one event; events never overlap.
+def find_events(
+    starts_us_W: np.ndarray, ends_us_W: np.ndarray, probabilities_WK: np.ndarray, rule: EventRule
+) -> list[Event]:
+    """The events of one video, by action and time. Windows ascend.
 
     Each window speaks for the time that is nearer to its middle than to its neighbours' middles; the first and the last
-    also for the beginning and the end. A window whose best probability is below `min_probability` says nothing and ends
-    an event, as does a span without windows. `windows` ascend.
+    also for the beginning and the end. Events of different actions may overlap; where no window covers the video, every
+    event ends.
     """
-    actions_W = probabilities_WK.argmax(axis=1)
-    best_W = probabilities_WK.max(axis=1)
-    events: list[Event] = []
-    members: list[int] = []
-    spans = spoken_for(windows)
-
-    def close() -> None:
-        if members:
-            first, last = members[0], members[-1]
-            mean = float(best_W[members].mean())
-            events.append(Event(int(actions_W[first]), spans[first].start_us, spans[last].end_us, mean, len(members)))
-        members.clear()
-
-    for window, (action, probability) in enumerate(zip(actions_W, best_W, strict=True)):
-        if members:
-            joins = actions_W[members[-1]] == action and spans[members[-1]].end_us == spans[window].start_us
-            if not joins or probability < min_probability:
-                close()
-        if probability >= min_probability:
-            members.append(window)
-    close()
+    starts_us_W, ends_us_W = spoken_for(starts_us_W, ends_us_W)
+    is_cut_W = np.append(True, starts_us_W[1:] != ends_us_W[:-1])
+    events = []
+    for action in np.flatnonzero((probabilities_WK >= rule.min_probability).any(axis=0)):
+        probability_W = probabilities_WK[:, action]
+        for first, last in _merged(_runs(probability_W, is_cut_W, rule), starts_us_W, ends_us_W, is_cut_W, rule):
+            if ends_us_W[last] - starts_us_W[first] >= rule.min_event_us:
+                inside = probability_W[first : last + 1]
+                events.append(
+                    Event(
+                        int(action),
+                        int(starts_us_W[first]),
+                        int(ends_us_W[last]),
+                        float(inside.mean(dtype=np.float64)),
+                        float(inside.max()),
+                        len(inside),
+                    )
+                )
     return events
 
 
-def spoken_for(windows: list[Span]) -> list[Span]:
+def spoken_for(starts_us_W: np.ndarray, ends_us_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The part of time that each window speaks for: disjoint, ascending, and together all that the windows cover."""
-    starts, ends = [window.start_us for window in windows], [window.end_us for window in windows]
-    for i, (earlier, later) in enumerate(pairwise(windows)):
-        if later.start_us <= earlier.end_us:
-            border_us = (earlier.start_us + earlier.end_us + later.start_us + later.end_us) // 4
-            ends[i] = starts[i + 1] = border_us
-    return [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+    starts, ends = starts_us_W.copy(), ends_us_W.copy()
+    touching = starts_us_W[1:] <= ends_us_W[:-1]
+    borders = (starts_us_W[:-1] + ends_us_W[:-1] + starts_us_W[1:] + ends_us_W[1:]) // 4
+    ends[:-1][touching] = borders[touching]
+    starts[1:][touching] = borders[touching]
+    return starts, ends
+
+
+def _runs(probability_W: np.ndarray, is_cut_W: np.ndarray, rule: EventRule) -> list[tuple[int, int]]:
+    """(first, last) of each run of neighbouring windows that keep an event up, one of which is enough to begin it."""
+    is_on = probability_W >= rule.keep_probability
+    begins = np.flatnonzero(is_on & (is_cut_W | ~np.append(False, is_on[:-1])))
+    ends = np.flatnonzero(is_on & np.append(is_cut_W[1:] | ~is_on[1:], True))
+    return [
+        (int(first), int(last))
+        for first, last in zip(begins, ends, strict=True)
+        if probability_W[first : last + 1].max() >= rule.min_probability
+    ]
+
+
+def _merged(
+    runs: list[tuple[int, int]], starts_us_W: np.ndarray, ends_us_W: np.ndarray, is_cut_W: np.ndarray, rule: EventRule
+) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for first, last in runs:
+        if merged:
+            begun, before = merged[-1]
+            gap_us = starts_us_W[first] - ends_us_W[before]
+            if gap_us <= rule.max_gap_us and not is_cut_W[before + 1 : first + 1].any():
+                merged[-1] = begun, last
+                continue
+        merged.append((first, last))
+    return merged

@@ -1,60 +1,139 @@
 """The ledger: which chunks an output holds already. Its pages are the committed Parquet files themselves.
 
 `<out>/_chunks/<id>.parquet` holds whole rows of `schema.COMMITTED_CHUNK`; a file is there wholly or not at all, so what is
-listed is done, whatever was killed when.
+listed is done, whatever was killed when. Many small files are slow to read: they are put together in segments, which are
+written before the small ones are deleted. Killed in between, rows are there twice, which changes nothing: of several rows of
+a chunk the best counts (`best_rows`).
 """
 
 import uuid
+from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from microaction import storage
-from microaction.schema import COMMITTED_CHUNK
+from microaction.schema import COMMITTED_CHUNK, LEDGER_INDEX
 
 CHUNKS_FOLDER = "_chunks"
+COMMITS_PER_SEGMENT = 512
+SEGMENT_PREFIX = "segment-"
+ROWS_PER_GROUP = 64  # of a segment: readers want the chunks of a few videos
 
 
-def commit(out: str, rows: pa.Table) -> None:
-    """Adds rows to the ledger, all at once."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows.cast(COMMITTED_CHUNK), sink)
-    uri = storage.join(out, CHUNKS_FOLDER, f"{uuid.uuid4().hex}.parquet")
-    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+def commit(out: str, rows: pa.Table) -> str:
+    """Adds rows to the ledger, all at once; returns the name of the new file."""
+    return _write(out, f"{uuid.uuid4().hex}.parquet", rows)
 
 
-def open_ledger(out: str) -> pads.Dataset:
-    """All committed rows; a chunk that was tried again has several."""
-    filesystem, path = storage.open_filesystem(storage.join(out, CHUNKS_FOLDER))
-    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    files = sorted(info.path for info in infos if info.path.endswith(".parquet"))
-    if not files:
-        return pads.dataset(COMMITTED_CHUNK.empty_table())
-    return pads.dataset(files, schema=COMMITTED_CHUNK, format="parquet", filesystem=filesystem)
+def list_commits(out: str) -> list[str]:
+    """Names of the files that are no part of a segment yet."""
+    return [name for name in _list(out) if not name.startswith(SEGMENT_PREFIX)]
 
 
-def subtract_committed(plan: pa.Table, out: str, *, retry_failed: bool) -> pa.Table:
+def compact(out: str, names: Sequence[str]) -> None:
+    """Puts small files together in one segment."""
+    if names:
+        rows = _open(out, names).to_table()
+        _write(
+            out,
+            f"{SEGMENT_PREFIX}{uuid.uuid4().hex}.parquet",
+            rows.sort_by([("video", "ascending"), ("chunk_start_us", "ascending")]),
+        )
+        for name in names:
+            storage.delete_file(storage.join(out, CHUNKS_FOLDER, name))
+
+
+def read_index(out: str) -> pa.Table:
+    """A row of `schema.LEDGER_INDEX` for every committed row."""
+    names = _list(out)
+    if not names:
+        return LEDGER_INDEX.empty_table()
+    parts = []
+    for tagged in _open(out, names).scanner(columns=LEDGER_INDEX.names[:-1]).scan_batches():
+        rows = tagged.record_batch
+        name = tagged.fragment.path.rsplit("/", 1)[-1]
+        parts.append(pa.Table.from_batches([rows]).append_column("file", pa.repeat(name, len(rows))))
+    return pa.concat_tables(parts).cast(LEDGER_INDEX)
+
+
+def read_rows(out: str, files: Sequence[str], chunk_ids: pa.Array, videos: tuple[str, str]) -> pa.Table:
+    """The best committed row of each chunk, from files that the index names. `videos` are the first and the last of the
+    chunks' videos by name: files are only read where theirs are between them."""
+    if len(chunk_ids) == 0:
+        return COMMITTED_CHUNK.empty_table()
+    video = pads.field("video")
+    between = (video >= videos[0]) & (video <= videos[1])
+    return best_rows(_open(out, files).to_table(filter=between & pads.field("chunk_id").isin(chunk_ids)))
+
+
+def best_rows(rows: pa.Table) -> pa.Table:
+    """One row per chunk: a success, or else the failure with the most windows, or else the last one."""
+    if len(rows) == 0:
+        return rows
+    merits = pa.table(
+        {
+            "chunk_id": rows["chunk_id"],
+            "failed": pc.is_valid(rows["error"]),
+            "num_windows": rows["num_windows"],
+            "attempts": rows["attempts"],
+            "row": pa.array(np.arange(len(rows))),
+        }
+    )
+    order = [
+        ("chunk_id", "ascending"),
+        ("failed", "ascending"),
+        ("num_windows", "descending"),
+        ("attempts", "descending"),
+    ]
+    ranked = merits.sort_by(order)
+    ids = ranked["chunk_id"].combine_chunks()
+    is_first = np.append(True, pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
+    return rows.take(ranked["row"].filter(pa.array(is_first)))
+
+
+def subtract_committed(plan: pa.Table, index: pa.Table, *, retry_failed: bool) -> pa.Table:
     """The part of the plan that is still to do. With `retry_failed`, chunks that failed are to do again, tries counted."""
-    committed = open_ledger(out).to_table(columns=["chunk_id", "attempts", "error"])
-    done = committed.filter(pc.is_null(committed["error"])) if retry_failed else committed
+    best = best_rows(index)
+    done = best.filter(pc.is_null(best["error"])) if retry_failed else best
     todo = plan.filter(pc.invert(pc.is_in(plan["chunk_id"], value_set=done["chunk_id"].combine_chunks())))
-    if not retry_failed or len(todo) == 0:
+    if not retry_failed or len(todo) == 0 or len(index) == 0:
         return todo
-    tried: dict[str, int] = {}
-    for row in committed.select(["chunk_id", "attempts"]).to_pylist():
-        tried[row["chunk_id"]] = max(tried.get(row["chunk_id"], 0), row["attempts"])
-    attempts = pa.array([tried.get(chunk, 0) + 1 for chunk in todo["chunk_id"].to_pylist()], pa.int32())
+    tried = index.group_by("chunk_id").aggregate([("attempts", "max")])
+    places = pc.index_in(todo["chunk_id"], value_set=tried["chunk_id"].combine_chunks())
+    attempts = pc.add(pc.fill_null(tried["attempts_max"].take(places), 0), 1).cast(pa.int32())
     return todo.set_column(todo.schema.get_field_index("attempts"), todo.schema.field("attempts"), attempts)
 
 
-def subtract_tried(todo: pa.Table, out: str) -> pa.Table:
+def subtract_tried(todo: pa.Table, index: pa.Table) -> pa.Table:
     """The part of `todo` whose present attempt has left no row in the ledger, neither of success nor of failure."""
-    rows = open_ledger(out).to_table(columns=["chunk_id", "attempts"]).to_pylist()
-    tried = {(row["chunk_id"], row["attempts"]) for row in rows}
-    left = [
-        (row["chunk_id"], row["attempts"]) not in tried for row in todo.select(["chunk_id", "attempts"]).to_pylist()
-    ]
-    return todo.filter(pa.array(left, pa.bool_()))
+    value_set = _attempt_keys(index).combine_chunks()
+    return todo.filter(pc.invert(pc.is_in(_attempt_keys(todo), value_set=value_set)))
+
+
+def _attempt_keys(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(rows["chunk_id"], rows["attempts"].cast(pa.string()), "/")
+
+
+def _list(out: str) -> list[str]:
+    try:
+        files = storage.list_files(storage.join(out, CHUNKS_FOLDER))
+        return [name for file in files if (name := file.uri.rsplit("/", 1)[-1]).endswith(".parquet")]
+    except FileNotFoundError:
+        return []
+
+
+def _open(out: str, names: Sequence[str]) -> pads.Dataset:
+    filesystem, path = storage.open_filesystem(storage.join(out, CHUNKS_FOLDER))
+    files = [f"{path}/{name}" for name in names]
+    return pads.dataset(files, schema=COMMITTED_CHUNK, format="parquet", filesystem=filesystem)
+
+
+def _write(out: str, name: str, rows: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.cast(COMMITTED_CHUNK), sink, row_group_size=ROWS_PER_GROUP)
+    storage.write_bytes(storage.join(out, CHUNKS_FOLDER, name), sink.getvalue().to_pybytes())
+    return name

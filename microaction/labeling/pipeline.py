@@ -4,10 +4,11 @@ A row is a chunk all the way. Decode tasks emit each needed frame once, as uint8
 frames; actors normalise and classify on the device; a commit writes its block's rows to the ledger at once.
 """
 
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,17 +17,20 @@ import ray.data
 import torch
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
+from ray.util.metrics import Counter, Gauge
 
+from microaction.clips.ingest import Unhurried
 from microaction.clips.manifest import region_of
-from microaction.config import LabelSettings, ModelConfig, Preprocessing
+from microaction.config import LabelSettings, Preprocessing
 from microaction.labeling.ledger import commit
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
-from microaction.model import load_checkpoint
+from microaction.model import CheckpointConfig, load_checkpoint
+from microaction.model.classifier import Classifier, Execution
 from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
 from microaction.video import ChunkFrames, DecodeError, Framing, decode_chunk
 from microaction.video.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
-from microaction.video.windows import Span, microseconds, split_windows
+from microaction.video.windows import MICROSECONDS, Span, microseconds, split_windows
 
 # Not a whole CPU: Ray Data would fuse tasks into actors that ask for the same resources, and decode one by one in them.
 DECODE_CPUS = 0.9
@@ -34,6 +38,9 @@ COMMIT_CPUS = 0.1  # it waits for storage
 DECODE_MAX_RETRIES = 1  # a chunk that kills its worker twice is dropped here, then tried alone
 LEAST_DECODE_TIME_S = 30  # for the shortest clip, on a machine that has other things to do too
 NO_PROGRESS_TIMEOUT_S = 600
+BATCH_WINDOWS = {"cuda": 64, "cpu": 8}
+CPUS_PER_LABELER = 8
+BUSY_SHARE_OVER_S = 60
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,17 @@ class Decoder:
     limits: Limits  # of a whole chunk of the grid
     chunk_us: int
     decode: ClassVar[Callable[..., ChunkFrames]] = staticmethod(decode_chunk)
+
+    @classmethod
+    def of(cls, settings: LabelSettings, checkpoint: CheckpointConfig) -> Self:
+        return cls(
+            microseconds(settings.window_s),
+            microseconds(settings.stride_s),
+            checkpoint.model.num_segments,
+            checkpoint.preprocessing,
+            Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
+            microseconds(settings.chunk_s),
+        )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         chunk = Span(row["chunk_start_us"], row["chunk_end_us"])
@@ -84,6 +102,7 @@ class Decoder:
             "window_end_us": np.array([window.end_us for window in windows], np.int64)[is_whole],
             "frames": pixels.frames_NHWC,
             "window_frames": pixels.window_frames_WT[is_whole],
+            "num_bytes": pixels.num_bytes,
             "error": error,
             "reason": reason,
         }
@@ -97,39 +116,71 @@ class Decoder:
 class Labeler:
     """The label stage: an actor that holds the model and turns each chunk's frames into its windows' probabilities."""
 
-    def __init__(self, model_uri: str, batch_windows: int, num_threads: int) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cpu":
+    def __init__(self, model_uri: str, execution: Execution, batch_windows: int | None, num_threads: int) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu":
             torch.set_num_threads(num_threads)
-        self.checkpoint = load_checkpoint(model_uri, device=self.device)
-        self.batch_windows = batch_windows
+        batch_size = batch_windows or BATCH_WINDOWS[device]
+        self.classify = Classifier(load_checkpoint(model_uri, device=device), execution, batch_size)
+        self.metrics = Metrics()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """`batch` holds chunks; windows of all of them share forward passes."""
-        windows = [
-            frames[index_T]
-            for frames, index_WT in zip(batch["frames"], batch["window_frames"], strict=True)
-            for index_T in index_WT
-        ]
-        probabilities = iter(self._classify(windows))
-        rows = []
-        for i in range(len(batch["chunk_id"])):
-            failed = bool(batch["error"][i])
-            rows.append(
-                {name: batch[name][i] for name in COMMITTED_CHUNK.names if name in batch}
-                | {
-                    "probabilities": [next(probabilities) for _ in batch["window_frames"][i]],
-                    "stage": "decode" if failed else None,
-                    "error": batch["error"][i] if failed else None,
-                    "reason": batch["reason"][i] if failed else None,
-                }
-            )
-        return pa.Table.from_pylist(rows, schema=COMMITTED_CHUNK)
+        started_s = time.monotonic()
+        num_windows_C = [len(windows_WT) for windows_WT in batch["window_frames"]]
+        probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"])
+        self.metrics.count(batch, busy_s=time.monotonic() - started_s)
+        is_failed_C = batch["error"] != ""
+        columns = {name: batch[name] for name in COMMITTED_CHUNK.names if name in batch} | {
+            "num_windows": num_windows_C,
+            "window_start_us": _lists(batch["window_start_us"]),
+            "window_end_us": _lists(batch["window_end_us"]),
+            "probabilities": _lists(np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1])),
+            "stage": pa.array(np.full(len(is_failed_C), "decode"), pa.string(), mask=~is_failed_C),
+            "error": pa.array(batch["error"], pa.string(), mask=~is_failed_C),
+            "reason": pa.array(batch["reason"], pa.string(), mask=~is_failed_C),
+        }
+        return pa.table({name: columns[name] for name in COMMITTED_CHUNK.names}).cast(COMMITTED_CHUNK)
 
-    def _classify(self, windows_THWC: list[np.ndarray]) -> Iterator[np.ndarray]:
-        for start in range(0, len(windows_THWC), self.batch_windows):
-            frames_BTHWC = torch.from_numpy(np.stack(windows_THWC[start : start + self.batch_windows]))
-            yield from self.checkpoint.classify(frames_BTHWC.to(self.device)).cpu().numpy()
+    def _probabilities(self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray) -> np.ndarray:
+        offsets_C = np.cumsum([0, *(len(frames_NHWC) for frames_NHWC in frames_of_chunks)])
+        frames_NHWC = frames_of_chunks[0] if len(frames_of_chunks) == 1 else np.concatenate(list(frames_of_chunks))
+        windows_WT = np.concatenate(
+            [windows.astype(np.int64) + offset for windows, offset in zip(windows_of_chunks, offsets_C, strict=False)]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the object store's memory is read-only, and only read here
+            frames = torch.from_numpy(frames_NHWC)
+        return self.classify(frames, torch.from_numpy(windows_WT)).numpy()
+
+
+class Metrics:
+    """What a labeler tells Ray's Prometheus endpoint of its work."""
+
+    def __init__(self) -> None:
+        self._windows = Counter("microaction_label_windows_total", "Windows labelled.")
+        self._frames = Counter("microaction_label_frames_total", "Frames decoded for windows.")
+        self._video_s = Counter("microaction_label_video_seconds_total", "Seconds of video done, labelled or failed.")
+        self._bytes = Counter("microaction_label_read_bytes_total", "Bytes of video files read.")
+        self._failures = Counter("microaction_label_failed_chunks_total", "Chunks that failed.", tag_keys=("error",))
+        self._busy_share = Gauge(
+            "microaction_label_busy_share", "Share of its time in which a labeler runs the network."
+        )
+        self._since_s, self._busy_s = time.monotonic(), 0.0
+
+    def count(self, batch: dict[str, np.ndarray], *, busy_s: float) -> None:
+        """One batch of chunks and how long the network ran for it."""
+        _add(self._windows, sum(len(windows) for windows in batch["window_frames"]))
+        _add(self._frames, sum(len(frames) for frames in batch["frames"]))
+        _add(self._video_s, float((batch["chunk_end_us"] - batch["chunk_start_us"]).sum()) / MICROSECONDS)
+        _add(self._bytes, int(batch["num_bytes"].sum()))
+        for error in batch["error"][batch["error"] != ""]:
+            self._failures.inc(1, {"error": str(error)})
+        self._busy_s += busy_s
+        elapsed_s = time.monotonic() - self._since_s
+        self._busy_share.set(min(1.0, self._busy_s / elapsed_s))
+        if elapsed_s > BUSY_SHARE_OVER_S:
+            self._since_s, self._busy_s = time.monotonic(), 0.0
 
 
 @dataclass(frozen=True)
@@ -139,53 +190,72 @@ class Committer:
     out: str
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        commit(self.out, rows)
-        num_windows = [len(starts) for starts in rows["window_start_us"].to_pylist()]
-        return rows.select(["chunk_id", "chunk_start_us", "chunk_end_us", "error"]).append_column(
-            "num_windows", pa.array(num_windows, pa.int64())
-        )
+        name = commit(self.out, rows)
+        columns = ["chunk_id", "chunk_start_us", "chunk_end_us", "num_windows", "error"]
+        return rows.select(columns).append_column("file", pa.array([name] * len(rows), pa.string()))
 
 
 def label_blocks(
-    blocks: list[pa.Table], settings: LabelSettings, model: ModelConfig, preprocessing: Preprocessing
+    blocks: list[pa.Table], settings: LabelSettings, checkpoint: CheckpointConfig, execution: Execution
 ) -> Iterator[pa.Table]:
     """Runs the pipeline over blocks of chunks; yields a small table for each block that is committed.
 
     A block whose decoding kills its worker is lost without a trace here: compare with the ledger afterwards.
     """
-    decoder = Decoder(
-        microseconds(settings.window_s),
-        microseconds(settings.stride_s),
-        model.num_segments,
-        preprocessing,
-        Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
-        microseconds(settings.chunk_s),
-    )
-    labeler_cpus, labeler_gpus = labeler_resources(settings.num_labelers)
+    decoder = Decoder.of(settings, checkpoint)
+    pool = labeler_pool(settings)
     with warnings.catch_warnings():
         # max_retries has no parameter of its own yet; without it a chunk that kills its worker is tried for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        chunks = ray.data.from_arrow(blocks)
+        # Not `from_arrow`, which runs a task of a whole CPU for every block.
+        chunks = ray.data.from_blocks(blocks)
         configure(chunks.context, settings.decode_timeout_s)
         decoded = chunks.map(decoder, compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS, max_retries=DECODE_MAX_RETRIES)
     labelled = decoded.map_batches(
         Labeler,
-        fn_constructor_args=(settings.model, settings.batch_windows, max(1, int(labeler_cpus))),
+        fn_constructor_args=(settings.model, execution, settings.batch_windows, pool.num_threads),
         batch_size=None,  # a block as it is: a view of the object store, not a copy
         batch_format="numpy",
-        compute=ActorPoolStrategy(size=settings.num_labelers),
-        num_cpus=labeler_cpus,
-        num_gpus=labeler_gpus,
+        compute=ActorPoolStrategy(min_size=pool.min_size, max_size=pool.max_size),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
     ).map_batches(Committer(settings.out), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS)
     yield from labelled.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def labeler_resources(num_labelers: int) -> tuple[float, float]:
-    """CPUs and GPUs of one labelling actor: a GPU where the cluster has any, else half of all CPUs shared out."""
-    available = ray.cluster_resources()
-    if available.get("GPU", 0) > 0:
-        return 1.0, 1.0
-    return max(1.0, available.get("CPU", 1) // 2 / num_labelers), 0.0
+@dataclass(frozen=True)
+class LabelerPool:
+    """How many labelers there may be, and what each one takes of its node."""
+
+    min_size: int
+    max_size: int
+    num_cpus: float
+    num_gpus: float
+    num_threads: int
+
+
+def labeler_pool(settings: LabelSettings) -> LabelerPool:
+    """A labeler per GPU where the cluster has any; else they share half of its CPUs with as many threads."""
+    resources = ray.cluster_resources()
+    num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    if num_gpus > 0:
+        most = settings.max_labelers or max(num_gpus, settings.min_labelers)
+        return LabelerPool(settings.min_labelers, most, 1.0, 1.0, 1)
+    most = settings.max_labelers or max(num_cpus // CPUS_PER_LABELER, settings.min_labelers)
+    threads = max(1, num_cpus // 2 // most)
+    return LabelerPool(settings.min_labelers, most, float(threads), 0.0, threads)
+
+
+def _add(counter: Counter, number: float) -> None:
+    if number:  # Ray refuses to count nothing
+        counter.inc(number)
+
+
+def _lists(arrays: Iterable[np.ndarray]) -> pa.Array:
+    """A list per array, of all its numbers."""
+    flat = [np.ravel(array) for array in arrays]
+    offsets = np.cumsum([0, *(len(array) for array in flat)])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(flat)))
 
 
 def configure(context: DataContext, decode_timeout_s: float) -> None:
@@ -194,6 +264,7 @@ def configure(context: DataContext, decode_timeout_s: float) -> None:
     The context is the dataset's own: the process's would carry these settings into pipelines that must lose nothing.
     """
     context.enable_progress_bars = False  # the jobs show their own
+    context.custom_execution_callback_classes = [Unhurried]
     context.max_errored_blocks = -1
     context.execution_options.preserve_order = False
     # A block may come to nothing but decoders that are stopped one after the other.

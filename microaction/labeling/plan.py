@@ -1,70 +1,140 @@
-"""The plan: the chunks of a catalog's readable videos, each with an id that says exactly what work it is."""
+"""The plan: the chunks of a catalog's readable videos, each with an id that says exactly what work it is.
+
+All in columns: an archive may hold a million videos.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from microaction.schema import CHUNK, REGION_COLUMNS
-from microaction.video.windows import MICROSECONDS, Span, microseconds, split_chunks
+from microaction.config import LabelSettings
+from microaction.schema import CHUNK, PLAN, REGION_COLUMNS
+from microaction.video.windows import MICROSECONDS, Span, microseconds
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
 BLOCK_MAX_CHUNKS = 64  # of very short clips: more a block would only delay what is committed
+ROWS_AT_ONCE = 10_000
 
 
 def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_digest: str) -> pa.Table:
-    """The chunks of all readable videos of a catalog: a table of `schema.CHUNK`, by video and time."""
-    rows = [
-        {
-            "chunk_id": chunk_id(video["video"], video["version"], span, region, model_digest, settings_digest),
-            "video": video["video"],
-            "video_version": video["version"],
-            "chunk_start_us": span.start_us,
-            "chunk_end_us": span.end_us,
-            "duration_us": microseconds(video["duration_s"]),
-            **dict(zip(REGION_COLUMNS, region, strict=True)),
-            "attempts": 1,
-        }
-        for video in _readable(catalog)
-        for region in [[video[name] for name in REGION_COLUMNS]]
-        for span in split_chunks(microseconds(video["duration_s"]), chunk_us)
+    """The chunks of all readable videos of a catalog: a table of `schema.PLAN`, by video and time."""
+    rows_V = np.flatnonzero(pc.is_null(catalog["error"]).to_numpy())
+    readable = catalog.take(pa.array(rows_V))
+    durations_us_V = durations_us(readable)
+    num_chunks_V = -(-durations_us_V // chunk_us)
+    total = int(num_chunks_V.sum())
+    number_C = np.arange(total) - np.repeat(np.cumsum(num_chunks_V) - num_chunks_V, num_chunks_V)
+    starts_us_C = number_C * chunk_us
+    ends_us_C = np.minimum(starts_us_C + chunk_us, np.repeat(durations_us_V, num_chunks_V))
+    ids = _chunk_ids(readable, num_chunks_V, starts_us_C, ends_us_C, model_digest, settings_digest)
+    columns = [
+        pa.array(ids, pa.string(), size=total),
+        pa.array(np.repeat(rows_V, num_chunks_V), pa.int32()),
+        pa.array(starts_us_C, pa.int64()),
+        pa.array(ends_us_C, pa.int64()),
+        pa.array(np.ones(total), pa.int32()),
     ]
-    return pa.Table.from_pylist(rows, schema=CHUNK)
+    return pa.Table.from_arrays(columns, schema=PLAN)
+
+
+def durations_us(videos: pa.Table) -> np.ndarray:
+    """The length of each video of a catalog, in whole microseconds; 0 where it is not known."""
+    seconds: np.ndarray = pc.fill_null(videos["duration_s"], 0.0).to_numpy()
+    whole: np.ndarray = np.rint(seconds * MICROSECONDS).astype(np.int64)
+    return whole
 
 
 def chunk_id(
     video: str, version: str, span: Span, region: list[int | None], model_digest: str, settings_digest: str
 ) -> str:
     """A hash of all that decides a chunk's result: when any of it changes, the work is new; when none does, it is done."""
-    key = json.dumps([video, version, *span, *region, model_digest, settings_digest])
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    return _span_id(_video_hash(video, version, region, model_digest, settings_digest), *span)
 
 
-def plan_blocks(chunks: pa.Table) -> list[pa.Table]:
-    """Cuts the plan into the blocks that decode tasks take: one long chunk, or several of short clips."""
-    blocks: list[pa.Table] = []
+def plan_blocks(plan: pa.Table) -> list[range]:
+    """Cuts the plan into the blocks that decode tasks take, as ranges of its rows: one long chunk, or several of short
+    clips."""
+    blocks: list[range] = []
     start, video_us = 0, 0
-    lengths_us = _lengths_us(chunks)
+    lengths_us = (plan["chunk_end_us"].to_numpy() - plan["chunk_start_us"].to_numpy()).tolist()
     for row, length_us in enumerate(lengths_us):
-        full = video_us + length_us > BLOCK_VIDEO_US or row - start >= BLOCK_MAX_CHUNKS
-        if full and row > start:
-            blocks.append(chunks.slice(start, row - start))
+        if row > start and (video_us + length_us > BLOCK_VIDEO_US or row - start >= BLOCK_MAX_CHUNKS):
+            blocks.append(range(start, row))
             start, video_us = row, 0
         video_us += length_us
-    if start < len(chunks):
-        blocks.append(chunks.slice(start))
+    if start < len(plan):
+        blocks.append(range(start, len(plan)))
     return blocks
 
 
-def _lengths_us(chunks: pa.Table) -> Iterable[int]:
-    starts, ends = chunks["chunk_start_us"].to_pylist(), chunks["chunk_end_us"].to_pylist()
-    return (end - start for start, end in zip(starts, ends, strict=True))
+def chunks_of(plan: pa.Table, catalog: pa.Table) -> pa.Table:
+    """Rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`."""
+    videos = catalog.take(plan["video_row"].combine_chunks())
+    columns = {name: plan[name] for name in PLAN.names} | {name: videos[name] for name in ("video", *REGION_COLUMNS)}
+    columns |= {"video_version": videos["version"], "duration_us": pa.array(durations_us(videos))}
+    return pa.table({name: columns[name] for name in CHUNK.names}).cast(CHUNK)
 
 
-def _readable(catalog: pa.Table) -> Iterator[dict[str, Any]]:
-    columns = ["video", "version", "duration_s", "error", *REGION_COLUMNS]
-    for row in catalog.select(columns).to_pylist():
-        if row["error"] is None:
-            yield row
+def count_windows(plan: pa.Table, catalog: pa.Table, settings: LabelSettings) -> np.ndarray:
+    """How many windows start in each chunk of a plan: the lengths of `windows.split_windows`."""
+    durations_us_C = durations_us(catalog)[plan["video_row"].to_numpy()]
+    starts_us_C: np.ndarray = plan["chunk_start_us"].to_numpy()
+    ends_us_C: np.ndarray = plan["chunk_end_us"].to_numpy()
+    return _count_starts(starts_us_C, ends_us_C, durations_us_C, settings)
+
+
+def count_all_windows(catalog: pa.Table, settings: LabelSettings) -> int:
+    """How many windows all videos of a catalog have."""
+    durations_us_V = durations_us(catalog.filter(pc.is_null(catalog["error"])))
+    return int(_count_starts(np.zeros_like(durations_us_V), durations_us_V, durations_us_V, settings).sum())
+
+
+def _count_starts(
+    starts_us: np.ndarray, ends_us: np.ndarray, durations_us: np.ndarray, settings: LabelSettings
+) -> np.ndarray:
+    window_us, stride_us = microseconds(settings.window_s), microseconds(settings.stride_s)
+    last_us = np.maximum(durations_us - window_us, 0)
+    on_grid: np.ndarray = np.minimum(ends_us - 1, last_us) // stride_us - -(-starts_us // stride_us) + 1
+    moved_back = (last_us % stride_us != 0) & (starts_us <= last_us) & (last_us < ends_us)
+    counts: np.ndarray = np.maximum(on_grid, 0) + moved_back
+    return counts
+
+
+def _chunk_ids(
+    videos: pa.Table,
+    num_chunks_V: np.ndarray,
+    starts_us_C: np.ndarray,
+    ends_us_C: np.ndarray,
+    model_digest: str,
+    settings_digest: str,
+) -> Iterator[str]:
+    spans = zip(starts_us_C, ends_us_C, strict=True)
+    names = ["video", "version", *REGION_COLUMNS]
+    for first in range(0, len(videos), ROWS_AT_ONCE):
+        some = videos.select(names).slice(first, ROWS_AT_ONCE)
+        counts = num_chunks_V[first : first + ROWS_AT_ONCE]
+        for (video, version, *region), count in zip(_rows(some), counts, strict=True):
+            hashed = _video_hash(video, version, region, model_digest, settings_digest)
+            for _ in range(count):
+                yield _span_id(hashed, *next(spans))
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _video_hash(
+    video: str, version: str, region: list[int | None], model_digest: str, settings_digest: str
+) -> "hashlib._Hash":
+    return hashlib.sha256(json.dumps([video, version, *region, model_digest, settings_digest]).encode())
+
+
+def _span_id(video_hash: "hashlib._Hash", start_us: int, end_us: int) -> str:
+    hashed = video_hash.copy()
+    hashed.update(b" %d %d" % (start_us, end_us))
+    return hashed.hexdigest()[:32]

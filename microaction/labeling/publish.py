@@ -1,25 +1,41 @@
-"""Publishing: from the ledger's chunks to the tables that people query. Every planned chunk counts exactly once."""
+"""Publishing: from the ledger's chunks to the tables that people query. Every planned chunk counts exactly once.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+plan + ledger's index → parts (some videos each) → tasks, a file of each table per part → one step makes them visible
+
+A publication is a folder `<out>/tables/<version>/` that never changes once it is named in `<out>/_published.json`. Locally
+`<out>/windows` and so on are links that lead to the present one. The one before stays, for who reads it just then.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
 
 from microaction import storage
-from microaction.labeling.events import merge_windows
-from microaction.labeling.ledger import open_ledger
-from microaction.schema import PUBLISHED
+from microaction.labeling.events import Event, EventRule, find_events
+from microaction.labeling.ledger import best_rows, read_rows
+from microaction.schema import LEDGER_INDEX, PUBLISHED, SCHEMA_VERSION
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 from microaction.video.av_backend import DECODER
 from microaction.video.windows import MICROSECONDS, Span, merge_spans, subtract_spans
 
-VIDEOS_PER_PASS = 256  # bounds the memory of publishing: only these videos' windows are held at once
-STAGING_FOLDER = "_staging"
+TABLES_FOLDER = "tables"
+PUBLISHED_FILE = "_published.json"
+CURRENT_LINK = "current"
+WINDOWS_PER_PART = 100_000
+VIDEOS_PER_PART = 4096
+WINDOWS_PER_GROUP = 16_384  # a video of some hours: one video is one or two groups of its part
+PART_CPUS = 0.9
 
 
 @dataclass(frozen=True)
@@ -32,11 +48,22 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Published:
-    """Totals of what was published, over all videos of the catalog."""
+class Reading:
+    """How windows become answers: nothing of it is part of a chunk's work, so that it may change between two runs."""
 
+    labels: tuple[str, ...]
+    rule: EventRule
+    abstain_below: float
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the tables are, and totals over all videos of the catalog."""
+
+    version: str
     num_videos: int = 0
     num_windows: int = 0
+    num_abstained: int = 0
     num_events: int = 0
     num_failures: int = 0
     video_s: float = 0.0
@@ -44,140 +71,327 @@ class Published:
     failed_s: float = 0.0
 
 
+class PublishError(RuntimeError):
+    """The ledger lacks chunks of the plan."""
+
+
 def publish(
-    out: str, catalog: pa.Table, plan: pa.Table, provenance: Provenance, labels: tuple[str, ...], min_probability: float
-) -> Published:
-    """Writes windows/, events/, videos/ and failures/ of all committed chunks of the plan, in place of older ones.
-
-    Of a chunk that was tried several times, a success counts, or else the failure with the most windows. Chunks that the
-    ledger lacks are not published; the caller sees to it that there are none.
-    """
-    staging = storage.join(out, STAGING_FOLDER)
-    storage.delete_tree(staging)
-    writers = {name: _TableWriter(storage.join(staging, name), schema) for name, schema in PUBLISHED.items()}
-    totals = Published()
-    ledger = open_ledger(out)
-    planned = set(plan["chunk_id"].to_pylist())
-    for start in range(0, len(catalog), VIDEOS_PER_PASS):
-        videos = catalog.slice(start, VIDEOS_PER_PASS)
-        chunks_of = _chunks_by_video(ledger, videos["video"], planned)
-        tables: dict[str, list[dict[str, Any]]] = {name: [] for name in PUBLISHED}
-        for video in videos.to_pylist():
-            rows = _publish_video(video, chunks_of.get(video["video"], []), provenance, labels, min_probability)
-            totals = _add(totals, rows)
-            for name in PUBLISHED:
-                tables[name] += rows[name]
-        for name, writer in writers.items():
-            writer.write(tables[name])
-    for name, writer in writers.items():
-        writer.close()
-        storage.replace_tree(storage.join(staging, name), storage.join(out, name))
-    storage.delete_tree(staging)
-    return totals
-
-
-class _TableWriter:
-    """Writes one Parquet file of a table; the file is there even if no row comes, so that readers find its columns."""
-
-    def __init__(self, folder: str, schema: pa.Schema) -> None:
-        filesystem, path = storage.open_filesystem(folder)
-        filesystem.create_dir(path, recursive=True)
-        self._schema = schema
-        self._writer = pq.ParquetWriter(f"{path}/part-0.parquet", schema, filesystem=filesystem, compression="zstd")
-
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        if rows:
-            self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def _chunks_by_video(
-    ledger: pads.Dataset, videos: pa.ChunkedArray, planned: set[str]
-) -> dict[str, list[dict[str, Any]]]:
-    rows = ledger.to_table(filter=pads.field("video").isin(videos.combine_chunks())).to_pylist()
-    best: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["chunk_id"] in planned:
-            known = best.get(row["chunk_id"])
-            if known is None or _merit(row) > _merit(known):
-                best[row["chunk_id"]] = row
-    by_video: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(best.values(), key=lambda row: row["chunk_start_us"]):
-        by_video.setdefault(row["video"], []).append(row)
-    return by_video
-
-
-def _merit(row: dict[str, Any]) -> tuple[bool, int, int]:
-    return row["error"] is None, len(row["window_start_us"]), row["attempts"]
-
-
-def _publish_video(
-    video: dict[str, Any],
-    chunks: list[dict[str, Any]],
+    out: str,
+    catalog: pa.Table,
+    plan: pa.Table,
+    index: pa.Table,
     provenance: Provenance,
-    labels: tuple[str, ...],
-    min_probability: float,
-) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every table for one video; `chunks` ascend in time."""
-    source = {
-        "video_version": video["version"],
-        "model": provenance.model,
-        "model_digest": provenance.model_digest,
-        "settings_digest": provenance.settings_digest,
-        "decoder": chunks[0]["decoder"] if chunks else DECODER,
-    }
-    windows = [
-        Span(*span) for chunk in chunks for span in zip(chunk["window_start_us"], chunk["window_end_us"], strict=True)
-    ]
-    probabilities_WK = np.array([row for chunk in chunks for row in chunk["probabilities"]], np.float32).reshape(
-        len(windows), len(labels)
-    )
-    window_rows = [
-        {
-            "video": video["video"],
-            "start_s": window.start_s,
-            "end_s": window.end_s,
-            **_action(int(probabilities_K.argmax()), labels),
-            "probability": probabilities_K.max(),
-            "probabilities": probabilities_K,
-            **source,
+    reading: Reading,
+    *,
+    metadata: dict[str, str],
+    before_switch: Callable[[], None] = lambda: None,
+    on_part: Callable[[int, int], None] = lambda done, total: None,
+) -> Published:
+    """Makes windows/, events/, videos/ and failures/ of all chunks of the plan what readers see.
+
+    Of a chunk that was tried several times the best row of the ledger's `index` counts (`ledger.best_rows`). Nothing is
+    written where the present tables say the same already. `metadata` goes into every file; `before_switch` is called last
+    before readers see the new tables, and what it raises prevents that; `on_part(done, total)` counts videos. Needs a running
+    Ray. Raises `PublishError` where a chunk is missing.
+    """
+    best = best_rows(index)
+    places = pc.index_in(plan["chunk_id"], value_set=best["chunk_id"].combine_chunks())
+    if places.null_count:
+        raise PublishError(f"{places.null_count} chunks are missing in {out}; run the same command again")
+    chunks = best.take(places)
+    content = _digest(catalog, chunks, provenance, reading, metadata)
+    record = read_published(out)
+    if record is None or record["content"] != content:
+        version = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+        folder = storage.join(out, TABLES_FOLDER, version)
+        totals = Published(version)
+        done = 0
+        for part_totals in _write_parts(out, folder, catalog, plan, chunks, provenance, reading, metadata):
+            totals = _sum(totals, part_totals)
+            done += part_totals.num_videos
+            on_part(done, len(catalog))
+        before_switch()
+        previous = None if record is None else record["totals"]["version"]
+        record = {"content": content, "previous": previous, "totals": asdict(totals)}
+        record["tables"] = {name: storage.join(folder, name) for name in PUBLISHED}
+        storage.write_bytes(storage.join(out, PUBLISHED_FILE), json.dumps(record, indent=2).encode() + b"\n")
+    published = Published(**record["totals"])
+    _link(out, published.version)
+    _delete_others(out, {published.version, record["previous"]})
+    return published
+
+
+def read_published(out: str) -> dict[str, Any] | None:
+    """What `_published.json` says: `tables` has each table's folder. None before the first publication."""
+    try:
+        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, PUBLISHED_FILE)))
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def _digest(
+    catalog: pa.Table, chunks: pa.Table, provenance: Provenance, reading: Reading, metadata: dict[str, str]
+) -> str:
+    """Of all that decides what the tables say."""
+    digest = hashlib.sha256(json.dumps([asdict(provenance), asdict(reading), metadata, SCHEMA_VERSION]).encode())
+    for table in (catalog, chunks.select([name for name in LEDGER_INDEX.names if name != "file"])):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table.combine_chunks())
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _write_parts(
+    out: str,
+    folder: str,
+    catalog: pa.Table,
+    plan: pa.Table,
+    chunks: pa.Table,
+    provenance: Provenance,
+    reading: Reading,
+    metadata: dict[str, str],
+) -> Iterator["Published"]:
+    """Runs a task per part, a few at a time; yields each one's totals."""
+    write = ray.remote(num_cpus=PART_CPUS, max_retries=3)(_write_part)
+    version = folder.rsplit("/", 1)[-1]
+    waiting: list[ray.ObjectRef] = []
+    at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    for number, (videos, rows) in enumerate(
+        _parts(plan["video_row"].to_numpy(), chunks["num_windows"].to_numpy(), len(catalog))
+    ):
+        part = chunks.slice(rows.start, len(rows))
+        table = pa.table(
+            {
+                "chunk_id": part["chunk_id"],
+                "file": part["file"],
+                "video_row": plan["video_row"].slice(rows.start, len(rows)),
+            }
+        )
+        arguments = (
+            out,
+            folder,
+            f"{version}-{number:05d}",
+            catalog.slice(videos.start, len(videos)),
+            videos.start,
+            table,
+        )
+        waiting.append(write.remote(*arguments, provenance, reading, metadata))
+        if len(waiting) >= at_once:
+            (first,), waiting = ray.wait(waiting, num_returns=1)
+            yield ray.get(first)
+    while waiting:
+        (first,), waiting = ray.wait(waiting, num_returns=1)
+        yield ray.get(first)
+
+
+def _parts(video_row_C: np.ndarray, num_windows_C: np.ndarray, num_videos: int) -> Iterator[tuple[range, range]]:
+    """Cuts the catalog into parts: (videos, chunks of them), as ranges of rows."""
+    windows_V = np.bincount(video_row_C, weights=num_windows_C, minlength=num_videos)
+    first_chunk_V = np.searchsorted(video_row_C, np.arange(num_videos + 1))
+    start, num_windows = 0, 0.0
+    for video, its_windows in enumerate(windows_V.tolist()):
+        if video > start and (num_windows + its_windows > WINDOWS_PER_PART or video - start >= VIDEOS_PER_PART):
+            yield range(start, video), range(first_chunk_V[start], first_chunk_V[video])
+            start, num_windows = video, 0.0
+        num_windows += its_windows
+    yield range(start, num_videos), range(first_chunk_V[start], first_chunk_V[num_videos])
+
+
+def _write_part(
+    out: str,
+    folder: str,
+    name: str,
+    videos: pa.Table,
+    first_video_row: int,
+    chunks: pa.Table,
+    provenance: Provenance,
+    reading: Reading,
+    metadata: dict[str, str],
+) -> Published:
+    """Writes one file of each table: the rows of these videos."""
+    files = pc.unique(chunks["file"]).to_pylist()
+    between = (videos["video"][0].as_py(), videos["video"][-1].as_py())
+    rows = read_rows(out, files, chunks["chunk_id"].combine_chunks(), between)
+    # The plan's order: by video and time.
+    order = pc.index_in(chunks["chunk_id"], value_set=rows["chunk_id"].combine_chunks())
+    rows = rows.take(order).combine_chunks()
+    tables = _Tables(videos, provenance, reading)
+    bounds_V = np.searchsorted(chunks["video_row"].to_numpy(), first_video_row + np.arange(len(videos) + 1))
+    for video, (first, last) in zip(videos.to_pylist(), pairwise(bounds_V.tolist()), strict=True):
+        tables.add(video, rows.slice(first, last - first))
+    for table, content in tables.finished().items():
+        sink = pa.BufferOutputStream()
+        schema = content.schema.with_metadata(metadata)
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            for group in _groups(table, content.cast(schema)):
+                writer.write_table(group, row_group_size=WINDOWS_PER_GROUP)
+        # Names are never used again: who lists one publication and opens another finds nothing rather than a mixture.
+        storage.write_bytes(storage.join(folder, table, f"{name}.parquet"), sink.getvalue().to_pybytes())
+    return tables.totals
+
+
+def _groups(table: str, content: pa.Table) -> Iterator[pa.Table]:
+    """What a reader may want by itself, as row groups: the events of an action, the windows of a few videos."""
+    if table != "events" or len(content) == 0:
+        yield content
+        return
+    actions = content["action_id"].to_numpy()
+    borders = [0, *(np.flatnonzero(np.diff(actions)) + 1).tolist(), len(actions)]
+    for first, last in pairwise(borders):
+        yield content.slice(first, last - first)
+
+
+class _Tables:
+    """The published rows of some videos, as they grow."""
+
+    def __init__(self, videos: pa.Table, provenance: Provenance, reading: Reading) -> None:
+        self._provenance = {field.name: getattr(provenance, field.name) for field in fields(provenance)}
+        self._reading = reading
+        self._parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name, schema in PUBLISHED.items()}
+        self._membership_KP = np.eye(len(BODY_PARTS), dtype=np.float32)[list(BODY_PART_OF)]
+        self._rows: dict[str, list[dict[str, Any]]] = {"events": [], "failures": [], "videos": []}
+        self.totals = Published("")
+
+    def add(self, video: dict[str, Any], chunks: pa.Table) -> None:
+        """One video and its chunks, by time."""
+        source = self._provenance | {
+            "video_version": video["version"],
+            "decoder": chunks["decoder"][0].as_py() if len(chunks) else DECODER,
         }
-        for window, probabilities_K in zip(windows, probabilities_WK, strict=True)
-    ]
-    event_rows = [
-        {
-            "video": video["video"],
-            **_action(event.action_id, labels),
+        starts_us_W, ends_us_W = (_flat(chunks[name]).to_numpy() for name in ("window_start_us", "window_end_us"))
+        W, K = len(starts_us_W), len(self._reading.labels)
+        probabilities_WK = _flat(chunks["probabilities"]).to_numpy().reshape(W, K)
+        abstained_W = probabilities_WK.max(axis=1, initial=0) < self._reading.abstain_below
+        if W:
+            self._parts["windows"].append(
+                self._window_table(video["video"], starts_us_W, ends_us_W, probabilities_WK, abstained_W, source)
+            )
+        events = find_events(starts_us_W, ends_us_W, probabilities_WK, self._reading.rule) if W else []
+        self._rows["events"] += [self._event_row(video["video"], event) | source for event in events]
+        windows = [Span(*span) for span in zip(starts_us_W.tolist(), ends_us_W.tolist(), strict=True)]
+        covered = merge_spans(windows)
+        failures = [{"video": video["video"], **failure, **source} for failure in _failures(video, chunks, covered)]
+        self._rows["failures"] += failures
+        covered_us = sum(span.end_us - span.start_us for span in covered)
+        failed_s = sum(row["end_s"] - row["start_s"] for row in failures if row["end_s"] is not None)
+        row = {name: video[name] for name in ("video", "duration_s", "codec", "width", "height", "fps")} | {
+            "num_windows": W,
+            "covered_s": covered_us / MICROSECONDS,
+            "failed_s": failed_s,
+            "coverage": covered_us / MICROSECONDS / video["duration_s"] if video["duration_s"] else None,
+            "abstained_share": float(abstained_W.mean()) if W else None,
+            "num_events": len(events),
+            "events_per_minute": _per_minute(len(events), covered_us) if covered_us else None,
+            **self._activity(events, covered_us),
+        }
+        self._rows["videos"].append(row | source)
+        self.totals = _sum(
+            self.totals,
+            Published(
+                "",
+                1,
+                W,
+                int(abstained_W.sum()),
+                len(events),
+                len(failures),
+                video["duration_s"] or 0.0,
+                row["covered_s"],
+                failed_s,
+            ),
+        )
+
+    def finished(self) -> dict[str, pa.Table]:
+        """The tables, in the order in which they are written."""
+        for name, rows in self._rows.items():
+            if name == "events":
+                rows = sorted(rows, key=lambda row: (row["action_id"], row["video"], row["start_s"]))
+            self._parts[name].append(pa.Table.from_pylist(rows, schema=PUBLISHED[name]))
+        # One dictionary per column, so that every row group has the same.
+        return {
+            name: pa.concat_tables(parts).unify_dictionaries().combine_chunks() for name, parts in self._parts.items()
+        }
+
+    def _window_table(
+        self,
+        video: str,
+        starts_us_W: np.ndarray,
+        ends_us_W: np.ndarray,
+        probabilities_WK: np.ndarray,
+        abstained_W: np.ndarray,
+        source: dict[str, str],
+    ) -> pa.Table:
+        W = len(starts_us_W)
+        action_W = probabilities_WK.argmax(axis=1).astype(np.int32)
+        body_part_W = np.array(BODY_PART_OF, np.int32)[action_W]
+        columns: dict[str, Any] = {
+            "video": pa.repeat(video, W),
+            "start_s": starts_us_W / MICROSECONDS,
+            "end_s": ends_us_W / MICROSECONDS,
+            "action": pa.DictionaryArray.from_arrays(action_W, list(self._reading.labels)),
+            "action_id": action_W,
+            "body_part": pa.DictionaryArray.from_arrays(body_part_W, list(BODY_PARTS)),
+            "body_part_id": body_part_W,
+            "probability": probabilities_WK.max(axis=1),
+            "abstained": abstained_W,
+            "probabilities": _lists(probabilities_WK),
+            "body_part_probabilities": _lists(probabilities_WK @ self._membership_KP),
+        } | {name: _repeated(value, W) for name, value in source.items()}
+        schema = PUBLISHED["windows"]
+        return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+    def _event_row(self, video: str, event: Event) -> dict[str, Any]:
+        body_part_id = BODY_PART_OF[event.action_id]
+        return {
+            "video": video,
+            "action": self._reading.labels[event.action_id],
+            "action_id": event.action_id,
+            "body_part": BODY_PARTS[body_part_id],
+            "body_part_id": body_part_id,
             "start_s": event.start_us / MICROSECONDS,
             "end_s": event.end_us / MICROSECONDS,
             "probability": event.probability,
+            "peak_probability": event.peak_probability,
             "num_windows": event.num_windows,
-            **source,
         }
-        for event in (merge_windows(windows, probabilities_WK, min_probability) if windows else [])
-    ]
-    covered = merge_spans(windows)
-    failure_rows = [{"video": video["video"], **failure, **source} for failure in _failures(video, chunks, covered)]
-    video_row = {
-        **{name: video[name] for name in ("video", "duration_s", "codec", "width", "height", "fps")},
-        "num_windows": len(windows),
-        "covered_s": sum(span.end_us - span.start_us for span in covered) / MICROSECONDS,
-        "failed_s": sum(row["end_s"] - row["start_s"] for row in failure_rows if row["end_s"] is not None),
-        "num_events": len(event_rows),
-        **source,
-    }
-    return {"windows": window_rows, "events": event_rows, "failures": failure_rows, "videos": [video_row]}
+
+    def _activity(self, events: list[Event], covered_us: int) -> dict[str, list[dict[str, Any]]]:
+        by_action: dict[int, list[Event]] = {}
+        by_body_part: dict[int, list[Event]] = {}
+        for event in events:
+            by_action.setdefault(event.action_id, []).append(event)
+            by_body_part.setdefault(BODY_PART_OF[event.action_id], []).append(event)
+
+        def activity(its_events: list[Event]) -> dict[str, Any]:
+            spans = merge_spans(Span(event.start_us, event.end_us) for event in its_events)
+            return {
+                "num_events": len(its_events),
+                "events_per_minute": _per_minute(len(its_events), covered_us),
+                "total_s": sum(span.end_us - span.start_us for span in spans) / MICROSECONDS,
+            }
+
+        labels = self._reading.labels
+        return {
+            "actions": [
+                {"action": labels[action], "body_part": BODY_PARTS[BODY_PART_OF[action]]} | activity(its_events)
+                for action, its_events in sorted(by_action.items())
+            ],
+            "body_parts": [
+                {"body_part": BODY_PARTS[part]} | activity(its_events)
+                for part, its_events in sorted(by_body_part.items())
+            ],
+        }
 
 
-def _failures(video: dict[str, Any], chunks: list[dict[str, Any]], covered: list[Span]) -> Iterator[dict[str, Any]]:
+def _failures(video: dict[str, Any], chunks: pa.Table, covered: list[Span]) -> Iterator[dict[str, Any]]:
     """A video's failures, as the spans that no window covers: together with the windows they make up the whole video."""
     if video["error"] is not None:
         yield {"start_s": 0.0, "end_s": video["duration_s"], "stage": "catalog", "attempts": 1} | {
             name: video[name] for name in ("error", "reason")
         }
-    failed = [chunk for chunk in chunks if chunk["error"] is not None]
+    columns = ["chunk_start_us", "duration_us", "stage", "error", "reason", "attempts"]
+    failed = chunks.select(columns).filter(pc.is_valid(chunks["error"])).to_pylist()
     if not failed:
         return
     # Windows reach past their chunk's end: a chunk that failed answers for what is missing up to the next one that did.
@@ -189,24 +403,42 @@ def _failures(video: dict[str, Any], chunks: list[dict[str, Any]], covered: list
             }
 
 
-def _action(action_id: int, labels: tuple[str, ...]) -> dict[str, Any]:
-    body_part_id = BODY_PART_OF[action_id]
-    return {
-        "action": labels[action_id],
-        "action_id": action_id,
-        "body_part": BODY_PARTS[body_part_id],
-        "body_part_id": body_part_id,
+def _flat(lists: pa.ChunkedArray) -> pa.Array:
+    """The items of all lists in a row."""
+    return pc.list_flatten(lists).combine_chunks()
+
+
+def _lists(values_WN: np.ndarray) -> pa.Array:
+    W, N = values_WN.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, (W + 1) * N, N), pa.int32()), pa.array(values_WN.ravel()))
+
+
+def _repeated(value: str, times: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(np.zeros(times, np.int32), [value])
+
+
+def _per_minute(number: int, covered_us: int) -> float:
+    return number / (covered_us / MICROSECONDS / 60)
+
+
+def _sum(a: Published, b: Published) -> Published:
+    """The totals of both, under the name of the first."""
+    numbers = {
+        field.name: getattr(a, field.name) + getattr(b, field.name) for field in fields(a) if field.name != "version"
     }
+    return Published(a.version, **numbers)
 
 
-def _add(totals: Published, rows: dict[str, list[dict[str, Any]]]) -> Published:
-    (video,) = rows["videos"]
-    return Published(
-        num_videos=totals.num_videos + 1,
-        num_windows=totals.num_windows + len(rows["windows"]),
-        num_events=totals.num_events + len(rows["events"]),
-        num_failures=totals.num_failures + len(rows["failures"]),
-        video_s=totals.video_s + (video["duration_s"] or 0.0),
-        covered_s=totals.covered_s + video["covered_s"],
-        failed_s=totals.failed_s + video["failed_s"],
-    )
+def _link(out: str, version: str) -> None:
+    """On local folders, leads the names that people use to the present tables."""
+    if storage.is_remote(out):
+        return
+    storage.point(storage.join(out, TABLES_FOLDER, CURRENT_LINK), version)
+    for name in PUBLISHED:
+        storage.point(storage.join(out, name), f"{TABLES_FOLDER}/{CURRENT_LINK}/{name}")
+
+
+def _delete_others(out: str, versions: set[str | None]) -> None:
+    for version in storage.list_folders(storage.join(out, TABLES_FOLDER)):
+        if version not in versions and version != CURRENT_LINK:
+            storage.delete_tree(storage.join(out, TABLES_FOLDER, version))

@@ -1,25 +1,33 @@
 """One run: an archive, a model and settings in; a ledger and published tables in one output folder out.
 
-catalog → plan − ledger → pipeline → what the pipeline lost, tried alone → publish
+lease → catalog → plan − ledger → pipeline → what the pipeline lost, tried alone → publish
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import ray
 
 from microaction import storage
-from microaction.config import LabelSettings, ModelConfig, Preprocessing, digest_of
+from microaction.config import LabelSettings, digest_of
 from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
-from microaction.labeling.ledger import commit, subtract_committed, subtract_tried
-from microaction.labeling.pipeline import label_blocks
-from microaction.labeling.plan import plan_blocks, plan_chunks
-from microaction.labeling.publish import Provenance, Published, publish
-from microaction.model import load_checkpoint
+from microaction.labeling.compaction import Compaction
+from microaction.labeling.estimate import Estimate, estimate, measure_model
+from microaction.labeling.events import EventRule
+from microaction.labeling.ledger import commit, read_index, subtract_committed, subtract_tried
+from microaction.labeling.pipeline import label_blocks, labeler_pool
+from microaction.labeling.plan import chunks_of, count_all_windows, plan_blocks, plan_chunks
+from microaction.labeling.publish import Provenance, Published, Reading, publish
+from microaction.lease import Lease, held
+from microaction.model import Checkpoint, load_checkpoint
 from microaction.model.checkpoint import require_labels
-from microaction.schema import COMMITTED_CHUNK
+from microaction.model.classifier import Execution, preferred_precision
+from microaction.schema import COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
 from microaction.versions import versions
 from microaction.video.av_backend import DECODER
@@ -27,7 +35,13 @@ from microaction.video.windows import MICROSECONDS, microseconds
 
 RUN_FILE = "_run.json"
 CATALOG_FILE = "_catalog.parquet"
+LEASE_FOLDER = "_lease"
 WINDOW_SETTINGS = {"window_s", "stride_s", "chunk_s"}  # what changes a chunk's windows; part of every chunk's id
+BLOCKS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the blocks that Ray Data has before it
+COMPILE_COST_S = 120.0  # of a labeler, generously
+SLOWEST_WINDOW_S = 1.0
+COMPILE_GAIN = 0.4  # of the time of a window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
+LEDGER_FORMAT = 2
 
 
 class RunError(ValueError):
@@ -49,128 +63,274 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did: chunks labelled now, chunks found done, and the totals of the published tables."""
+    """What a run did: chunks labelled now, chunks found done, seconds taken, and the totals of the published tables."""
 
     num_chunks: int
     num_committed_before: int
+    label_s: float
+    publish_s: float
+    num_windows_now: int
+    num_failed_now: int
     published: Published
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a run is, before any of it is done."""
+
+    checkpoint: Checkpoint
+    catalog: pa.Table
+    plan: pa.Table
+    index: pa.Table
+    todo: pa.Table
+    execution: Execution
+    provenance: Provenance
+    record: dict[str, Any]
 
 
 def run_labeling(
     settings: LabelSettings, *, on_progress: Callable[[Progress], None] = lambda progress: None
 ) -> RunSummary:
-    """Labels what the ledger of `settings.out` lacks and publishes the whole run.
+    """Labels what the ledger of `settings.out` lacks and publishes the whole run. Needs a running Ray.
 
-    Raises `CatalogError` (no videos), `CheckpointError` (no usable model) and `RunError` before any work where the
-    output belongs to another run.
+    Raises `CatalogError` (no videos), `CheckpointError` (no usable model), `RunError` before any work where the output
+    belongs to another run, and `LeaseHeldError` where another process is at work in it.
     """
+    with held(storage.join(settings.out, LEASE_FOLDER)) as lease:
+        work = _prepare(settings, on_progress)
+        _write_run(settings.out, work.record)
+        started_s = time.monotonic()
+        labelled = _label(work, settings, lease, on_progress)
+        labelled_s = time.monotonic()
+        published = _publish(work, settings, lease, on_progress)
+        summary = RunSummary(
+            len(work.todo),
+            len(work.plan) - len(work.todo),
+            labelled_s - started_s,
+            time.monotonic() - labelled_s,
+            labelled.num_windows,
+            labelled.num_failed,
+            published,
+        )
+        _write_run(settings.out, work.record | {"summary": asdict(summary)})
+    unaccounted_s = published.video_s - published.covered_s - published.failed_s
+    if abs(unaccounted_s) > len(work.catalog) / MICROSECONDS:
+        raise RunError(f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/; please report this")
+    return summary
+
+
+def plan_labeling(
+    settings: LabelSettings, *, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> Estimate:
+    """What `run_labeling` would do and about what it takes, from a short measured sample. Writes nothing. Needs a running
+    Ray, and raises what `run_labeling` raises."""
+    work = _prepare(settings, on_progress)
+    return estimate(work.catalog, work.plan, work.todo, work.index, settings, work.checkpoint.config, work.execution)
+
+
+def _prepare(settings: LabelSettings, on_progress: Callable[[Progress], None]) -> _Work:
     checkpoint = load_checkpoint(settings.model)
     require_labels(checkpoint.config, ACTIONS, settings.model)
-    provenance = Provenance(settings.model, checkpoint.digest, digest_of(settings, WINDOW_SETTINGS))
+    earlier = _read_run(settings.out)
     identity = {
+        "format": LEDGER_FORMAT,
         "archive": settings.archive,
         "model_digest": checkpoint.digest,
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
+        "precision": _precision(settings, earlier),
     }
-    _refuse_other_run(settings.out, identity)
+    _refuse_other_run(settings.out, earlier, identity)
+    catalog = _catalog(settings, on_progress)
+    chunk_us = microseconds(settings.chunk_s)
+    # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
+    compiled_before = None if earlier is None else earlier["execution"]["is_compiled"]
+    num_windows = count_all_windows(catalog, settings)
+    is_compiled = _is_compiled(settings, compiled_before, num_windows, checkpoint, identity["precision"])
+    execution = Execution(identity["precision"], is_compiled)
+    settings_digest = digest_of(settings, WINDOW_SETTINGS, **asdict(execution))
+    plan = plan_chunks(catalog, chunk_us, checkpoint.digest, settings_digest)
+    index = read_index(settings.out)
+    record = {
+        "identity": identity,
+        "execution": asdict(execution),
+        "settings": settings.model_dump(mode="json"),
+        "versions": versions(),
+    }
+    return _Work(
+        checkpoint,
+        catalog,
+        plan,
+        index,
+        subtract_committed(plan, index, retry_failed=settings.retry_failed),
+        execution,
+        Provenance(settings.model, checkpoint.digest, settings_digest),
+        record,
+    )
 
-    catalog_uri = storage.join(settings.out, CATALOG_FILE)
+
+def _catalog(settings: LabelSettings, on_progress: Callable[[Progress], None]) -> pa.Table:
+    uri = storage.join(settings.out, CATALOG_FILE)
     if settings.catalog is not None:
         catalog = read_catalog(settings.catalog)
     else:
         catalog = make_catalog(
             settings.archive,
-            known=read_catalog(catalog_uri) if storage.exists(catalog_uri) else None,
+            known=read_catalog(uri) if storage.exists(uri) else None,
             on_video=lambda done, total: on_progress(Progress("catalog", done, total)),
+            on_part=None if settings.plan else lambda part: write_catalog(part, uri),
         )
-    write_catalog(catalog, catalog_uri)
-    plan = plan_chunks(catalog, microseconds(settings.chunk_s), checkpoint.digest, provenance.settings_digest)
-    record: dict[str, Any] = {
-        "identity": identity,
-        "settings": settings.model_dump(mode="json"),
-        "versions": versions(),
-    }
-    _write_run(settings.out, record)
-
-    todo = subtract_committed(plan, settings.out, retry_failed=settings.retry_failed)
-    _label(todo, settings, checkpoint.config.model, checkpoint.config.preprocessing, on_progress)
-
-    on_progress(Progress("publish", 0, len(catalog)))
-    published = publish(settings.out, catalog, plan, provenance, checkpoint.config.labels, settings.min_probability)
-    on_progress(Progress("publish", len(catalog), len(catalog)))
-    summary = RunSummary(len(todo), len(plan) - len(todo), published)
-    _write_run(settings.out, record | {"summary": asdict(summary)})
-    unaccounted_s = published.video_s - published.covered_s - published.failed_s
-    if abs(unaccounted_s) > len(catalog) / MICROSECONDS:
-        raise RunError(f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/; please report this")
-    return summary
+    if not settings.plan:
+        write_catalog(catalog, uri)
+    return catalog
 
 
-def _label(
-    todo: pa.Table,
-    settings: LabelSettings,
-    model: ModelConfig,
-    preprocessing: Preprocessing,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    if len(todo) == 0:
-        return
-    total_us = sum(todo["chunk_end_us"].to_pylist()) - sum(todo["chunk_start_us"].to_pylist())
+def _precision(settings: LabelSettings, earlier: dict[str, Any] | None) -> Any:
+    if settings.precision != "auto":
+        return settings.precision
+    if earlier is not None and "precision" in earlier["identity"]:
+        return earlier["identity"]["precision"]
+    pool = labeler_pool(settings)
+    ask = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(preferred_precision)
+    return ray.get(ask.remote("cuda" if pool.num_gpus else "cpu"))
+
+
+def _is_compiled(
+    settings: LabelSettings, before: bool | None, num_windows: int, checkpoint: Checkpoint, precision: Any
+) -> bool:
+    if settings.compile != "auto":
+        return settings.compile == "yes"
+    if before is not None:
+        return before
+    pool = labeler_pool(settings)
+    least_s = COMPILE_COST_S / COMPILE_GAIN * pool.max_size  # of labelers' time, below which compiling cannot pay
+    if num_windows * SLOWEST_WINDOW_S < least_s:
+        return False
+    window_s = measure_model(settings, checkpoint.config, Execution(precision, False))
+    return num_windows * window_s > least_s
+
+
+def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]) -> Progress:
+    todo = work.todo
+    total_us = pc.sum(pc.subtract(todo["chunk_end_us"], todo["chunk_start_us"])).as_py() or 0
     progress = Progress("label", 0, len(todo), 0.0, total_us / MICROSECONDS)
-    on_progress(progress)
-
-    def follow(blocks: list[pa.Table]) -> None:
-        nonlocal progress
-        for committed in label_blocks(blocks, settings, model, preprocessing):
-            progress = _advance(progress, committed)
+    with Compaction(settings.out) as compaction:
+        for part, blocks in _waves(todo):
             on_progress(progress)
+            for committed in _committed(part, blocks, work, settings):
+                lease.require(look=False)
+                compaction.add(committed["file"][0].as_py())
+                progress = _advance(progress, committed)
+                on_progress(progress)
+        if len(todo) == 0:
+            return progress
+        # A block whose decoding killed its worker is gone; its chunks are tried again one by one, so that the one to blame
+        # takes no other with it.
+        compaction.settle()
+        lost = subtract_tried(todo, read_index(settings.out))
+        if len(lost):
+            for committed in _committed(lost, [range(row, row + 1) for row in range(len(lost))], work, settings):
+                progress = _advance(progress, committed)
+                on_progress(progress)
+            dead = subtract_tried(lost, read_index(settings.out))
+            if len(dead):
+                commit(settings.out, _worker_died(chunks_of(dead, work.catalog)))
+                progress = replace(progress, done=progress.done + len(dead), num_failed=progress.num_failed + len(dead))
+    return progress
 
-    follow(plan_blocks(todo))
-    # A block whose decoding killed its worker is gone; its chunks are tried again one by one, so that the one to blame
-    # takes no other with it.
-    lost = subtract_tried(todo, settings.out)
-    if len(lost):
-        follow([lost.slice(row, 1) for row in range(len(lost))])
-        for row in subtract_tried(lost, settings.out).to_pylist():
-            failure = {name: row[name] for name in COMMITTED_CHUNK.names if name in row} | {
-                "decoder": DECODER,
-                "window_start_us": [],
-                "window_end_us": [],
-                "probabilities": [],
-                "stage": "decode",
-                "error": "WorkerDied",
-                "reason": "decoding it killed or stalled its process, alone and more than once",
-            }
-            commit(settings.out, pa.Table.from_pylist([failure], schema=COMMITTED_CHUNK))
+
+def _waves(todo: pa.Table) -> Iterator[tuple[pa.Table, list[range]]]:
+    """Parts of what is to do, and the blocks of each as ranges of its rows."""
+    blocks = plan_blocks(todo)
+    for first in range(0, len(blocks), BLOCKS_PER_WAVE):
+        some = blocks[first : first + BLOCKS_PER_WAVE]
+        start = some[0].start
+        yield (
+            todo.slice(start, some[-1].stop - start),
+            [range(block.start - start, block.stop - start) for block in some],
+        )
+
+
+def _committed(part: pa.Table, blocks: list[range], work: _Work, settings: LabelSettings) -> Iterator[pa.Table]:
+    chunks = chunks_of(part, work.catalog)
+    tables = [chunks.slice(block.start, len(block)) for block in blocks]
+    yield from label_blocks(tables, settings, work.checkpoint.config, work.execution)
+
+
+def _worker_died(chunks: pa.Table) -> pa.Table:
+    """What the ledger says of chunks that no attempt at came back from."""
+    failure = {
+        "decoder": DECODER,
+        "num_windows": 0,
+        "window_start_us": [],
+        "window_end_us": [],
+        "probabilities": [],
+        "stage": "decode",
+        "error": "WorkerDied",
+        "reason": "decoding it killed or stalled its process, alone and more than once",
+    }
+    rows = chunks.select([name for name in chunks.column_names if name in COMMITTED_CHUNK.names]).to_pylist()
+    return pa.Table.from_pylist([row | failure for row in rows], schema=COMMITTED_CHUNK)
+
+
+def _publish(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]) -> Published:
+    rule = EventRule(
+        settings.min_probability,
+        settings.kept_probability,
+        microseconds(settings.max_gap_s),
+        microseconds(settings.min_event_s),
+    )
+    total = len(work.catalog)
+    on_progress(Progress("publish", 0, total))
+    published = publish(
+        settings.out,
+        work.catalog,
+        work.plan,
+        read_index(settings.out) if len(work.todo) else work.index,
+        work.provenance,
+        Reading(work.checkpoint.config.labels, rule, settings.abstain_below),
+        metadata={
+            "microaction.schema_version": str(SCHEMA_VERSION),
+            "microaction.run": json.dumps(work.record["identity"] | {"execution": work.record["execution"]}),
+            "microaction.events": json.dumps(asdict(rule) | {"abstain_below": settings.abstain_below}),
+            "microaction.versions": json.dumps(versions()),
+        },
+        before_switch=lease.require,
+        on_part=lambda done, total: on_progress(Progress("publish", done, total)),
+    )
+    on_progress(Progress("publish", total, total))
+    return published
 
 
 def _advance(progress: Progress, committed: pa.Table) -> Progress:
-    rows = committed.to_pylist()
-    return Progress(
-        progress.stage,
-        progress.done + len(rows),
-        progress.total,
-        progress.video_s + sum(row["chunk_end_us"] - row["chunk_start_us"] for row in rows) / MICROSECONDS,
-        progress.total_video_s,
-        progress.num_windows + sum(row["num_windows"] for row in rows),
-        progress.num_failed + sum(row["error"] is not None for row in rows),
+    video_us = pc.sum(pc.subtract(committed["chunk_end_us"], committed["chunk_start_us"])).as_py()
+    return replace(
+        progress,
+        done=progress.done + len(committed),
+        video_s=progress.video_s + video_us / MICROSECONDS,
+        num_windows=progress.num_windows + pc.sum(committed["num_windows"]).as_py(),
+        num_failed=progress.num_failed + len(committed) - committed["error"].null_count,
     )
 
 
-def _refuse_other_run(out: str, identity: dict[str, Any]) -> None:
-    uri = storage.join(out, RUN_FILE)
-    if not storage.exists(uri):
-        return
-    earlier = json.loads(storage.read_bytes(uri))["identity"]
+def _refuse_other_run(out: str, earlier: dict[str, Any] | None, identity: dict[str, Any]) -> None:
+    there = identity if earlier is None else earlier["identity"]
     different = [
-        f"{name}: there {earlier.get(name)!r}, now {identity[name]!r}"
+        f"{name}: there {there.get(name)!r}, now {identity[name]!r}"
         for name in identity
-        if earlier.get(name) != identity[name]
+        if there.get(name) != identity[name]
     ]
     if different:
         raise RunError(
             f"{out} holds another run ({'; '.join(different)}); give another folder, or delete this one if it is not needed"
         )
+
+
+def _read_run(out: str) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))
+    except FileNotFoundError:
+        return None
+    return record
 
 
 def _write_run(out: str, record: dict[str, Any]) -> None:

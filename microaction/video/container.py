@@ -28,9 +28,9 @@ from microaction.video.formats import (
     end_of_chunks,
     end_of_leading_index,
 )
-from microaction.video.ranged import RangedReader
+from microaction.video.ranged import CountedReader, RangedReader
 
-Source = str | os.PathLike[str] | bytes | BinaryIO | RangedReader
+Source = str | os.PathLike[str] | bytes | BinaryIO | RangedReader | CountedReader
 """A path, a URI, a file's whole content, or an open binary file that can seek."""
 
 if TYPE_CHECKING:
@@ -169,13 +169,26 @@ def open_source(source: Source, uri: str) -> BinaryIO:
     if isinstance(source, (str, os.PathLike)):
         try:
             file = storage.open_input(os.fspath(source))
-            return cast(BinaryIO, RangedReader(file, file.size())) if isinstance(file, NativeFile) else file
+            return cast(BinaryIO, RangedReader(file, file.size(), uri)) if isinstance(file, NativeFile) else file
         except FileNotFoundError:
             raise DecodeError(uri, "no such file") from None
         except OSError as error:
             raise DecodeError(uri, f"cannot be opened: {error}") from error
     source.seek(0)
     return cast(BinaryIO, source)
+
+
+@contextmanager
+def counted_bytes(source: Source) -> Iterator[RangedReader | CountedReader]:
+    """The source as a file that counts what is read of it; raises `DecodeError` where there is none."""
+    uri = name_of(source)
+    file = open_source(source, uri)
+    reader = file if isinstance(file, RangedReader) else CountedReader(file, uri)
+    try:
+        yield reader
+    finally:
+        if file is not source:
+            file.close()
 
 
 @contextmanager

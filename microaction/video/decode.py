@@ -12,7 +12,7 @@ import numpy as np
 
 from microaction.video import av_backend, decord_backend, torchcodec_backend
 from microaction.video.av_backend import Transform
-from microaction.video.container import DecodeError, Source, name_of
+from microaction.video.container import DecodeError, Source, counted_bytes, name_of
 from microaction.video.framing import Framing
 from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span
@@ -71,11 +71,13 @@ class ChunkFrames:
     frames_NHWC: uint8 RGB of the model's size.
     window_frames_WT: int32, rows of `frames_NHWC`; all −1 for a window of which a frame could not be decoded.
     damage: why there are such windows; empty where there are none.
+    num_bytes: how much of the file was read.
     """
 
     frames_NHWC: np.ndarray
     window_frames_WT: np.ndarray
     damage: str = ""
+    num_bytes: int = 0
 
 
 def decode_chunk(
@@ -101,12 +103,14 @@ def decode_chunk(
     frames: list[np.ndarray] = []
     row_of: dict[Fraction, int] = {}
     damage = ""
-    for first, last, image, reason in av_backend.frames_at_times(source, times_s, (framing or Framing()).square):
-        if image is None:
-            damage = damage or reason
-            continue
-        row_of.update((times_s[target], len(frames)) for target in range(first, last + 1))
-        frames.append(image)
+    with counted_bytes(source) as file:
+        for first, last, image, reason in av_backend.frames_at_times(file, times_s, (framing or Framing()).square):
+            if image is None:
+                damage = damage or reason
+                continue
+            row_of.update((times_s[target], len(frames)) for target in range(first, last + 1))
+            frames.append(image)
+        num_bytes = file.num_bytes
     window_frames_WT = np.full((len(windows), num_segments), -1, np.int32)
     for window_frames_T, times_T in zip(window_frames_WT, times_WT, strict=True):
         if all(time in row_of for time in times_T):
@@ -114,7 +118,7 @@ def decode_chunk(
     assert bool(damage) == bool((window_frames_WT < 0).any()), "what is missing has a reason"
     if damage and (window_frames_WT < 0).all():
         raise DecodeError(name_of(source), damage)
-    return ChunkFrames(_stack(frames, name_of(source)), window_frames_WT, damage)
+    return ChunkFrames(_stack(frames, name_of(source)), window_frames_WT, damage, num_bytes)
 
 
 def window_times(window: Span, num_segments: int) -> list[Fraction]:

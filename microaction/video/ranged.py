@@ -17,8 +17,8 @@ class RangedReader(io.RawIOBase):
     large at once and end with it. `num_requests` and `num_bytes` count what was asked of the file below.
     """
 
-    def __init__(self, file: BinaryIO, num_bytes_in_all: int) -> None:
-        self._file, self._size = file, num_bytes_in_all
+    def __init__(self, file: BinaryIO, num_bytes_in_all: int, name: str = "") -> None:
+        self._file, self._size, self.name = file, num_bytes_in_all, name
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._sequel_at, self._last_request_bytes = -1, 0
@@ -88,3 +88,33 @@ class RangedReader(io.RawIOBase):
         while len(self._blocks) > CACHED_REQUESTS:
             self._blocks.popitem(last=False)
         return start, block
+
+
+class CountedReader(io.RawIOBase):
+    """A file that counts the bytes that are read of it. Closing it leaves the file open."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self.name = file, name
+        self.num_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.num_bytes += len(data)
+        return data
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,10 +1,21 @@
 from typing import Any
 
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from microaction.labeling.plan import BLOCK_MAX_CHUNKS, chunk_id, plan_blocks, plan_chunks
-from microaction.schema import CATALOG, CHUNK
-from microaction.video.windows import Span
+from microaction.config import LabelSettings
+from microaction.labeling.plan import (
+    BLOCK_MAX_CHUNKS,
+    chunk_id,
+    chunks_of,
+    count_all_windows,
+    count_windows,
+    plan_blocks,
+    plan_chunks,
+)
+from microaction.schema import CATALOG, CHUNK, PLAN
+from microaction.video.windows import Span, microseconds, split_windows
 
 S = 1_000_000
 
@@ -22,15 +33,45 @@ def plan(*durations_s: float | None) -> pa.Table:
 
 
 def test_readable_videos_are_cut_and_others_left_out() -> None:
-    chunks = plan(250.5, None, 2.0)
-    assert chunks.schema == CHUNK
-    spans = [(row["video"], row["chunk_start_us"], row["chunk_end_us"]) for row in chunks.to_pylist()]
-    assert spans == [
-        ("v0", 0, 120 * S),
-        ("v0", 120 * S, 240 * S),
-        ("v0", 240 * S, 250_500_000),
-        ("v2", 0, 2 * S),
+    videos = catalog(250.5, None, 2.0)
+    chunks = plan_chunks(videos, 120 * S, "model", "settings")
+    assert chunks.schema == PLAN
+    spans = [(row["video_row"], row["chunk_start_us"], row["chunk_end_us"]) for row in chunks.to_pylist()]
+    assert spans == [(0, 0, 120 * S), (0, 120 * S, 240 * S), (0, 240 * S, 250_500_000), (2, 0, 2 * S)]
+    rows = chunks_of(chunks, videos)
+    assert rows.schema == CHUNK
+    assert [(row["video"], row["duration_us"]) for row in rows.to_pylist()] == [("v0", 250_500_000)] * 3 + [
+        ("v2", 2 * S)
     ]
+    assert chunks["chunk_id"].to_pylist() == [
+        chunk_id(f"v{row}", "1", Span(start, end), [None] * 4, "model", "settings") for row, start, end in spans
+    ]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(1, 500).map(lambda tenths: tenths / 10)), min_size=1, max_size=5),
+    st.sampled_from([(2.0, 1.0), (2.0, 2.0), (1.5, 0.7)]),
+    st.sampled_from([2.3, 7.0, 120.0]),
+)
+def test_windows_are_counted_as_they_are_cut(
+    durations: list[float | None], grid: tuple[float, float], chunk_s: float
+) -> None:
+    settings = LabelSettings(archive="a", out="o", model="m", window_s=grid[0], stride_s=grid[1], chunk_s=chunk_s)
+    videos = catalog(*durations)
+    chunks = plan_chunks(videos, microseconds(chunk_s), "model", "settings")
+    expected = [
+        len(
+            split_windows(
+                row["duration_us"],
+                microseconds(grid[0]),
+                microseconds(grid[1]),
+                Span(row["chunk_start_us"], row["chunk_end_us"]),
+            )
+        )
+        for row in chunks_of(chunks, videos).to_pylist()
+    ]
+    assert count_windows(chunks, videos, settings).tolist() == expected
+    assert count_all_windows(videos, settings) == sum(expected)
 
 
 def test_an_id_changes_with_everything_that_decides_the_result() -> None:
@@ -48,11 +89,11 @@ def test_an_id_changes_with_everything_that_decides_the_result() -> None:
 def test_blocks_hold_the_plan_in_order_and_share_short_clips() -> None:
     chunks = plan(*[2.0] * 200, 500.0, *[30.0] * 5)
     blocks = plan_blocks(chunks)
-    assert pa.concat_tables(blocks).equals(chunks)
+    assert [row for block in blocks for row in block] == list(range(len(chunks)))
     assert max(len(block) for block in blocks) <= BLOCK_MAX_CHUNKS
     assert [len(block) for block in blocks] == [60, 60, 60, 20, 1, 1, 1, 1, 4, 2]
     for block in blocks:
-        rows = block.to_pylist()
+        rows = chunks.slice(block.start, len(block)).to_pylist()
         total = sum(row["chunk_end_us"] - row["chunk_start_us"] for row in rows)
         assert total <= 120 * S or len(rows) == 1
 

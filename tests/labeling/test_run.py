@@ -39,7 +39,7 @@ TABLES = ("windows", "events", "videos", "failures")
 
 
 def settings(archive: Path, out: Path, model: str, **changes: object) -> LabelSettings:
-    fields = {"archive": str(archive), "out": str(out), "model": model, "min_probability": 0.1}
+    fields = {"archive": str(archive), "out": str(out), "model": model, "min_probability": 0.1, "precision": "fp32"}
     return LabelSettings.model_validate(fields | changes)
 
 
@@ -52,19 +52,19 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
     frames = {name: pd.read_parquet(out / name) for name in TABLES}
     for name, frame in frames.items():
         frame["video"] = frame["video"].astype(str)
-        order = [column for column in ("video", "start_s") if column in frame]
+        order = [column for column in ("video", "start_s", "action_id") if column in frame]
         frames[name] = frame.sort_values(order).reset_index(drop=True)
     return frames
 
 
 def assert_same_tables(a: dict[str, pd.DataFrame], b: dict[str, pd.DataFrame], *, but: tuple[str, ...] = ()) -> None:
+    """Equal to the last bit."""
     for name in TABLES:
         left, right = (t[name].drop(columns=[c for c in but if c in t[name]]) for t in (a, b))
-        if "probabilities" in left:
-            np.testing.assert_allclose(
-                np.stack(list(left.pop("probabilities"))), np.stack(list(right.pop("probabilities"))), atol=1e-5
-            )
-        pd.testing.assert_frame_equal(left, right, atol=1e-5, check_categorical=False)
+        for column in ("probabilities", "body_part_probabilities"):
+            if column in left:
+                np.testing.assert_array_equal(np.stack(list(left.pop(column))), np.stack(list(right.pop(column))))
+        pd.testing.assert_frame_equal(left, right, check_exact=True, check_categorical=False)
 
 
 def test_every_second_of_every_file_is_labelled_or_accounted_for(archive: Path, model: str, tmp_path: Path) -> None:
@@ -112,8 +112,20 @@ def test_rows_agree_with_the_model_and_with_themselves(archive: Path, model: str
         assert row["body_part"] == BODY_PARTS[row["body_part_id"]]
         assert row["model_digest"] == checkpoint.digest
         assert row["decoder"].startswith("av ")
-    events = found["events"]
-    assert events["num_windows"].sum() == (found["windows"]["probability"] >= 0.1).sum()
+        np.testing.assert_allclose(
+            row["body_part_probabilities"],
+            [sum(np.compress(np.array(BODY_PART_OF) == part, row["probabilities"])) for part in range(len(BODY_PARTS))],
+            atol=1e-6,
+        )
+    for video in found["videos"].to_dict("records"):
+        events = found["events"][found["events"]["video"] == video["video"]]
+        assert video["num_events"] == len(events) == sum(each["num_events"] for each in video["actions"])
+        assert len(events) == sum(each["num_events"] for each in video["body_parts"])
+        for each in video["actions"]:
+            of_action = events[events["action"] == each["action"]]
+            assert each["total_s"] == pytest.approx((of_action["end_s"] - of_action["start_s"]).sum())
+            assert each["events_per_minute"] == pytest.approx(len(of_action) / video["covered_s"] * 60)
+        assert all(each["total_s"] <= video["covered_s"] + 1e-6 for each in video["body_parts"])
     assert len(found["windows"]["action"].unique()) > 1, "a model that always says the same would hide errors"
 
 
@@ -142,6 +154,19 @@ def test_the_same_command_again_only_does_what_is_new(archive: Path, model: str,
     assert tables(out)["videos"].set_index("video").loc[str(archive / "b.avi")]["duration_s"] == pytest.approx(1.0)
 
 
+def test_other_thresholds_publish_anew_and_label_nothing(archive: Path, model: str, tmp_path: Path) -> None:
+    label(archive, tmp_path / "out", model)
+    before = tables(tmp_path / "out")
+    middle = float(before["windows"]["probability"].median())
+    again = label(archive, tmp_path / "out", model, abstain_below=middle, min_probability=middle, keep_probability=0.0)
+    assert again.num_chunks == 0
+    after = tables(tmp_path / "out")
+    assert (after["windows"]["abstained"] == (after["windows"]["probability"] < np.float32(middle))).all()
+    assert again.published.num_abstained == after["windows"]["abstained"].sum() == len(after["windows"]) // 2
+    assert after["events"]["start_s"].min() == 0
+    assert len(after["events"]) != len(before["events"])
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(
     archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +178,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
             raise KeyboardInterrupt
 
     # A block for each chunk, so that there is something to be interrupted between.
-    monkeypatch.setattr(run, "plan_blocks", lambda chunks: [chunks.slice(i, 1) for i in range(len(chunks))])
+    monkeypatch.setattr(run, "plan_blocks", lambda chunks: [range(i, i + 1) for i in range(len(chunks))])
     with pytest.raises(KeyboardInterrupt):
         run_labeling(settings(archive, out, model, chunk_s=1.0), on_progress=stop_early)
     resumed = label(archive, out, model, chunk_s=1.0)

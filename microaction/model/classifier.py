@@ -1,0 +1,66 @@
+"""A checkpoint as labelling runs it: windows in, calibrated probabilities out.
+
+Shapes: N frames, W windows, T frames of a window, B windows of a batch, H height, W width, K actions.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from microaction.model.checkpoint import Checkpoint
+from microaction.model.inference import InferenceModel, compiled
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a device runs the network. Each way rounds in its own way: labels that shall be equal are made in one way."""
+
+    precision: Literal["bf16", "fp32"]
+    is_compiled: bool
+
+
+class Classifier:
+    """A checkpoint's calibrated probabilities of windows, in batches of one size, whatever comes.
+
+    The size of a batch decides how sums are rounded, and a compiled network takes one size only: the last batch is filled up
+    with its last window, so that a window's probabilities never hang on its company.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, execution: Execution, batch_size: int) -> None:
+        self.device = next(checkpoint.model.parameters()).device
+        self._temperature, self.batch_size = checkpoint.config.temperature, batch_size
+        dtype = torch.bfloat16 if execution.precision == "bf16" else torch.float32
+        model = InferenceModel(checkpoint.model, checkpoint.config.preprocessing, dtype)
+        self._logits = compiled(model) if execution.is_compiled else model
+        crop, T = checkpoint.config.preprocessing.crop, checkpoint.config.model.num_segments
+        self(
+            torch.zeros(1, crop, crop, 3, dtype=torch.uint8), torch.zeros(1, T, dtype=torch.int64)
+        )  # compiles, warms up
+
+    @torch.inference_mode()
+    def __call__(self, frames_NHWC: Tensor, windows_WT: Tensor) -> Tensor:
+        """Probabilities [W, K] (float32, on the CPU) of windows, each T rows of `frames_NHWC` (uint8). W may be 0."""
+        frames_NHWC, windows_WT = self._moved(frames_NHWC), self._moved(windows_WT)
+        W, B = len(windows_WT), self.batch_size
+        batches = []
+        for start in range(0, W, B):
+            places_B = torch.arange(start, start + B, device=self.device).clamp(max=W - 1)
+            batches.append(self._logits(frames_NHWC[windows_WT[places_B]]).clone())
+        if not batches:
+            return torch.empty(0, 0)
+        return (torch.cat(batches)[:W] / self._temperature).softmax(dim=1).cpu()
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def preferred_precision(device_type: str) -> Literal["bf16", "fp32"]:
+    """bf16 where this machine's device multiplies it faster than float32."""
+    if device_type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_products else "fp32"
