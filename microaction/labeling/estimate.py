@@ -11,7 +11,7 @@ import ray
 import torch
 
 from microaction.config import LabelSettings
-from microaction.labeling.pipeline import DECODE_CPUS, Decoder, Labeler, labeler_pool
+from microaction.labeling.pipeline import Decoder, Labeler, labeler_pool
 from microaction.labeling.plan import BLOCK_VIDEO_US, chunks_of, count_windows
 from microaction.model import CheckpointConfig
 from microaction.model.classifier import Execution
@@ -111,7 +111,7 @@ def _measure_decoding(
     """Core-seconds and bytes per second of video, over some chunks of the plan, one at a time."""
     places = np.random.default_rng(0).choice(len(todo), min(SAMPLED_CHUNKS, len(todo)), replace=False)
     rows = chunks_of(todo.take(pa.array(places)), catalog).to_pylist()
-    measure = ray.remote(num_cpus=DECODE_CPUS, max_retries=0)(_decode_some)
+    measure = ray.remote(num_cpus=labeler_pool(settings).decode_cpus, max_retries=0)(_decode_some)
     decoder = Decoder.of(settings, checkpoint)
     measured = [ray.get(measure.remote(decoder, row)) for row in rows]
     video_s = sum(each[0] for each in measured)

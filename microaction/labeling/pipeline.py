@@ -4,6 +4,7 @@ A row is a chunk all the way. Decode tasks emit each needed frame once, as uint8
 frames; actors normalise and classify on the device; a commit writes its block's rows to the ledger at once.
 """
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -32,9 +33,10 @@ from microaction.video.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import MICROSECONDS, Span, microseconds, split_windows
 
-# Not a whole CPU: Ray Data would fuse tasks into actors that ask for the same resources, and decode one by one in them.
-DECODE_CPUS = 0.9
-COMMIT_CPUS = 0.1  # it waits for storage
+# Never as much as a labeler: Ray Data would fuse tasks into actors that ask for the same resources, and decode one by one
+# in them. Beside labelers on CPUs there is a decoder for every core too: whichever stage is slower has what the other leaves.
+DECODE_CPUS = {"cuda": 0.9, "cpu": 0.7}
+COMMIT_CPUS = 0.05  # it waits for storage
 DECODE_MAX_RETRIES = 1  # a chunk that kills its worker twice is dropped here, then tried alone
 LEAST_DECODE_TIME_S = 30  # for the shortest clip, on a machine that has other things to do too
 NO_PROGRESS_TIMEOUT_S = 600
@@ -119,7 +121,7 @@ class Labeler:
     def __init__(self, model_uri: str, execution: Execution, batch_windows: int | None, num_threads: int) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
-            torch.set_num_threads(num_threads)
+            torch.set_num_threads(min(num_threads, len(os.sched_getaffinity(0))))
         batch_size = batch_windows or BATCH_WINDOWS[device]
         self.classify = Classifier(load_checkpoint(model_uri, device=device), execution, batch_size)
         self.metrics = Metrics()
@@ -210,7 +212,9 @@ def label_blocks(
         # Not `from_arrow`, which runs a task of a whole CPU for every block.
         chunks = ray.data.from_blocks(blocks)
         configure(chunks.context, settings.decode_timeout_s)
-        decoded = chunks.map(decoder, compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS, max_retries=DECODE_MAX_RETRIES)
+        decoded = chunks.map(
+            decoder, compute=TaskPoolStrategy(), num_cpus=pool.decode_cpus, max_retries=DECODE_MAX_RETRIES
+        )
     labelled = decoded.map_batches(
         Labeler,
         fn_constructor_args=(settings.model, execution, settings.batch_windows, pool.num_threads),
@@ -225,25 +229,28 @@ def label_blocks(
 
 @dataclass(frozen=True)
 class LabelerPool:
-    """How many labelers there may be, and what each one takes of its node."""
+    """How many labelers there may be, and what each one, and each decode task, takes of its node."""
 
     min_size: int
     max_size: int
     num_cpus: float
     num_gpus: float
     num_threads: int
+    decode_cpus: float
 
 
 def labeler_pool(settings: LabelSettings) -> LabelerPool:
-    """A labeler per GPU where the cluster has any; else they share half of its CPUs with as many threads."""
+    """A labeler per GPU where the cluster has any; else they share its CPUs, between them and with the decoders."""
     resources = ray.cluster_resources()
     num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     if num_gpus > 0:
         most = settings.max_labelers or max(num_gpus, settings.min_labelers)
-        return LabelerPool(settings.min_labelers, most, 1.0, 1.0, 1)
+        return LabelerPool(settings.min_labelers, most, 1.0, 1.0, 1, DECODE_CPUS["cuda"])
     most = settings.max_labelers or max(num_cpus // CPUS_PER_LABELER, settings.min_labelers)
-    threads = max(1, num_cpus // 2 // most)
-    return LabelerPool(settings.min_labelers, most, float(threads), 0.0, threads)
+    threads = max(1, num_cpus // most)
+    # A quarter of its threads: what is left is enough for a decode task per CPU.
+    labeler_cpus = max(threads, 2) / 4
+    return LabelerPool(settings.min_labelers, most, labeler_cpus, 0.0, threads, DECODE_CPUS["cpu"])
 
 
 def _add(counter: Counter, number: float) -> None:

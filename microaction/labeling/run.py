@@ -42,6 +42,7 @@ COMPILE_COST_S = 120.0  # of a labeler, generously
 SLOWEST_WINDOW_S = 1.0
 COMPILE_GAIN = 0.4  # of the time of a window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
 LEDGER_FORMAT = 2
+TRIES_ALONE = 2
 
 
 class RunError(ValueError):
@@ -227,20 +228,21 @@ def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Call
         # takes no other with it.
         compaction.settle()
         lost = subtract_tried(todo, read_index(settings.out))
+        for _ in range(TRIES_ALONE):  # more than one: processes also die of what is not their work's fault
+            for part, blocks in _waves(lost, alone=True) if len(lost) else ():
+                for committed in _committed(part, blocks, work, settings):
+                    progress = _advance(progress, committed)
+                    on_progress(progress)
+            lost = subtract_tried(lost, read_index(settings.out))
         if len(lost):
-            for committed in _committed(lost, [range(row, row + 1) for row in range(len(lost))], work, settings):
-                progress = _advance(progress, committed)
-                on_progress(progress)
-            dead = subtract_tried(lost, read_index(settings.out))
-            if len(dead):
-                commit(settings.out, _worker_died(chunks_of(dead, work.catalog)))
-                progress = replace(progress, done=progress.done + len(dead), num_failed=progress.num_failed + len(dead))
+            commit(settings.out, _worker_died(chunks_of(lost, work.catalog)))
+            progress = replace(progress, done=progress.done + len(lost), num_failed=progress.num_failed + len(lost))
     return progress
 
 
-def _waves(todo: pa.Table) -> Iterator[tuple[pa.Table, list[range]]]:
-    """Parts of what is to do, and the blocks of each as ranges of its rows."""
-    blocks = plan_blocks(todo)
+def _waves(todo: pa.Table, *, alone: bool = False) -> Iterator[tuple[pa.Table, list[range]]]:
+    """Parts of what is to do, and the blocks of each as ranges of its rows; with `alone` a block for every chunk."""
+    blocks = [range(row, row + 1) for row in range(len(todo))] if alone else plan_blocks(todo)
     for first in range(0, len(blocks), BLOCKS_PER_WAVE):
         some = blocks[first : first + BLOCKS_PER_WAVE]
         start = some[0].start

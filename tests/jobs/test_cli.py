@@ -1,6 +1,8 @@
 """Jobs as people start them: in a process of their own, rightly and wrongly."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +44,10 @@ def test_help_describes_every_setting(name: str) -> None:
         (("label", "in", "out", "--model", "m", "--nope"), "unrecognized arguments: --nope"),
         (("label", "in", "out", "--model", "m", "--stride-s", "5"), "stride_s (5.0) must be at most window_s (2.0)"),
         (("label", "in", "out", "--model", "m", "--window-s", "long"), "window-s: Input should be a valid number"),
+        (
+            ("label", "in", "out", "--model", "m", "--keep-probability", "0.6"),
+            "keep_probability (0.6) must be at most min_probability (0.5)",
+        ),
         (("label", "in", "out", "--model", "m", "--config", "absent.yaml"), "no file at absent.yaml"),
         (("catalog",), "the following arguments are required: ARCHIVE, OUT"),
         (("train", "--name", "../up"), "name: String should match pattern"),
@@ -92,11 +98,21 @@ def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Pa
     assert listed.returncode == 0, listed.stderr
     assert len(pd.read_parquet(tmp_path / "catalog.parquet")) == 7
     assert "empty.mp4: the file is empty" in listed.stderr
-    labelled = job(
-        *("label", str(archive), str(tmp_path / "out"), "--model", model),
-        *("--catalog", str(tmp_path / "catalog.parquet")),
-    )
-    assert labelled.returncode == 0, labelled.stderr
+    command = ("label", str(archive), str(tmp_path / "out"), "--model", model)
+    planned = job(*command, "--plan")
+    assert planned.returncode == 0, planned.stderr
+    rows = dict(re.findall(r"│ (\S.*?) +│ (\S.*?) +│", planned.stderr))
+    assert rows["videos"] == "7, of which 4 cannot be read"
+    assert rows["chunks"] == "3: 0 committed, 3 to do (0.0 h)"
+    assert int(rows["windows to come"]) == 9
+    assert re.fullmatch(r"0\.0 GiB", rows["to read"])
+    assert re.fullmatch(r"\d+\.\d\d core-hours", rows["decoding"])
+    assert not (tmp_path / "out").exists(), "a plan writes nothing"
+    labelled = job(*command, "--catalog", str(tmp_path / "catalog.parquet"), "--max-failed", "3")
+    assert labelled.returncode == 3, labelled.stderr
+    assert "4 spans could not be labelled, more than max_failed (3)" in labelled.stderr
+    record = json.loads((tmp_path / "out/_run.json").read_text())
+    assert record["summary"]["published"]["num_failures"] == 4
     assert len(pd.read_parquet(tmp_path / "out/failures")) == 4
     assert pd.read_parquet(tmp_path / "out/videos")["covered_s"].sum() == pytest.approx(10.1, abs=0.01)
 

@@ -1,0 +1,208 @@
+"""Labelling 1080p interviews from end to end, beside each of its stages alone and beside the way that peers do it.
+
+python -m tests.benchmarks.labeling [--rounds 3] [--seconds 480]
+
+The full MANet with random weights. A labeler's compiling is not counted: decoders wait until it has been done.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import decord
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from rich.table import Table
+
+from jobs.cli import running_ray
+from microaction.config import LabelSettings, ModelConfig, Preprocessing
+from microaction.labeling import pipeline
+from microaction.labeling.pipeline import BATCH_WINDOWS, Decoder, Labeler
+from microaction.labeling.run import Progress, run_labeling
+from microaction.model import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
+from microaction.model.classifier import Classifier, Execution
+from microaction.model.normalize import normalize_frames
+from microaction.taxonomy import ACTIONS
+from microaction.video import ChunkFrames, Framing, decode_chunk
+from microaction.video.sandbox import Limits, Sandbox
+from microaction.video.windows import MICROSECONDS, Span, split_windows
+from tests.benchmarks.timing import console, machine
+from tests.benchmarks.videos import write_long_video
+
+CHUNK_S = 60
+NUM_VIDEOS = 2
+PLAIN_WINDOWS = 40
+STAGE_CHUNKS = 4
+READY_FILE = "ready"
+MODEL = ModelConfig(embedding_dim=8)
+FRAMING = Framing.of(Preprocessing(), None)
+
+
+class ReadyLabeler(Labeler):
+    """Says when it has been compiled."""
+
+    def __init__(self, model_uri: str, *how: Any) -> None:
+        super().__init__(model_uri, *how)
+        Path(model_uri).with_name(READY_FILE).touch()
+
+
+class WaitingDecoder(Decoder):
+    """Begins when there is a labeler."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        while not Path(row["video"]).parents[1].joinpath(READY_FILE).exists():
+            time.sleep(0.05)
+        return super().__call__(row)
+
+
+def prepare(root: Path, seconds: int) -> None:
+    archive = root / "archive"
+    archive.mkdir()
+    write_long_video(archive / "0.mp4", duration_s=seconds // NUM_VIDEOS, loop_s=20)
+    for number in range(1, NUM_VIDEOS):
+        shutil.copy(archive / "0.mp4", archive / f"{number}.mp4")
+    torch.manual_seed(0)
+    config = CheckpointConfig(
+        model=MODEL, preprocessing=Preprocessing(), labels=ACTIONS, recipe={}, versions={}, metrics={}
+    )
+    save_checkpoint(build_model(MODEL), config, str(root / "model"))
+
+
+def end_to_end(root: Path) -> float:
+    """Windows per second of `jobs.label`, from the labeler's being ready to the last commit."""
+    ready = root / READY_FILE
+    ready.unlink(missing_ok=True)
+    last_s, num_windows = 0.0, 0
+
+    def see(progress: Progress) -> None:
+        nonlocal last_s, num_windows
+        if progress.stage == "label":
+            last_s, num_windows = time.time(), progress.num_windows
+
+    with tempfile.TemporaryDirectory() as out:
+        settings = LabelSettings(
+            archive=str(root / "archive"), out=out, model=str(root / "model"), chunk_s=CHUNK_S, compile="yes"
+        )
+        run_labeling(settings, on_progress=see)
+    return num_windows / (last_s - ready.stat().st_mtime)
+
+
+def chunks_of(root: Path) -> list[tuple[str, Span, list[Span]]]:
+    """The first chunks of a video, and their windows."""
+    starts_us = range(0, STAGE_CHUNKS * CHUNK_S * MICROSECONDS, CHUNK_S * MICROSECONDS)
+    spans = [Span(start_us, start_us + CHUNK_S * MICROSECONDS) for start_us in starts_us]
+    endless_us = 1 << 60
+    return [
+        (str(root / "archive/0.mp4"), span, split_windows(endless_us, 2 * MICROSECONDS, MICROSECONDS, span))
+        for span in spans
+    ]
+
+
+def decoding_alone(root: Path) -> float:
+    """Windows per second, a decoder in a process of its own on every core."""
+    num_cores = int(ray.cluster_resources()["CPU"])
+    sandboxes = [Sandbox(Limits()) for _ in range(num_cores)]
+
+    def decode(number: int, path: str, span: Span, windows: list[Span]) -> ChunkFrames:
+        return sandboxes[number].call(path, decode_chunk, path, span, windows, framing=FRAMING)
+
+    work = chunks_of(root)[:-1]  # windows of the last chunk would reach past the video's end
+    for number in range(num_cores):
+        decode(number, *work[0])  # starts the process
+    started_s, todo = time.perf_counter(), list(work) * 2
+    total = sum(len(windows) for *_, windows in todo)
+
+    def drain(number: int) -> None:
+        while todo:
+            decode(number, *todo.pop())
+
+    with ThreadPoolExecutor(num_cores) as pool:
+        list(pool.map(drain, range(num_cores)))
+    taken_s = time.perf_counter() - started_s
+    for sandbox in sandboxes:
+        sandbox.close()
+    return total / taken_s
+
+
+def model_alone(root: Path) -> Callable[[], float]:
+    """Windows per second of a labeler's network on every core, once it is compiled."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    checkpoint = load_checkpoint(str(root / "model"), device=device)
+    classify = Classifier(checkpoint, Execution("bf16", is_compiled=True), BATCH_WINDOWS[device])
+    path, span, windows = chunks_of(root)[0]
+    pixels = decode_chunk(path, span, windows, framing=FRAMING)
+    frames, windows_WT = torch.from_numpy(pixels.frames_NHWC), torch.from_numpy(pixels.window_frames_WT).long()
+
+    def run() -> float:
+        started_s = time.perf_counter()
+        classify(frames, windows_WT)
+        return len(windows) / (time.perf_counter() - started_s)
+
+    return run
+
+
+def one_process(root: Path) -> float:
+    """Windows per second of a plain script: decord per window, the network as written in float32, a table at the end."""
+    checkpoint = load_checkpoint(str(root / "model"))
+    preprocessing = checkpoint.config.preprocessing
+    started_s, rows = time.perf_counter(), []
+    reader = decord.VideoReader(str(root / "archive/0.mp4"))
+    fps, T = reader.get_avg_fps(), MODEL.num_segments
+    for start_s in range(PLAIN_WINDOWS):
+        indices = [int((start_s + (i + 0.5) * 2 / T) * fps) for i in range(T)]
+        frames = reader.get_batch(indices).asnumpy()
+        H, W = frames.shape[1:3]
+        scale = preprocessing.short_side / min(H, W)
+        resized = np.stack([cv2.resize(frame, (round(W * scale), round(H * scale))) for frame in frames])
+        top, left = ((length - preprocessing.crop) // 2 for length in resized.shape[1:3])
+        cropped = resized[:, top : top + preprocessing.crop, left : left + preprocessing.crop]
+        with torch.no_grad():
+            logits, _ = checkpoint.model(normalize_frames(torch.from_numpy(cropped.copy())[None], preprocessing))
+        rows.append({"start_s": start_s, "probabilities": logits.softmax(1)[0].numpy()})
+    pd.DataFrame(rows).to_parquet(root / "plain.parquet")
+    return PLAIN_WINDOWS / (time.perf_counter() - started_s)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=480, help="of video in all")
+    arguments = parser.parse_args()
+    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,misc]
+    with tempfile.TemporaryDirectory() as folder, running_ray():
+        root = Path(folder)
+        prepare(root, arguments.seconds)
+        ways: dict[str, Callable[[], float]] = {
+            "one process: decord per window, float32": lambda: one_process(root),
+            "decoding alone, on all cores": lambda: decoding_alone(root),
+            "the network alone, on all cores": model_alone(root),
+            "jobs.label": lambda: end_to_end(root),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(arguments.rounds):
+            for name, way in ways.items():
+                taken[name].append(way())
+    rates = {name: statistics.median(each) for name, each in taken.items()}
+    plain, decoding, network, ours = rates.values()
+    together = 1 / (1 / decoding + 1 / network)
+    table = Table("way", "windows/s", "times the first", title=f"1080p interviews, the full MANet · {machine()}")
+    for name, rate in rates.items():
+        table.add_row(name, f"{rate:.2f}", f"{rate / plain:.2f}×")
+    console.print(table)
+    console.print(
+        f"jobs.label is at {ours / min(decoding, network):.0%} of the slower stage alone, and at {ours / together:.0%} of "
+        f"what two stages that share these cores can do ({together:.2f} windows/s)"
+    )
+
+
+if __name__ == "__main__":
+    main()

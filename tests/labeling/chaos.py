@@ -1,0 +1,128 @@
+"""Labelling while somebody kills its processes, and starts the command again until it says done."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as pads
+
+from microaction.labeling.ledger import read_index
+from microaction.synthetic.faults import write_truncated
+from tests.labeling.decoders import notes_of
+from tests.videos import write_video
+
+TABLES = ("windows", "events", "videos", "failures")
+PROCESSES = {"decoder": "ChaosDecoder", "labeler": "Labeler"}  # what the titles of their processes hold
+PATIENCE_S = 300
+
+
+def write_archive(archive: Path, *, num_good: int) -> Path:
+    """Good videos of 6 s, three that are none, two that kill whoever decodes them."""
+    archive.mkdir(parents=True)
+    write_video(archive / "good-000.mp4", num_frames=180)
+    for number in range(1, num_good):
+        shutil.copy(archive / "good-000.mp4", archive / f"good-{number:03d}.mp4")
+    write_truncated(archive / "cut.mp4", archive / "good-000.mp4")
+    (archive / "text.mp4").write_text("not a video")
+    (archive / "empty.mp4").touch()
+    for name in ("poison-a.mp4", "poison-b.mp4"):
+        write_video(archive / name, num_frames=30)
+    return archive
+
+
+def command(archive: Path, out: Path, model: str) -> list[str]:
+    settings = ["--model", model, "--chunk-s", "1", "--precision", "fp32", "--min-probability", "0.02"]
+    return [sys.executable, "-m", "tests.labeling.chaos_label", str(archive), str(out), *settings]
+
+
+@dataclass
+class Chaos:
+    """Starts the command with `start`; `find(word)` gives process IDs of the cluster's workers; `strikes` are further ways to
+    disturb, by name. Everything happens in an order and at times that hang on `seed` alone, as far as machines allow."""
+
+    archive: Path
+    out: Path
+    start: Callable[[], subprocess.Popen[bytes]]
+    find: Callable[[str], list[int]]
+    strikes: dict[str, Callable[[], None]] = field(default_factory=dict)
+    seed: int = 0
+    longest_pause_s: float = 8.0
+    killed: Counter[str] = field(default_factory=Counter)
+    num_in_flight: int = 0
+
+    def run(self, num_kills: int, log: Callable[[], str]) -> None:
+        """Until the command has ended well; asserts that it does, and that as many kills fell before."""
+        choice = random.Random(self.seed)
+        kinds = ["driver", *PROCESSES, *self.strikes]
+        victims = [kinds[number % len(kinds)] for number in range(num_kills)]
+        choice.shuffle(victims)
+        driver = self.start()
+        try:
+            for victim in victims:
+                time.sleep(choice.uniform(0, self.longest_pause_s))
+                deadline_s = time.monotonic() + PATIENCE_S
+                while victim in PROCESSES and not self.find(PROCESSES[victim]) and time.monotonic() < deadline_s:
+                    assert driver.poll() is None, f"it ended after {dict(self.killed)}: {log()}"
+                    time.sleep(0.02)
+                assert driver.poll() is None, f"it ended after {dict(self.killed)}: {log()}"
+                self._count(victim)
+                if victim == "driver":
+                    driver.kill()
+                    driver.wait()
+                    driver = self.start()
+                elif victim in self.strikes:
+                    self.strikes[victim]()
+                else:
+                    os.kill(choice.choice(self.find(PROCESSES[victim])), signal.SIGKILL)
+            assert driver.wait(PATIENCE_S) == 0, log()
+        finally:
+            driver.kill()
+            driver.wait()
+
+    def _count(self, victim: str) -> None:
+        """Whatever is decoded and not committed when something is killed may have to be decoded again."""
+        self.killed[victim] += 1
+        decoded = set(notes_of(self.archive).read_text().split()) if notes_of(self.archive).exists() else set()
+        self.num_in_flight += len(decoded - set(read_index(str(self.out))["chunk_id"].to_pylist()))
+
+    def assert_little_was_done_twice(self) -> None:
+        notes = notes_of(self.archive).read_text().split()
+        num_chunks, num_twice = len(set(notes)), len(notes) - len(set(notes))
+        print(f"{dict(self.killed)}: {num_chunks} chunks, {num_twice} decoded again, {self.num_in_flight} in flight")
+        assert num_twice <= 0.05 * num_chunks + self.num_in_flight
+
+
+def rows_of(out: Path, table: str) -> list[dict[str, Any]]:
+    """A published table's rows in an order of their own."""
+    rows = pads.dataset(out / table).to_table().to_pylist()
+    return sorted(rows, key=lambda row: (row["video"], row.get("start_s", 0), row.get("action_id", 0)))
+
+
+def assert_equal_row_for_row(a: Path, b: Path) -> None:
+    for table in TABLES:
+        left, right = rows_of(a, table), rows_of(b, table)
+        assert left, f"{table} is empty, which would prove nothing"
+        assert len(left) == len(right), table
+        for one, other in zip(left, right, strict=True):
+            assert one == other, table
+
+
+def assert_everything_is_accounted_for(out: Path) -> None:
+    """Seconds of video in = seconds covered by windows + seconds in failures/, and no window twice."""
+    videos, failures = pd.read_parquet(out / "videos"), pd.read_parquet(out / "failures")
+    windows = pd.read_parquet(out / "windows", columns=["video", "start_s"])
+    assert not windows.duplicated().any()
+    readable = videos[videos["duration_s"].notna()]
+    np.testing.assert_allclose(readable["covered_s"] + readable["failed_s"], readable["duration_s"], atol=1e-6)
+    assert set(videos["video"]) - set(readable["video"]) <= set(failures["video"])
