@@ -100,6 +100,12 @@ class Nodes:
         reason = ("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=wanted elsewhere")
         self._run(RAY, "drain-node", "--node-id", node_id, *reason, "--deadline-remaining-seconds", str(deadline_s))
 
+    def replace(self, number: int) -> None:
+        """The node is gone, and another one comes in its place."""
+        self.kill(number)
+        (self.folder / f"node-{number}.log").unlink()
+        self._start(number)
+
     def kill(self, number: int) -> None:
         """The node is gone from one moment to the next."""
         while pids := self.processes(number):

@@ -247,7 +247,8 @@ def labeler_pool(settings: LabelSettings) -> LabelerPool:
         most = settings.max_labelers or max(num_gpus, settings.min_labelers)
         return LabelerPool(settings.min_labelers, most, 1.0, 1.0, 1, DECODE_CPUS["cuda"])
     most = settings.max_labelers or max(num_cpus // CPUS_PER_LABELER, settings.min_labelers)
-    threads = max(1, num_cpus // most)
+    largest_node = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    threads = max(1, min(num_cpus // most, largest_node))
     # A quarter of its threads: what is left is enough for a decode task per CPU.
     labeler_cpus = max(threads, 2) / 4
     return LabelerPool(settings.min_labelers, most, labeler_cpus, 0.0, threads, DECODE_CPUS["cpu"])

@@ -1,0 +1,121 @@
+"""What a chunk costs the driver, and how long a re-run over a finished archive takes.
+
+python -m tests.benchmarks.labeling_driver [--chunks 100000]
+
+Decoding and the network are stubs that take no time: what is left is planning, Ray Data, the ledger and publishing.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.table import Table
+
+from jobs.cli import running_ray
+from microaction import storage
+from microaction.config import LabelSettings, ModelConfig, Preprocessing
+from microaction.labeling import pipeline
+from microaction.labeling.catalog import write_catalog
+from microaction.labeling.pipeline import Decoder, Labeler
+from microaction.labeling.run import CATALOG_FILE, Progress, run_labeling
+from microaction.model import CheckpointConfig, build_model, save_checkpoint
+from microaction.schema import CATALOG, REGION_COLUMNS
+from microaction.taxonomy import ACTIONS
+from microaction.video.windows import Span, split_windows
+from tests.benchmarks.timing import console, machine
+
+CHUNK_S, WINDOW_S = 120, 30
+CHUNKS_PER_VIDEO = 50
+
+
+class StubDecoder(Decoder):
+    """One black frame for all windows."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        span = Span(row["chunk_start_us"], row["chunk_end_us"])
+        windows = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
+        crop = self.preprocessing.crop
+        return {name: value for name, value in row.items() if name not in REGION_COLUMNS} | {
+            "decoder": "stub",
+            "window_start_us": np.array([window.start_us for window in windows], np.int64),
+            "window_end_us": np.array([window.end_us for window in windows], np.int64),
+            "frames": np.zeros((1, crop, crop, 3), np.uint8),
+            "window_frames": np.zeros((len(windows), self.num_segments), np.int32),
+            "num_bytes": 0,
+            "error": "",
+            "reason": "",
+        }
+
+
+class StubLabeler(Labeler):
+    """As sure of everything as of anything."""
+
+    def _probabilities(self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray) -> np.ndarray:
+        num_windows = sum(len(windows) for windows in windows_of_chunks)
+        return np.full((num_windows, len(ACTIONS)), 1 / len(ACTIONS), np.float32)
+
+
+def prepare(root: Path, num_chunks: int) -> None:
+    archive = root / "archive"
+    archive.mkdir()
+    for number in range(num_chunks // CHUNKS_PER_VIDEO):
+        (archive / f"{number:06d}.mp4").write_bytes(b"x")  # whoever opens it finds no video
+    rows = [
+        {"video": file.uri, "version": file.version, "size_bytes": 1, "duration_s": float(CHUNK_S * CHUNKS_PER_VIDEO)}
+        for file in storage.list_files(str(archive))
+    ]
+    write_catalog(pa.Table.from_pylist(rows, schema=CATALOG), str(root / "out" / CATALOG_FILE))
+    model = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
+    pixels = Preprocessing(short_side=16, crop=16)
+    config = CheckpointConfig(model=model, preprocessing=pixels, labels=ACTIONS, recipe={}, versions={}, metrics={})
+    save_checkpoint(build_model(model), config, str(root / "model"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    num_chunks = parser.parse_args().chunks
+    pipeline.Decoder, pipeline.Labeler = StubDecoder, StubLabeler  # type: ignore[misc]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare(root, num_chunks)
+        settings = {"window_s": WINDOW_S, "stride_s": WINDOW_S, "precision": "fp32", "compile": "no"}
+        memory: list[tuple[int, float]] = []
+
+        def see(progress: Progress) -> None:
+            if progress.stage == "label":
+                memory.append((progress.done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+        with running_ray():
+            started_s, cpu_s = time.perf_counter(), time.process_time()
+            places = {"archive": str(root / "archive"), "out": str(root / "out"), "model": str(root / "model")}
+            summary = run_labeling(LabelSettings.model_validate(places | settings), on_progress=see)
+            taken_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        command = [sys.executable, "-m", "jobs.label", places["archive"], places["out"], f"--model={places['model']}"]
+        started_s = time.perf_counter()
+        subprocess.run([*command, *flags], check=True, capture_output=True)
+        again_s = time.perf_counter() - started_s
+        files = len(list((root / "out/_chunks").iterdir()))
+    half = next(mebibytes for done, mebibytes in memory if done >= num_chunks // 2)
+    peaks = f"{memory[0][1]:.0f}, {half:.0f}, {memory[-1][1]:.0f} MiB"
+    table = Table(show_header=False, title=f"{num_chunks} stub chunks, a block each · {machine()}")
+    table.add_row("chunks labelled per second", f"{num_chunks / summary.label_s:.0f}")
+    table.add_row("driver's CPU per chunk", f"{1000 * cpu_s / num_chunks:.2f} ms")
+    table.add_row("driver's peak memory: first, half way, at the end", peaks)
+    table.add_row("publishing", f"{summary.publish_s:.1f} s")
+    table.add_row("all of it", f"{taken_s:.0f} s")
+    table.add_row("files of the ledger", str(files))
+    table.add_row("the same command again, Ray's start included", f"{again_s:.1f} s")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
