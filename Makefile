@@ -37,6 +37,10 @@ bench: setup
 	$(RUN) -m tests.benchmarks.exactness
 	$(RUN) -m tests.benchmarks.model
 	$(RUN) -m tests.benchmarks.training
+	$(RUN) -m tests.benchmarks.labeling
+	$(RUN) -m tests.benchmarks.labeling_memory
+	$(RUN) -m tests.benchmarks.labeling_driver
+	$(RUN) -m tests.benchmarks.labeling_chaos
 
 # What each part of the model and the recipe is worth: an hour and a half on 2 cores; started again it goes on.
 ablation: setup

@@ -16,8 +16,11 @@ from tests.videos import write_video
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+def write_model(folder: Path) -> str:
     """A checkpoint with random weights that answer differently to different frames."""
-    folder = tmp_path_factory.mktemp("model")
     config = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
     network = with_lively_weights(build_model(config))
     with torch.no_grad():

@@ -156,6 +156,12 @@ class Nodes:
         shutil.rmtree(self.folder / "ray", ignore_errors=True)
 
 
+def workers(nodes: Nodes, word: str) -> list[int]:
+    """Process IDs of Ray's workers on all nodes whose title holds a word."""
+    found = [pid for number in range(len(nodes.names)) for pid in nodes.processes(number, "ray::")]
+    return [pid for pid in found if word in _command_line(str(pid))]
+
+
 def require_namespaces() -> None:
     """Skips the test where network namespaces cannot be made."""
     name = f"probe-{uuid.uuid4().hex[:6]}"

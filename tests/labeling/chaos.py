@@ -22,6 +22,7 @@ from microaction.synthetic.faults import write_truncated
 from tests.labeling.decoders import notes_of
 from tests.videos import write_video
 
+CHUNKS_PER_VIDEO = 6
 TABLES = ("windows", "events", "videos", "failures")
 PROCESSES = {"decoder": "ChaosDecoder", "labeler": "Labeler"}  # what the titles of their processes hold
 PATIENCE_S = 300
@@ -49,12 +50,17 @@ def command(archive: Path, out: Path, model: str) -> list[str]:
 @dataclass
 class Chaos:
     """Starts the command with `start`; `find(word)` gives process IDs of the cluster's workers; `strikes` are further ways to
-    disturb, by name. Everything happens in an order and at times that hang on `seed` alone, as far as machines allow."""
+    disturb, by name.
+
+    Victims, and when they are struck, hang on `seed` alone: in turns when a share of the chunks has been decoded, and some
+    seconds after the one before, which hits starts and ends too.
+    """
 
     archive: Path
     out: Path
     start: Callable[[], subprocess.Popen[bytes]]
     find: Callable[[str], list[int]]
+    num_chunks: int
     strikes: dict[str, Callable[[], None]] = field(default_factory=dict)
     seed: int = 0
     longest_pause_s: float = 8.0
@@ -67,10 +73,15 @@ class Chaos:
         kinds = ["driver", *PROCESSES, *self.strikes]
         victims = [kinds[number % len(kinds)] for number in range(num_kills)]
         choice.shuffle(victims)
+        moments = sorted(choice.uniform(0, 0.8 * self.num_chunks) for _ in victims)
         driver = self.start()
         try:
-            for victim in victims:
-                time.sleep(choice.uniform(0, self.longest_pause_s))
+            for number, (victim, moment) in enumerate(zip(victims, moments, strict=True)):
+                if number % 2:
+                    time.sleep(choice.uniform(0, self.longest_pause_s))
+                while len(self._decoded()) < moment and number % 2 == 0:
+                    assert driver.poll() is None, f"it ended after {dict(self.killed)}: {log()}"
+                    time.sleep(0.02)
                 deadline_s = time.monotonic() + PATIENCE_S
                 while victim in PROCESSES and not self.find(PROCESSES[victim]) and time.monotonic() < deadline_s:
                     assert driver.poll() is None, f"it ended after {dict(self.killed)}: {log()}"
@@ -93,8 +104,11 @@ class Chaos:
     def _count(self, victim: str) -> None:
         """Whatever is decoded and not committed when something is killed may have to be decoded again."""
         self.killed[victim] += 1
-        decoded = set(notes_of(self.archive).read_text().split()) if notes_of(self.archive).exists() else set()
-        self.num_in_flight += len(decoded - set(read_index(str(self.out))["chunk_id"].to_pylist()))
+        self.num_in_flight += len(self._decoded() - set(read_index(str(self.out))["chunk_id"].to_pylist()))
+
+    def _decoded(self) -> set[str]:
+        notes = notes_of(self.archive)
+        return set(notes.read_text().split()) if notes.exists() else set()
 
     def assert_little_was_done_twice(self) -> None:
         notes = notes_of(self.archive).read_text().split()

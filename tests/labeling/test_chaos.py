@@ -8,6 +8,7 @@ import pytest
 import ray
 
 from tests.labeling.chaos import (
+    CHUNKS_PER_VIDEO,
     Chaos,
     assert_equal_row_for_row,
     assert_everything_is_accounted_for,
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 ROOT = Path(__file__).parents[2]
 KILLS = 6
+NUM_GOOD = 24
 
 
 def workers(word: str) -> list[int]:
@@ -32,7 +34,7 @@ def workers(word: str) -> list[int]:
 
 @pytest.mark.timeout(900)
 def test_kills_of_drivers_decoders_and_labelers_change_nothing(model: str, tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "archive", num_good=24)
+    archive = write_archive(tmp_path / "archive", num_good=NUM_GOOD)
     log = tmp_path / "driver.log"
 
     def start(out: Path) -> "subprocess.Popen[bytes]":
@@ -45,9 +47,10 @@ def test_kills_of_drivers_decoders_and_labelers_change_nothing(model: str, tmp_p
 
     assert start(tmp_path / "quiet").wait(300) == 0, tail()
     notes_of(archive).unlink()
-    chaos = Chaos(archive, tmp_path / "disturbed", lambda: start(tmp_path / "disturbed"), workers, seed=5)
+    out, num_chunks = tmp_path / "disturbed", NUM_GOOD * CHUNKS_PER_VIDEO
+    chaos = Chaos(archive, out, lambda: start(out), workers, num_chunks, seed=5)
     chaos.run(KILLS, tail)
     assert sorted(chaos.killed.values()) == [2, 2, 2]
-    assert_everything_is_accounted_for(tmp_path / "disturbed")
-    assert_equal_row_for_row(tmp_path / "quiet", tmp_path / "disturbed")
+    assert_everything_is_accounted_for(out)
+    assert_equal_row_for_row(tmp_path / "quiet", out)
     chaos.assert_little_was_done_twice()

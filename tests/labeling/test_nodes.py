@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.labeling.chaos import (
+    CHUNKS_PER_VIDEO,
     Chaos,
     assert_equal_row_for_row,
     assert_everything_is_accounted_for,
@@ -14,11 +15,12 @@ from tests.labeling.chaos import (
     write_archive,
 )
 from tests.labeling.decoders import notes_of
-from tests.nodes import Nodes, require_namespaces
+from tests.nodes import Nodes, require_namespaces, workers
 
 pytestmark = pytest.mark.cluster
 
 PATIENCE_S = 300
+NUM_GOOD = 24
 
 
 @pytest.fixture
@@ -31,11 +33,7 @@ def nodes() -> Iterator[Nodes]:
 @pytest.mark.timeout(900)
 def test_nodes_come_and_go_and_the_tables_are_those_of_a_quiet_run(nodes: Nodes, model: str, tmp_path: Path) -> None:
     """One each of drivers, decoders, labelers and whole nodes is killed."""
-    archive = write_archive(tmp_path / "archive", num_good=24)
-
-    def workers(word: str) -> list[int]:
-        found = [pid for number in range(3) for pid in nodes.processes(number, "ray::")]
-        return [pid for pid in found if word in title_of(pid)]
+    archive = write_archive(tmp_path / "archive", num_good=NUM_GOOD)
 
     assert nodes.driver(*command(archive, tmp_path / "quiet", model)).wait(PATIENCE_S) == 0, nodes.log("driver")
     notes_of(archive).unlink()
@@ -45,7 +43,8 @@ def test_nodes_come_and_go_and_the_tables_are_those_of_a_quiet_run(nodes: Nodes,
         archive,
         out,
         lambda: nodes.driver(*command(archive, out, model)),
-        workers,
+        lambda word: workers(nodes, word),
+        NUM_GOOD * CHUNKS_PER_VIDEO,
         {"node": lambda: nodes.replace(next(replaced))},
         seed=7,
     )
@@ -54,10 +53,3 @@ def test_nodes_come_and_go_and_the_tables_are_those_of_a_quiet_run(nodes: Nodes,
     assert_everything_is_accounted_for(out)
     assert_equal_row_for_row(tmp_path / "quiet", out)
     chaos.assert_little_was_done_twice()
-
-
-def title_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

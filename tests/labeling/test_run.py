@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import time
+import urllib.request
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import ray
 import torch
 
 from microaction.config import LabelSettings, Preprocessing
@@ -361,6 +363,36 @@ def test_an_archive_without_videos_is_an_error_that_says_so(model: str, tmp_path
         label(tmp_path, tmp_path / "out", model)
     with pytest.raises(CatalogError, match="no files below"):
         label(tmp_path / "absent", tmp_path / "out", model)
+
+
+def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path) -> None:
+    shutil.copy(archive / "a.mp4", archive / "broken.mp4")
+    data = bytearray((archive / "broken.mp4").read_bytes())
+    data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
+    (archive / "broken.mp4").write_bytes(data)
+    names = ("windows_total", "frames_total", "video_seconds_total", "read_bytes_total", "failed_chunks_total")
+
+    def read() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics") as answer:
+            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
+        return {
+            name: sum(float(value) for metric, _, value in lines if metric.startswith(f"ray_microaction_label_{name}{{"))
+            for name in (*names, "busy_share")
+        }
+
+    before = read()
+    summary = label(archive, tmp_path / "out", model)
+    deadline_s = time.monotonic() + 60
+    while (after := read())["windows_total"] - before["windows_total"] < summary.published.num_windows:
+        assert time.monotonic() < deadline_s, f"{before} {after}"
+        time.sleep(0.5)
+    gained = {name: after[name] - before[name] for name in names}
+    assert gained["windows_total"] == summary.published.num_windows
+    assert gained["video_seconds_total"] == pytest.approx(summary.published.video_s, abs=0.01)
+    assert gained["failed_chunks_total"] == 1
+    readable = [archive / name for name in (*GOOD, "broken.mp4")]
+    assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)
+    assert gained["frames_total"] > gained["windows_total"]
 
 
 def test_the_run_is_on_record(archive: Path, model: str, tmp_path: Path) -> None:
