@@ -2,7 +2,10 @@
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import ray
@@ -16,15 +19,34 @@ from tests.labeling.chaos import (
     write_archive,
 )
 from tests.labeling.decoders import notes_of
+from tests.nodes import Nodes, require_namespaces, workers
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-KILLS = 6
-NUM_GOOD = 24
+NUM_GOOD = 16
+PATIENCE_S = 300
 
 
-def workers(word: str) -> list[int]:
+class Quiet(NamedTuple):
+    """What nobody disturbed: the archive and the output."""
+
+    archive: Path
+    out: Path
+
+
+def start(archive: Path, out: Path, model: str) -> "subprocess.Popen[bytes]":
+    """The command, on this session's Ray; what it says goes to a file beside its output."""
+    environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    with out.with_suffix(".log").open("ab") as file:
+        return subprocess.Popen(command(archive, out, model), cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+
+def log_of(out: Path) -> str:
+    return out.with_suffix(".log").read_text()[-2000:]
+
+
+def workers_here(word: str) -> list[int]:
     """Process IDs of this session's Ray workers whose title holds a word."""
     find_raylet = ["pgrep", "--parent", str(os.getpid()), "raylet"]
     raylet = subprocess.run(find_raylet, check=True, capture_output=True, text=True).stdout.strip()
@@ -32,25 +54,50 @@ def workers(word: str) -> list[int]:
     return [int(pid) for pid in subprocess.run(find, check=False, capture_output=True, text=True).stdout.split()]
 
 
-@pytest.mark.timeout(900)
-def test_kills_of_drivers_decoders_and_labelers_change_nothing(model: str, tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "archive", num_good=NUM_GOOD)
-    log = tmp_path / "driver.log"
-
-    def start(out: Path) -> "subprocess.Popen[bytes]":
-        environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-        with log.open("ab") as file:
-            return subprocess.Popen(command(archive, out, model), cwd=ROOT, env=environment, stdout=file, stderr=file)
-
-    def tail() -> str:
-        return log.read_text()[-2000:]
-
-    assert start(tmp_path / "quiet").wait(300) == 0, tail()
-    notes_of(archive).unlink()
-    out, num_chunks = tmp_path / "disturbed", NUM_GOOD * CHUNKS_PER_VIDEO
-    chaos = Chaos(archive, out, lambda: start(out), workers, num_chunks, seed=5)
-    chaos.run(KILLS, tail)
-    assert sorted(chaos.killed.values()) == [2, 2, 2]
+@pytest.fixture(scope="module")
+def quiet(ray_cluster: None, model: str, tmp_path_factory: pytest.TempPathFactory) -> Quiet:
+    folder = tmp_path_factory.mktemp("quiet")
+    archive, out = write_archive(folder / "archive", num_good=NUM_GOOD), folder / "out"
+    assert start(archive, out, model).wait(PATIENCE_S) == 0, log_of(out)
     assert_everything_is_accounted_for(out)
-    assert_equal_row_for_row(tmp_path / "quiet", out)
+    return Quiet(archive, out)
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    require_namespaces()
+    with tempfile.TemporaryDirectory(prefix="ma-", dir="/tmp") as folder, Nodes(Path(folder), (1, 2, 2)) as running:
+        yield running
+
+
+def test_kills_of_drivers_decoders_and_labelers_change_nothing(quiet: Quiet, model: str, tmp_path: Path) -> None:
+    notes_of(quiet.archive).unlink()
+    out, num_chunks = tmp_path / "out", NUM_GOOD * CHUNKS_PER_VIDEO
+    chaos = Chaos(quiet.archive, out, lambda: start(quiet.archive, out, model), workers_here, num_chunks, seed=5)
+    chaos.run(4, lambda: log_of(out))
+    assert len(chaos.killed) == 3
+    assert_everything_is_accounted_for(out)
+    assert_equal_row_for_row(quiet.out, out)
+    chaos.assert_little_was_done_twice()
+
+
+def test_nodes_come_and_go_and_the_tables_are_those_of_a_quiet_run(
+    quiet: Quiet, nodes: Nodes, model: str, tmp_path: Path
+) -> None:
+    notes_of(quiet.archive).unlink()
+    out, num_chunks = tmp_path / "out", NUM_GOOD * CHUNKS_PER_VIDEO
+    replaced = iter([1, 2])
+    chaos = Chaos(
+        quiet.archive,
+        out,
+        lambda: nodes.driver(*command(quiet.archive, out, model)),
+        lambda word: workers(nodes, word),
+        num_chunks,
+        {"node": lambda: nodes.replace(next(replaced))},
+        seed=7,
+    )
+    chaos.run(4, lambda: nodes.log("driver"))
+    assert sorted(chaos.killed) == ["decoder", "driver", "labeler", "node"]
+    assert_everything_is_accounted_for(out)
+    assert_equal_row_for_row(quiet.out, out)
     chaos.assert_little_was_done_twice()

@@ -376,7 +376,9 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
         with urllib.request.urlopen(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics") as answer:
             lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
         return {
-            name: sum(float(value) for metric, _, value in lines if metric.startswith(f"ray_microaction_label_{name}{{"))
+            name: sum(
+                float(value) for metric, _, value in lines if metric.startswith(f"ray_microaction_label_{name}{{")
+            )
             for name in (*names, "busy_share")
         }
 
