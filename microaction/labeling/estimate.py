@@ -11,8 +11,8 @@ import ray
 import torch
 
 from microaction.config import LabelSettings
-from microaction.labeling.pipeline import Decoder, Labeler, labeler_pool
-from microaction.labeling.plan import BLOCK_VIDEO_US, chunks_of, count_windows
+from microaction.labeling.pipeline import Decoder, Labeler, block_bytes, labeler_pool
+from microaction.labeling.plan import chunks_of, count_windows
 from microaction.model import CheckpointConfig
 from microaction.model.classifier import Execution
 from microaction.video.windows import MICROSECONDS
@@ -64,8 +64,6 @@ def estimate(
     decode_s, read_bytes = _measure_decoding(todo, catalog, settings, checkpoint) if len(todo) else (0.0, 0.0)
     pool = labeler_pool(settings)
     window_s = measure_model(settings, checkpoint, Execution(execution.precision, False)) if len(todo) else 0.0
-    crop = checkpoint.preprocessing.crop
-    frames = min(BLOCK_VIDEO_US, todo_us) / MICROSECONDS / settings.stride_s * checkpoint.model.num_segments
     todo_s = todo_us / MICROSECONDS
     return Estimate(
         num_videos=len(catalog),
@@ -80,7 +78,7 @@ def estimate(
         decode_core_h=None if decode_s is None else decode_s * todo_s / 3600,
         device="GPU" if pool.num_gpus else "CPU",
         device_h=window_s * int(windows_C.sum()) * (1 if pool.num_gpus else pool.num_threads) / 3600,
-        bytes_per_decode_task=DECODER_BYTES + int(2 * frames * crop * crop * 3),
+        bytes_per_decode_task=DECODER_BYTES + 2 * block_bytes(settings, checkpoint),
         num_windows=int(windows_C.sum()),
     )
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.metrics import Counter, Gauge
 
@@ -24,7 +24,7 @@ from microaction.clips.ingest import Unhurried
 from microaction.clips.manifest import region_of
 from microaction.config import LabelSettings, Preprocessing
 from microaction.labeling.ledger import commit
-from microaction.labeling.plan import BLOCK_MAX_CHUNKS
+from microaction.labeling.plan import BLOCK_MAX_CHUNKS, BLOCK_VIDEO_US
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.model.classifier import Classifier, Execution
 from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
@@ -43,6 +43,7 @@ NO_PROGRESS_TIMEOUT_S = 600
 BATCH_WINDOWS = {"cuda": 64, "cpu": 8}
 CPUS_PER_LABELER = 8
 BUSY_SHARE_OVER_S = 60
+BLOCKS_PER_LABELER = 4  # one at work, and some on their way
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,11 @@ def label_blocks(
         # Not `from_arrow`, which runs a task of a whole CPU for every block.
         chunks = ray.data.from_blocks(blocks)
         configure(chunks.context, settings.decode_timeout_s)
+        # Whatever is decoded and not committed is lost with the driver: no more than keeps everybody busy. Without a bound
+        # Ray Data fills half of the object stores.
+        num_blocks = num_decoders(pool) + BLOCKS_PER_LABELER * pool.max_size
+        memory = ExecutionResources(object_store_memory=num_blocks * block_bytes(settings, checkpoint))
+        chunks.context.execution_options.resource_limits = memory
         decoded = chunks.map(
             decoder, compute=TaskPoolStrategy(), num_cpus=pool.decode_cpus, max_retries=DECODE_MAX_RETRIES
         )
@@ -252,6 +258,19 @@ def labeler_pool(settings: LabelSettings) -> LabelerPool:
     # A quarter of its threads: what is left is enough for a decode task per CPU.
     labeler_cpus = max(threads, 2) / 4
     return LabelerPool(settings.min_labelers, most, labeler_cpus, 0.0, threads, DECODE_CPUS["cpu"])
+
+
+def num_decoders(pool: LabelerPool) -> int:
+    """How many decode tasks the cluster runs beside its labelers."""
+    num_cpus = ray.cluster_resources().get("CPU", 1) - pool.max_size * pool.num_cpus
+    return max(1, int(num_cpus / pool.decode_cpus))
+
+
+def block_bytes(settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
+    """What the frames of a block take, at most: windows often share them."""
+    block_us = max(BLOCK_VIDEO_US, microseconds(settings.chunk_s))
+    num_frames = -(-block_us // microseconds(settings.stride_s)) * checkpoint.model.num_segments
+    return num_frames * checkpoint.preprocessing.crop**2 * 3
 
 
 def _add(counter: Counter, number: float) -> None:
