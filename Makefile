@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test check bench ablation clean
+.PHONY: setup demo test check bench chaos ablation clean
 
 setup: $(VENV)/.installed
 
@@ -40,6 +40,10 @@ bench: setup
 	$(RUN) -m tests.benchmarks.labeling
 	$(RUN) -m tests.benchmarks.labeling_memory
 	$(RUN) -m tests.benchmarks.labeling_driver
+
+# The long versions of what the tests do in short: kills, and the same results as without.
+chaos: setup
+	CHAOS_KILLS=20 $(RUN) -m pytest tests/training/test_chaos.py
 	$(RUN) -m tests.benchmarks.labeling_chaos
 
 # What each part of the model and the recipe is worth: an hour and a half on 2 cores; started again it goes on.

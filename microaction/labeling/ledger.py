@@ -20,6 +20,7 @@ from microaction.schema import COMMITTED_CHUNK, LEDGER_INDEX
 
 CHUNKS_FOLDER = "_chunks"
 COMMITS_PER_SEGMENT = 512
+INDEX_TRIES = 3
 SEGMENT_PREFIX = "segment-"
 ROWS_PER_GROUP = 64  # of a segment: readers want the chunks of a few videos
 
@@ -49,6 +50,15 @@ def compact(out: str, names: Sequence[str]) -> None:
 
 def read_index(out: str) -> pa.Table:
     """A row of `schema.LEDGER_INDEX` for every committed row."""
+    for _ in range(INDEX_TRIES - 1):
+        try:
+            return _read_index(out)
+        except FileNotFoundError:  # listed, and put into a segment by a task that outlived its run
+            continue
+    return _read_index(out)
+
+
+def _read_index(out: str) -> pa.Table:
     names = _list(out)
     if not names:
         return LEDGER_INDEX.empty_table()

@@ -132,31 +132,26 @@ def plan_labeling(
 def _prepare(settings: LabelSettings, on_progress: Callable[[Progress], None]) -> _Work:
     checkpoint = load_checkpoint(settings.model)
     require_labels(checkpoint.config, ACTIONS, settings.model)
-    earlier = _read_run(settings.out)
+    earlier = _read_identity(settings.out)
+    # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
+    precision = _precision(settings, earlier)
+    is_compiled = {"yes": True, "no": False, "auto": None if earlier is None else earlier.get("is_compiled")}
     identity = {
         "format": LEDGER_FORMAT,
         "archive": settings.archive,
         "model_digest": checkpoint.digest,
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
-        "precision": _precision(settings, earlier),
+        "precision": precision,
+        "is_compiled": is_compiled[settings.compile],
     }
     _refuse_other_run(settings.out, earlier, identity)
     catalog = _catalog(settings, on_progress)
-    chunk_us = microseconds(settings.chunk_s)
-    # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
-    compiled_before = None if earlier is None else earlier["execution"]["is_compiled"]
-    num_windows = count_all_windows(catalog, settings)
-    is_compiled = _is_compiled(settings, compiled_before, num_windows, checkpoint, identity["precision"])
-    execution = Execution(identity["precision"], is_compiled)
+    if identity["is_compiled"] is None:
+        identity["is_compiled"] = _compiling_pays(settings, count_all_windows(catalog, settings), checkpoint, precision)
+    execution = Execution(precision, identity["is_compiled"])
     settings_digest = digest_of(settings, WINDOW_SETTINGS, **asdict(execution))
-    plan = plan_chunks(catalog, chunk_us, checkpoint.digest, settings_digest)
+    plan = plan_chunks(catalog, microseconds(settings.chunk_s), checkpoint.digest, settings_digest)
     index = read_index(settings.out)
-    record = {
-        "identity": identity,
-        "execution": asdict(execution),
-        "settings": settings.model_dump(mode="json"),
-        "versions": versions(),
-    }
     return _Work(
         checkpoint,
         catalog,
@@ -165,7 +160,7 @@ def _prepare(settings: LabelSettings, on_progress: Callable[[Progress], None]) -
         subtract_committed(plan, index, retry_failed=settings.retry_failed),
         execution,
         Provenance(settings.model, checkpoint.digest, settings_digest),
-        record,
+        {"identity": identity, "settings": settings.model_dump(mode="json"), "versions": versions()},
     )
 
 
@@ -188,32 +183,27 @@ def _catalog(settings: LabelSettings, on_progress: Callable[[Progress], None]) -
 def _precision(settings: LabelSettings, earlier: dict[str, Any] | None) -> Any:
     if settings.precision != "auto":
         return settings.precision
-    if earlier is not None and "precision" in earlier["identity"]:
-        return earlier["identity"]["precision"]
+    if earlier is not None and "precision" in earlier:
+        return earlier["precision"]
     pool = labeler_pool(settings)
     ask = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(preferred_precision)
     return ray.get(ask.remote("cuda" if pool.num_gpus else "cpu"))
 
 
-def _is_compiled(
-    settings: LabelSettings, before: bool | None, num_windows: int, checkpoint: Checkpoint, precision: Any
-) -> bool:
-    if settings.compile != "auto":
-        return settings.compile == "yes"
-    if before is not None:
-        return before
-    pool = labeler_pool(settings)
-    least_s = COMPILE_COST_S / COMPILE_GAIN * pool.max_size  # of labelers' time, below which compiling cannot pay
+def _compiling_pays(settings: LabelSettings, num_windows: int, checkpoint: Checkpoint, precision: Any) -> bool:
+    # Of labelers' time, below which it cannot.
+    least_s = COMPILE_COST_S / COMPILE_GAIN * labeler_pool(settings).max_size
     if num_windows * SLOWEST_WINDOW_S < least_s:
         return False
-    window_s = measure_model(settings, checkpoint.config, Execution(precision, False))
-    return num_windows * window_s > least_s
+    return num_windows * measure_model(settings, checkpoint.config, Execution(precision, False)) > least_s
 
 
 def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]) -> Progress:
     todo = work.todo
     total_us = pc.sum(pc.subtract(todo["chunk_end_us"], todo["chunk_start_us"])).as_py() or 0
     progress = Progress("label", 0, len(todo), 0.0, total_us / MICROSECONDS)
+    if len(todo) == 0:
+        return progress
     with Compaction(settings.out) as compaction:
         for part, blocks in _waves(todo):
             on_progress(progress)
@@ -222,8 +212,6 @@ def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Call
                 compaction.add(committed["file"][0].as_py())
                 progress = _advance(progress, committed)
                 on_progress(progress)
-        if len(todo) == 0:
-            return progress
         # A block whose decoding killed its worker is gone; its chunks are tried again one by one, so that the one to blame
         # takes no other with it.
         compaction.settle()
@@ -268,7 +256,7 @@ def _worker_died(chunks: pa.Table) -> pa.Table:
         "probabilities": [],
         "stage": "decode",
         "error": "WorkerDied",
-        "reason": "decoding it killed or stalled its process, alone and more than once",
+        "reason": "it killed, stalled or failed the process that decoded or labelled it, alone and more than once",
     }
     rows = chunks.select([name for name in chunks.column_names if name in COMMITTED_CHUNK.names]).to_pylist()
     return pa.Table.from_pylist([row | failure for row in rows], schema=COMMITTED_CHUNK)
@@ -292,7 +280,7 @@ def _publish(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Ca
         Reading(work.checkpoint.config.labels, rule, settings.abstain_below),
         metadata={
             "microaction.schema_version": str(SCHEMA_VERSION),
-            "microaction.run": json.dumps(work.record["identity"] | {"execution": work.record["execution"]}),
+            "microaction.run": json.dumps(work.record["identity"]),
             "microaction.events": json.dumps(asdict(rule) | {"abstain_below": settings.abstain_below}),
             "microaction.versions": json.dumps(versions()),
         },
@@ -315,7 +303,7 @@ def _advance(progress: Progress, committed: pa.Table) -> Progress:
 
 
 def _refuse_other_run(out: str, earlier: dict[str, Any] | None, identity: dict[str, Any]) -> None:
-    there = identity if earlier is None else earlier["identity"]
+    there = identity if earlier is None else earlier
     different = [
         f"{name}: there {there.get(name)!r}, now {identity[name]!r}"
         for name in identity
@@ -327,12 +315,13 @@ def _refuse_other_run(out: str, earlier: dict[str, Any] | None, identity: dict[s
         )
 
 
-def _read_run(out: str) -> dict[str, Any] | None:
+def _read_identity(out: str) -> dict[str, Any] | None:
+    """What the run in an output says that it is; None where there is none."""
     try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))
+        identity: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))["identity"]
     except FileNotFoundError:
         return None
-    return record
+    return identity
 
 
 def _write_run(out: str, record: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from microaction.labeling import pipeline, run
 from microaction.labeling.catalog import CatalogError, make_catalog, write_catalog
 from microaction.labeling.pipeline import Decoder
 from microaction.labeling.run import Progress, RunError, RunSummary, run_labeling
+from microaction.lease import LeaseHeldError, held
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
 from microaction.schema import CATALOG, REGION_COLUMNS
@@ -131,10 +132,12 @@ def test_rows_agree_with_the_model_and_with_themselves(archive: Path, model: str
     assert len(found["windows"]["action"].unique()) > 1, "a model that always says the same would hide errors"
 
 
-@pytest.mark.parametrize("chunk_s", [1.0, 2.3])
-def test_chunks_of_any_length_give_the_same_tables(archive: Path, model: str, tmp_path: Path, chunk_s: float) -> None:
-    label(archive, tmp_path / "whole", model)
-    label(archive, tmp_path / "cut", model, chunk_s=chunk_s)
+@pytest.mark.parametrize(("chunk_s", "precision"), [(1.0, "fp32"), (2.3, "bf16")])
+def test_chunks_of_any_length_give_the_same_tables(
+    archive: Path, model: str, tmp_path: Path, chunk_s: float, precision: str
+) -> None:
+    label(archive, tmp_path / "whole", model, precision=precision)
+    label(archive, tmp_path / "cut", model, precision=precision, chunk_s=chunk_s)
     assert_same_tables(tables(tmp_path / "whole"), tables(tmp_path / "cut"), but=("settings_digest",))
 
 
@@ -192,6 +195,18 @@ def test_an_output_of_another_run_is_refused_with_the_difference(archive: Path, 
     label(archive, tmp_path / "out", model)
     with pytest.raises(RunError, match=r"holds another run \(stride_s: there 1.0, now 0.5\)"):
         label(archive, tmp_path / "out", model, stride_s=0.5)
+    with pytest.raises(RunError, match=r"precision: there 'fp32', now 'bf16'; is_compiled: there False, now True"):
+        label(archive, tmp_path / "out", model, precision="bf16", compile="yes")
+    assert label(archive, tmp_path / "out", model, precision="auto").num_chunks == 0, "what was decided stays"
+
+
+def test_a_second_run_on_an_output_is_refused_while_the_first_lives(archive: Path, model: str, tmp_path: Path) -> None:
+    with (
+        held(str(tmp_path / "out/_lease"), lifetime_s=1.0),
+        pytest.raises(LeaseHeldError, match=r"is at work in .*/out;"),
+    ):
+        label(archive, tmp_path / "out", model)
+    assert label(archive, tmp_path / "out", model).num_chunks == 3
 
 
 def test_a_video_that_kills_its_worker_costs_only_itself(

@@ -27,8 +27,8 @@ from tests.training.runs import (
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 6
-KILLS = 20
+KILLS = int(os.environ.get("CHAOS_KILLS", "8"))  # `make chaos`: 20
+EPOCHS = max(3, KILLS * 3 // 10)
 SEED = 4
 PATIENCE_S = 200
 
@@ -70,7 +70,7 @@ class Job:
 
 
 @pytest.mark.timeout(1200)
-def test_twenty_kills_of_workers_and_drivers_change_nothing(many: Path, tmp_path: Path) -> None:
+def test_kills_of_workers_and_drivers_change_nothing(many: Path, tmp_path: Path) -> None:
     """Half of the kills fall at random times after the one before, the others where training has come to a random step."""
     recipe = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.02, "ema_decay": 0.9, "class_balance": 0.5}
     changes = {"recipe": recipe, "num_workers": 2, "checkpoint_interval_s": 0.01, "max_failures": KILLS}
