@@ -76,7 +76,7 @@ def _acquire(folder: str, lifetime_s: float) -> Lease:
             _await_end(folder, present, lifetime_s)
         if not storage.create(_uri(folder, present + 1), _content()):
             continue
-        if max(_terms(folder)) > present + 1:  # others came and went since we looked
+        if max(_terms(folder), default=0) != present + 1:  # others came and went since we looked
             storage.delete_file(_uri(folder, present + 1))
             continue
         for earlier in terms:

@@ -223,7 +223,11 @@ def _list_local(prefix: str) -> Iterator[StoredFile]:
             if entry.is_dir():
                 yield from _list_local(entry.path)
             elif entry.is_file():
-                yield _local_file(entry.path)
+                try:
+                    file = _local_file(entry.path)
+                except FileNotFoundError:  # deleted since it was listed
+                    continue
+                yield file
 
 
 def _local_file(path: str) -> StoredFile:

@@ -24,6 +24,15 @@ def test_a_listing_is_recursive_sorted_and_passes_over_hidden_and_half_written_f
     assert files[0].size_bytes == 1
 
 
+def test_a_file_that_goes_while_it_is_listed_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+    listing = storage.list_files(str(tmp_path))
+    assert next(listing).uri.endswith("a")
+    (tmp_path / "b").unlink()
+    assert [file.uri for file in listing] == [str(tmp_path / "c")]
+
+
 def test_a_version_changes_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"one")
