@@ -24,6 +24,8 @@ from microaction.labeling.publish import PublishError
 from microaction.labeling.run import RunError
 from microaction.lease import LeaseHeldError, LeaseLostError
 from microaction.model import CheckpointError, LabelEmbeddingError
+from microaction.registry import RegistryError
+from microaction.storage import StorageError
 from microaction.training.run import TrainingError
 from microaction.training.state import StateError
 from microaction.video import DecodeError
@@ -41,8 +43,10 @@ USE_ERRORS = (
     LabelEmbeddingError,
     LeaseHeldError,
     ManifestError,
+    RegistryError,
     RunError,
     StateError,
+    StorageError,
     TrainingError,
 )
 
@@ -77,10 +81,10 @@ def parse_settings(settings_class: type[Settings], argv: list[str] | None = None
             given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
             message = problem["msg"].removeprefix("Value error, ")
             console.print(f"{where or 'settings'}: {message}{given}", markup=False, style="red")
-        _exit_wrong_use(settings_class)
+        exit_wrong_use(settings_class)
     except SettingsError as error:
         console.print(str(error), markup=False, style="red")
-        _exit_wrong_use(settings_class)
+        exit_wrong_use(settings_class)
 
 
 def job_name(settings_class: type[JobSettings]) -> str:
@@ -178,6 +182,6 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
     return {str(name).replace("-", "_"): value for name, value in content.items()}
 
 
-def _exit_wrong_use(settings_class: type[JobSettings]) -> NoReturn:
+def exit_wrong_use(settings_class: type[JobSettings]) -> NoReturn:
     console.print(f"python -m {job_name(settings_class)} --help lists the settings", markup=False)
     sys.exit(EXIT_WRONG_USE)

@@ -1,21 +1,35 @@
 """Paths and URIs alike: every byte that the project reads or writes, but Ray's own, goes through here.
 
 A location is a local path, `file://…`, `s3://bucket/key` or `gs://bucket/key`. Credentials come from each store's standard
-chain, and `AWS_ENDPOINT_URL` names an S3-compatible store.
+chain, and `AWS_ENDPOINT_URL` names an S3-compatible store. Throttled requests and broken connections are tried again, later
+and later; what stays refused is a `StorageError`.
 """
 
+import functools
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 import boto3
 import pyarrow.fs as pafs
+from botocore import exceptions as boto
+from botocore.config import Config
 
 _REMOTE_SCHEMES = ("s3://", "gs://")
+ATTEMPTS = 10  # of a request; the waits between them double, up to 20 s
+CONNECT_TIMEOUT_S = 5
+_ARROW_ERROR = re.compile(r"AWS Error (?:\[code \d+\]|(\w+))")
+
+
+class StorageError(OSError):
+    """A store refuses what it was asked for, or does not answer; the message says what to check."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +59,29 @@ def join(location: str, *names: str) -> str:
 def open_filesystem(location: str) -> tuple[Any, str]:
     """The pyarrow file system of a location, and the path inside it."""
     if is_remote(location):
-        _trust_plain_uploads()
+        scheme, _, path = location.partition("://")
+        if scheme == "s3":
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+            return _s3_filesystem(path.partition("/")[0], endpoint), path.rstrip("/")
         filesystem, path = pafs.FileSystem.from_uri(location)
         return filesystem, path.rstrip("/")
     return pafs.LocalFileSystem(), absolute(location)
+
+
+@functools.cache
+def _s3_filesystem(bucket: str, endpoint: str) -> Any:
+    _trust_plain_uploads()
+    with _told(f"s3://{bucket}"):
+        region = pafs.FileSystem.from_uri(f"s3://{bucket}")[0].region
+    parts = urlsplit(endpoint)
+    return pafs.S3FileSystem(
+        region=region,
+        scheme=parts.scheme or None,
+        endpoint_override=parts.netloc or None,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        allow_delayed_open=True,  # small files in one request
+    )
 
 
 def open_input(uri: str) -> BinaryIO:
@@ -57,7 +90,8 @@ def open_input(uri: str) -> BinaryIO:
         if not is_remote(uri):
             return open(absolute(uri), "rb")
         filesystem, path = open_filesystem(uri)
-        return cast(BinaryIO, filesystem.open_input_file(path))
+        with _told(uri):
+            return cast(BinaryIO, filesystem.open_input_file(path))
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"no file at {uri}") from None
 
@@ -72,7 +106,7 @@ def write_bytes(uri: str, data: bytes) -> None:
     """Writes a file so that readers see all of it or none: object stores do, local files by a renamed temporary."""
     if is_remote(uri):
         filesystem, path = open_filesystem(uri)
-        with filesystem.open_output_stream(path) as stream:
+        with _told(uri), filesystem.open_output_stream(path) as stream:
             stream.write(data)
         return
     path = absolute(uri)
@@ -95,14 +129,15 @@ def create(uri: str, data: bytes) -> bool:
     """
     if uri.startswith("s3://"):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        client = _s3_client()
-        try:
-            client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-        except client.exceptions.ClientError as error:
-            # 409: another's attempt was under way at the same time.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-                return False
-            raise
+        with _told(uri):
+            try:
+                _s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            except boto.ClientError as error:
+                answer = error.response["ResponseMetadata"]
+                if answer["HTTPStatusCode"] not in (409, 412):  # 409: another's attempt was under way at the same time
+                    raise
+                # Was it an earlier try of this very request, whose answer was lost?
+                return answer["RetryAttempts"] > 0 and read_bytes(uri) == data
         return True
     if is_remote(uri):
         if exists(uri):
@@ -122,8 +157,7 @@ def create(uri: str, data: bytes) -> bool:
 
 def exists(uri: str) -> bool:
     """Whether a file is at `uri`."""
-    filesystem, path = open_filesystem(uri)
-    return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
+    return bool(_type_of(uri) == pafs.FileType.File)
 
 
 def list_files(prefix: str) -> Iterator[StoredFile]:
@@ -152,15 +186,17 @@ def list_files(prefix: str) -> Iterator[StoredFile]:
 def list_folders(location: str) -> list[str]:
     """Names of the folders right below a folder, in order; none where there is no folder."""
     filesystem, path = open_filesystem(location)
-    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    with _told(location):
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
 
 def delete_file(uri: str) -> None:
     """Deletes a file; nothing happens where there is none."""
-    filesystem, path = open_filesystem(uri)
-    if filesystem.get_file_info(path).type == pafs.FileType.File:
-        filesystem.delete_file(path)
+    if exists(uri):
+        filesystem, path = open_filesystem(uri)
+        with _told(uri):
+            filesystem.delete_file(path)
 
 
 def delete_tree(location: str) -> None:
@@ -168,9 +204,10 @@ def delete_tree(location: str) -> None:
     if not is_remote(location):
         shutil.rmtree(absolute(location), ignore_errors=True)
         return
-    filesystem, path = open_filesystem(location)
-    if filesystem.get_file_info(path).type == pafs.FileType.Directory:
-        filesystem.delete_dir(path)
+    if _type_of(location) == pafs.FileType.Directory:
+        filesystem, path = open_filesystem(location)
+        with _told(location):
+            filesystem.delete_dir(path)
 
 
 def point(link: str, target: str) -> None:
@@ -180,9 +217,55 @@ def point(link: str, target: str) -> None:
     os.replace(temporary, absolute(link))
 
 
+def _type_of(location: str) -> pafs.FileType:
+    filesystem, path = open_filesystem(location)
+    with _told(location):
+        return filesystem.get_file_info(path).type
+
+
 def _s3_client() -> Any:
     _trust_plain_uploads()
-    return boto3.client("s3")
+    retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+    return boto3.client("s3", config=Config(retries=retries, connect_timeout=CONNECT_TIMEOUT_S))
+
+
+@contextmanager
+def _told(location: str) -> Iterator[None]:
+    """Turns what stores answer into one line that says what to check."""
+    try:
+        yield
+    except boto.ClientError as error:
+        raise StorageError(_advice(error.response["Error"]["Code"], location)) from error
+    except boto.NoCredentialsError as error:
+        raise StorageError(_advice("NoCredentials", location)) from error
+    except (boto.ConnectionError, boto.HTTPClientError) as error:
+        raise StorageError(_advice("NetworkConnection", location)) from error
+    except boto.BotoCoreError as error:
+        raise StorageError(f"{location}: {error}") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or (match := _ARROW_ERROR.search(str(error))) is None:
+            raise
+        raise StorageError(_advice(match[1] or str(error), location)) from error
+
+
+def _advice(code: str, location: str) -> str:
+    credentials = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine"
+    match code.replace("_", "").lower():
+        case "nosuchbucket" | "404":
+            bucket = location.partition("://")[2].partition("/")[0]
+            return f"no bucket {bucket!r} (from {location}); make it, or mend the name"
+        case "nocredentials":
+            return f"no credentials for {location}: {credentials}"
+        case "invalidaccesskeyid" | "signaturedoesnotmatch" | "invalidtoken":
+            return f"the credentials for {location} are wrong: {credentials}"
+        case "expiredtoken" | "requestexpired" | "tokenrefreshrequired":
+            return f"the credentials for {location} have expired: get new ones, and run the same command again"
+        case "accessdenied" | "forbidden" | "403" | "allaccessdisabled":
+            return f"no access to {location}: these credentials are wrong, or lack the right to it; {credentials}"
+        case "networkconnection":
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "the store")
+            return f"{endpoint} does not answer (for {location}): check AWS_ENDPOINT_URL and the network"
+    return f"{location}: the store answers {code}"
 
 
 def _trust_plain_uploads() -> None:
@@ -193,14 +276,12 @@ def _trust_plain_uploads() -> None:
 
 def _list_s3(prefix: str) -> Iterator[StoredFile]:
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    client = _s3_client()
-    try:
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+    pages = _s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+    with _told(prefix):
+        for page in pages:
             for item in page.get("Contents", ()):
                 if key in ("", item["Key"]) or item["Key"].startswith(key + "/"):
                     yield StoredFile(f"s3://{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"'))
-    except client.exceptions.NoSuchBucket:
-        raise FileNotFoundError(f"no bucket {bucket!r} (from {prefix})") from None
 
 
 def _list_arrow(prefix: str) -> Iterator[StoredFile]:

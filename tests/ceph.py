@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +53,11 @@ rgw_dns_name =
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where the server answers, and the environment that makes clients use it."""
+    """Where the server answers, the environment that makes clients use it, and what makes another user (`Ceph.add_user`)."""
 
     endpoint: str
     environment: dict[str, str]
+    add_user: Callable[[str, str], dict[str, str]]
 
 
 class Ceph:
@@ -96,12 +98,15 @@ class Ceph:
         self._run("ceph-osd", "-i", "0")
         self._run("radosgw", "-n", "client.rgw")
         _wait_for(port)
-        key, secret = WRITER
-        user = ("--uid=writer", "--display-name=writer", f"--access-key={key}", f"--secret-key={secret}")
-        self._run("radosgw-admin", "-n", "client.rgw", "user", "create", *user)
+        self.add_user(*WRITER)
         endpoint = f"http://{HOST}:{port}"
-        credentials = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_REGION": "us-east-1"}
-        return S3Server(endpoint, {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", **credentials})
+        return S3Server(endpoint, {"AWS_ENDPOINT_URL": endpoint, **_credentials(*WRITER)}, self.add_user)
+
+    def add_user(self, name: str, secret: str) -> dict[str, str]:
+        """A user without rights on what others own; returns the environment that makes clients be that user."""
+        user = (f"--uid={name}", f"--display-name={name}", f"--access-key={name}", f"--secret-key={secret}")
+        self._run("radosgw-admin", "-n", "client.rgw", "user", "create", *user)
+        return _credentials(name, secret)
 
     def stop(self) -> None:
         for path in (self.root / "run").glob("*.pid"):
@@ -112,6 +117,11 @@ class Ceph:
 
     def _run(self, *command: str) -> None:
         subprocess.run(command, env=self._env, check=True, capture_output=True, timeout=START_LIMIT_S)
+
+
+def _credentials(key: str, secret: str) -> dict[str, str]:
+    region = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1"}
+    return region | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
 
 
 def _free_ports(count: int) -> list[int]:

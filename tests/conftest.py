@@ -1,14 +1,19 @@
 """What the tests share: one Ray cluster for the session, the project's shared facts where they are, small videos."""
 
+import importlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import hypothesis
 import pytest
 import ray
 
 from tests.archives import archive, model
+from tests.ceph import Ceph, S3Server
 from tests.videos import write_video
 
 __all__ = ["archive", "model"]
@@ -43,3 +48,55 @@ def counted_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("videos") / "counted.mp4"
     write_video(path, num_frames=120)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with the buckets interviews and results; tests that need it skip where Ceph is not installed."""
+    if not Ceph.is_installed():
+        pytest.skip("Ceph is not installed: apt-get install ceph-mon ceph-osd ceph-common radosgw")
+    ceph = Ceph(tmp_path_factory.mktemp("ceph"))
+    try:
+        server = ceph.start()
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in server.environment.items():
+                environment.setenv(name, value)
+            for bucket in ("interviews", "results"):
+                boto3.client("s3").create_bucket(Bucket=bucket)
+        yield server
+    finally:
+        ceph.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The S3 server, which this test's own process talks to too."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs `python -m jobs.NAME …` in this process, in which everything is imported already."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(name: str, *arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [f"jobs.{name}", *arguments])
+        code = 0
+        try:
+            importlib.import_module(f"jobs.{name}").main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    return run

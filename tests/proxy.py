@@ -1,20 +1,31 @@
-"""A TCP proxy on loopback that counts what goes through: the requests of HTTP/1.1 one way, bytes the other."""
+"""A TCP proxy on loopback that counts what goes through (the requests of HTTP/1.1 one way, bytes the other) and makes
+trouble."""
 
 import re
 import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from urllib.parse import urlsplit
 
 REQUEST_LINE = re.compile(rb"^(?:GET|HEAD|PUT|POST|DELETE) \S+ HTTP/1\.1\r\n", re.MULTILINE)
 CHUNK_BYTES = 1 << 18
+SLOW_DOWN = b"<Error><Code>SlowDown</Code></Error>"
+THROTTLED = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(SLOW_DOWN), SLOW_DOWN)
+BYTES_BEFORE_CUT = 100
 
 
 class Proxy:
-    """Counts over all connections; `num_bytes` are those that came from the server, headers included."""
+    """Counts over all connections; `num_bytes` are those that came from the server, headers included.
 
-    def __init__(self, target: str) -> None:
+    `troubles` happen to connections in turn: "throttle" answers 503, "reset" breaks the connection at once, "cut" within the
+    first answer, "" does nothing.
+    """
+
+    def __init__(self, target: str, troubles: Sequence[str] = ("",)) -> None:
+        self._troubles = cycle(troubles)
         parts = urlsplit(target)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -32,11 +43,27 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                trouble = next(self._troubles)
+                if trouble == "throttle":
+                    threading.Thread(target=_throttle, args=(client,), daemon=True).start()
+                    continue
+                if trouble == "reset":
+                    _reset(client)
+                    continue
                 server = socket.create_connection(self._target)
                 for one in (client, server):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._pump, args=(client, server, self._count_requests), daemon=True).start()
-                threading.Thread(target=self._pump, args=(server, client, self._count_bytes), daemon=True).start()
+                pump = self._cut if trouble == "cut" else self._pump
+                threading.Thread(target=pump, args=(server, client, self._count_bytes), daemon=True).start()
+
+    def _cut(self, source: socket.socket, sink: socket.socket, count: Callable[[bytes], None]) -> None:
+        with suppress(OSError):
+            data = source.recv(CHUNK_BYTES)
+            count(data)
+            sink.sendall(data[:BYTES_BEFORE_CUT])
+        _reset(sink)
+        source.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, count: Callable[[bytes], None]) -> None:
         with suppress(OSError):
@@ -56,9 +83,21 @@ class Proxy:
             self.num_bytes += len(data)
 
 
+def _throttle(client: socket.socket) -> None:
+    with suppress(OSError), client:
+        client.recv(CHUNK_BYTES)
+        client.sendall(THROTTLED)
+
+
+def _reset(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+
 @contextmanager
-def counting_proxy(target: str) -> Iterator[Proxy]:
-    proxy = Proxy(target)
+def counting_proxy(target: str, troubles: Sequence[str] = ("",)) -> Iterator[Proxy]:
+    proxy = Proxy(target, troubles)
     try:
         yield proxy
     finally:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -15,36 +14,17 @@ import pyarrow.dataset as pads
 import pytest
 
 from microaction import storage
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
+from microaction.storage import StorageError
 from microaction.video import decode_chunk, decode_frames, probe
 from microaction.video.windows import MICROSECONDS, Span, split_windows
 from tests.archives import BAD, GOOD
 from tests.benchmarks.videos import write_long_video
-from tests.ceph import Ceph, S3Server
+from tests.ceph import S3Server
 from tests.proxy import counting_proxy
 from tests.videos import number_of
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    if not Ceph.is_installed():
-        pytest.skip("Ceph is not installed: apt-get install ceph-mon ceph-osd ceph-common radosgw")
-    ceph = Ceph(tmp_path_factory.mktemp("ceph"))
-    try:
-        server = ceph.start()
-        old = {name: os.environ.get(name) for name in server.environment}
-        os.environ.update(server.environment)
-        boto3.client("s3").create_bucket(Bucket="interviews")
-        boto3.client("s3").create_bucket(Bucket="results")
-        yield server
-        for name, value in old.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-    finally:
-        ceph.stop()
 
 
 @pytest.mark.usefixtures("s3")
@@ -65,7 +45,7 @@ def test_bytes_and_listings_come_back() -> None:
     storage.delete_tree("s3://results/folder")
     with pytest.raises(FileNotFoundError, match="no files below s3://results/folder: check"):
         list(storage.list_files("s3://results/folder"))
-    with pytest.raises(FileNotFoundError, match="no bucket 'absent'"):
+    with pytest.raises(StorageError, match="no bucket 'absent'"):
         list(storage.list_files("s3://absent/x"))
 
 
@@ -106,15 +86,9 @@ def test_an_archive_is_labelled_from_bucket_to_bucket(s3: S3Server, archive: Pat
             storage.write_bytes(f"s3://interviews/all/{path.relative_to(archive)}", path.read_bytes())
     for name in ("model.safetensors", "config.json"):
         storage.write_bytes(f"s3://results/model/{name}", Path(model, name).read_bytes())
-    command = [sys.executable, "-m", "jobs.label", "s3://interviews/all", "s3://results/labels"]
     for _ in range(2):  # the second time everything is done, and the tables take their own place
-        done = subprocess.run(
-            [*command, "--model", "s3://results/model"],
-            cwd=ROOT,
-            env=os.environ | s3.environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
+        done = job_as(
+            s3.environment, "label", "s3://interviews/all", "s3://results/labels", "--model", "s3://results/model"
         )
         assert done.returncode == 0, done.stderr
     tables: dict[str, pd.DataFrame] = {}
@@ -125,3 +99,102 @@ def test_an_archive_is_labelled_from_bucket_to_bucket(s3: S3Server, archive: Pat
     assert {Path(video).name for video in tables["failures"]["video"]} == BAD.keys()
     assert tables["videos"]["covered_s"].sum() == pytest.approx(sum(GOOD.values()), abs=0.01)
     assert len(tables["windows"]) == tables["videos"]["num_windows"].sum()
+
+
+def job_as(environment: dict[str, str], name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m jobs.NAME …` in a process of its own, which knows nobody's credentials but those."""
+    command = [sys.executable, "-m", f"jobs.{name}", *arguments]
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+    return subprocess.run(
+        command, cwd=ROOT, env=others | nobody | environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def said_by(job: subprocess.CompletedProcess[str]) -> str:
+    """What a job that was used wrongly says: one line."""
+    assert job.returncode == 2, job.stderr
+    assert "Traceback" not in job.stderr
+    return job.stderr.splitlines()[-1]
+
+
+def test_a_user_who_may_only_read_the_source_labels_and_does_no_more(
+    s3: S3Server, archive: Path, model: str, tmp_path: Path
+) -> None:
+    for name in GOOD:
+        storage.write_bytes(f"s3://interviews/shared/{name}", (archive / name).read_bytes())
+    reader = {"AWS_ENDPOINT_URL": s3.endpoint} | s3.add_user("reader", "readersecret123")
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": ["arn:aws:iam:::user/reader"]},
+        "Action": ["s3:ListBucket", "s3:GetObject"],
+        "Resource": ["arn:aws:s3:::interviews", "arn:aws:s3:::interviews/*"],
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    boto3.client("s3").put_bucket_policy(Bucket="interviews", Policy=json.dumps(policy))
+    theirs = boto3.session.Session(reader["AWS_ACCESS_KEY_ID"], reader["AWS_SECRET_ACCESS_KEY"]).client("s3")
+    theirs.create_bucket(Bucket="readers-own")
+    done = job_as(reader, "label", "s3://interviews/shared", "s3://readers-own/labels", "--model", model)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(theirs.get_object(Bucket="readers-own", Key="labels/_run.json")["Body"].read())
+    assert record["summary"]["published"]["covered_s"] == pytest.approx(sum(GOOD.values()), abs=0.01)
+
+    trained = str(shutil.copytree(model, tmp_path / "trained"))
+    Path(trained, CLIPS_FILE).write_bytes(parquet_bytes(TRAINING_CLIPS.empty_table()))
+    storage.write_bytes("s3://results/not/theirs", b"data")
+    before = sorted(file.uri for bucket in ("interviews", "results") for file in storage.list_files(f"s3://{bucket}"))
+    label = ("label", "s3://interviews/shared")
+    for command, where in (
+        ((*label, "s3://interviews/labels", "--model", model), "s3://interviews/labels/_lease/00000001.json"),
+        (
+            (*label, "s3://readers-own/more", "--model", "s3://results/models@production"),
+            "s3://results/models/_production",
+        ),
+        (("registry", "list", "s3://results/models"), "s3://results/models"),
+        (("registry", "add", "s3://results/models", trained), "s3://results/models"),
+    ):
+        assert said_by(job_as(reader, *command)).startswith(f"no access to {where}")
+    after = sorted(file.uri for bucket in ("interviews", "results") for file in storage.list_files(f"s3://{bucket}"))
+    assert after == before
+
+
+def test_wrong_missing_and_unreachable_are_one_line_before_any_work(s3: S3Server, archive: Path, model: str) -> None:
+    storage.write_bytes("s3://interviews/few/a.mp4", (archive / "a.mp4").read_bytes())
+    command = ("label", "s3://interviews/few", "s3://results/few", "--model", model)
+    right = s3.environment
+    wrong = right | {"AWS_SECRET_ACCESS_KEY": "wrong"}
+    unknown = right | {"AWS_ACCESS_KEY_ID": "nobody"}
+    none = {name: value for name, value in right.items() if "KEY" not in name}
+    look = ("registry", "list", "s3://results/models")
+    for environment, use, says in (
+        (wrong, command, "the credentials for s3://results/few/_lease"),
+        (unknown, look, "the credentials for s3://results/models"),
+        (none, look, "no credentials for s3://results/models"),
+        (right | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, look, "http://127.0.0.1:9 does not answer"),
+    ):
+        assert said_by(job_as(environment, *use)).startswith(says)
+    absent = job_as(right, "registry", "list", "s3://absent/models")
+    assert said_by(absent).startswith("no bucket 'absent'")
+    with pytest.raises(FileNotFoundError):
+        list(storage.list_files("s3://results/few"))
+
+
+def test_what_is_throttled_or_broken_off_is_tried_again(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, counted_video: Path
+) -> None:
+    troubles = ("throttle", "", "reset", "", "cut", "")
+    with counting_proxy(s3.endpoint, troubles) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        for number in range(2):
+            uri, data = f"s3://results/troubled/{number:02d}", os.urandom(1000)
+            if number % 2:
+                storage.write_bytes(uri, data)
+            else:
+                assert storage.create(uri, data), "one's own earlier try is not another's"
+                assert not storage.create(uri, b"other")
+            assert storage.read_bytes(uri) == data
+            assert storage.exists(uri)
+        assert len(list(storage.list_files("s3://results/troubled"))) == 2
+        storage.write_bytes("s3://interviews/troubled.mp4", counted_video.read_bytes())
+        frames = decode_frames("s3://interviews/troubled.mp4", [0, 50, 100])
+        assert [number_of(frame) for frame in frames] == [0, 50, 100]

@@ -33,23 +33,23 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
 
     A list is a text file of MA-52's format, whose empty lines are passed over, or, if its name ends in .parquet, a table with
     the columns name and label, region_left, region_top, region_width and region_height where a part of the frame is all that
-    counts, and subject; without that column the subject is what comes before the first "_" of the file's name, as in MA-52's
-    `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside
-    [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    counts, uri where the clip lies elsewhere, and subject; without that column the subject is what comes before the first "_"
+    of the file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that is
+    not "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
         data = storage.read_bytes(list_uri)
     except FileNotFoundError:
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
     clips: dict[str, Clip] = {}
-    for where, name, label, region, subject in (
+    for where, name, label, region, subject, uri in (
         _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri)
     ):
         if num_classes is not None and label >= num_classes:
             raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
         if name in clips:
             raise ManifestError(f"{where}: {name} is listed a second time")
-        clips[name] = Clip(name, storage.join(videos, name), label, region, subject)
+        clips[name] = Clip(name, uri or storage.join(videos, name), label, region, subject)
     if not clips:
         raise ManifestError(f"{list_uri} lists no clips")
     return list(clips.values())
@@ -75,8 +75,8 @@ def _subject_in(row: dict[str, Any], name: str) -> str | None:
     return None if row["subject"] is None else str(row["subject"])
 
 
-_Listed = Iterator[tuple[str, str, int, Region | None, str | None]]
-"""Where it is listed, name, label, region and subject."""
+_Listed = Iterator[tuple[str, str, int, Region | None, str | None, str | None]]
+"""Where it is listed, name, label, region, subject, and where it lies if not in the folder of videos."""
 
 
 def _lines(data: bytes, list_uri: str) -> _Listed:
@@ -91,7 +91,7 @@ def _lines(data: bytes, list_uri: str) -> _Listed:
         name, _, label = line.strip().rpartition(" ")
         if not name or not label.isdecimal():
             raise ManifestError(f"{where}: {line!r} is not 'name.mp4 label'")
-        yield where, name, int(label), None, subject_of(name)
+        yield where, name, int(label), None, subject_of(name), None
 
 
 def _rows(data: bytes, list_uri: str) -> _Listed:
@@ -105,6 +105,6 @@ def _rows(data: bytes, list_uri: str) -> _Listed:
         if not isinstance(name, str) or not isinstance(label, int) or label < 0:
             raise ManifestError(f"{where}: it must have a name (text) and a label (a whole number)")
         try:
-            yield where, name, label, region_of(row), _subject_in(row, name)
+            yield where, name, label, region_of(row), _subject_in(row, name), row.get("uri")
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from error

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs as pafs
 from ray.data import TaskPoolStrategy
@@ -19,7 +18,7 @@ from ray.data import TaskPoolStrategy
 from microaction import storage
 from microaction.clips.manifest import read_list, region_of
 from microaction.config import PackSettings
-from microaction.schema import PACKED_CLIP, REGION_COLUMNS
+from microaction.schema import PACKED_CLIP, REGION_COLUMNS, parquet_bytes
 from microaction.video import DecodeError
 from microaction.video.proxy import encode_proxy
 from microaction.video.sandbox import Limits, sandboxed
@@ -113,9 +112,7 @@ def _encode(rows: list[dict[str, Any]], out: str) -> Iterator[list[dict[str, Any
 
 def _encode_block(block: pa.Table, out: str) -> pa.Table:
     page = pa.Table.from_pylist([packed_row(row, out) for row in block.to_pylist()], schema=PACKED_CLIP)
-    sink = pa.BufferOutputStream()
-    pq.write_table(page, sink)
-    storage.write_bytes(storage.join(out, PAGES_FOLDER, f"{uuid.uuid4().hex}.parquet"), sink.getvalue().to_pybytes())
+    storage.write_bytes(storage.join(out, PAGES_FOLDER, f"{uuid.uuid4().hex}.parquet"), parquet_bytes(page))
     return page
 
 
@@ -152,8 +149,7 @@ def _read_pages(out: str) -> dict[str, dict[str, Any]]:
 
 
 def _write_manifest(rows: list[dict[str, Any]], out: str) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=PACKED_CLIP), sink)
-    storage.write_bytes(storage.join(out, MANIFEST_FILE), sink.getvalue().to_pybytes())
+    manifest = parquet_bytes(pa.Table.from_pylist(rows, schema=PACKED_CLIP))
+    storage.write_bytes(storage.join(out, MANIFEST_FILE), manifest)
     lines = (f"{row['proxy']} {row['label']}\n" for row in rows if row["error"] is None)
     storage.write_bytes(storage.join(out, LIST_FILE), "".join(lines).encode())

@@ -9,12 +9,14 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
 from microaction import storage
 from microaction.clips.manifest import region_of
-from microaction.schema import CATALOG, REGION_COLUMNS
+from microaction.schema import CATALOG, REGION_COLUMNS, parquet_bytes
+from microaction.storage import StorageError
 from microaction.video import DecodeError, probe
 from microaction.video.formats import VIDEO_SUFFIXES
 from microaction.video.sandbox import Limits, sandboxed
@@ -40,10 +42,13 @@ def make_catalog(
 
     A file counts as a video by the ending of its name. Rows of `known`, an earlier catalog, are kept for files whose
     version is the same. `on_video(done, total)` is called as probes finish, and `on_part` now and then with the catalog so
-    far: given as `known`, it spares the work. Raises `CatalogError` where there is no video.
+    far: given as `known`, it spares the work. Raises `CatalogError` where there is no video, and `StorageError` where storage
+    hands none of them out.
     """
     listing = _listing(archive)
     keys = ["video", "version"]
+    if known is not None:  # what storage did not hand out then, it may now
+        known = known.filter(pc.not_equal(pc.fill_null(known["error"], ""), StorageError.__name__))
     tables = [CATALOG.empty_table() if known is None else known.join(listing.select(keys), keys, join_type="inner")]
     new = listing.join(tables[0].select(keys), keys, join_type="left anti")
     done = len(tables[0])
@@ -54,6 +59,7 @@ def make_catalog(
         blocks = [wave.slice(start, FILES_PER_TASK) for start in range(0, len(wave), FILES_PER_TASK)]
         probed = ray.data.from_blocks(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
         for table in probed.iter_batches(batch_size=None, batch_format="pyarrow"):
+            _require_readable(table)
             tables.append(table)
             done += len(table)
             on_video(done, len(listing))
@@ -76,6 +82,12 @@ def _listing(archive: str) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
+def _require_readable(probed: pa.Table) -> None:
+    """Some files may be kept from us; that all of them are is no fact about the files."""
+    if pc.all(pc.equal(pc.fill_null(probed["error"], ""), StorageError.__name__)).as_py():
+        raise StorageError(probed["reason"][0].as_py())
+
+
 def _sorted(tables: list[pa.Table]) -> pa.Table:
     return (
         pa.concat_tables([table.select(CATALOG.names).cast(CATALOG) for table in tables])
@@ -85,9 +97,7 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
 
 
 def write_catalog(catalog: pa.Table, uri: str) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(catalog, sink)
-    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+    storage.write_bytes(uri, parquet_bytes(catalog))
 
 
 def read_catalog(uri: str) -> pa.Table:
@@ -125,5 +135,7 @@ def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
         return row | asdict(info) | {"fps": float(info.fps)}
     except DecodeError as error:
         return row | {"error": type(error).__name__, "reason": error.reason}
+    except StorageError as error:
+        return row | {"error": type(error).__name__, "reason": str(error)}
     except Exception as error:  # whatever a library makes of a file's bytes is a fact about that file
         return row | {"error": type(error).__name__, "reason": f"unexpected: {error}"}

@@ -172,6 +172,8 @@ def open_source(source: Source, uri: str) -> BinaryIO:
             return cast(BinaryIO, RangedReader(file, file.size(), uri)) if isinstance(file, NativeFile) else file
         except FileNotFoundError:
             raise DecodeError(uri, "no such file") from None
+        except storage.StorageError:  # says nothing about the file
+            raise
         except OSError as error:
             raise DecodeError(uri, f"cannot be opened: {error}") from error
     source.seek(0)

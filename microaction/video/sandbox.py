@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from microaction.storage import StorageError
 from microaction.video.container import DecodeError
 
 # What a result may be made of: the process may have been taken over by the file that it decoded.
@@ -71,8 +72,8 @@ class Sandbox:
     def call(self, uri: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`function(*args, **kwargs)` there; the function must be importable, `uri` names the video in messages.
 
-        Raises `DecodeError` and `ValueError` as the function does, `DecoderStoppedError`, `DecoderDiedError`, and
-        `RuntimeError` for any other error of the function.
+        Raises `DecodeError`, `ValueError` and `StorageError` as the function does, `DecoderStoppedError`,
+        `DecoderDiedError`, and `RuntimeError` for any other error of the function.
         """
         request = pickle.dumps((self.limits.time_s, function, args, kwargs))
         process = self._running()
@@ -99,7 +100,7 @@ class Sandbox:
             )
         if isinstance(result, DecodeError):
             raise result
-        raise ValueError(result) if kind == "value" else RuntimeError(result)
+        raise {"value": ValueError, "storage": StorageError}.get(kind, RuntimeError)(result)
 
     def close(self) -> None:
         """Ends the process; the next call starts a new one."""
@@ -207,6 +208,8 @@ def _serve(memory_bytes: int) -> NoReturn:
             reply = ("memory", None)
         except ValueError as error:
             reply = ("value", str(error))
+        except StorageError as error:
+            reply = ("storage", str(error))
         except Exception as error:
             reply = ("unexpected", f"{type(error).__name__}: {error}")
         buffers: list[pickle.PickleBuffer] = []

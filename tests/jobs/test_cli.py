@@ -1,4 +1,4 @@
-"""Jobs as people start them: in a process of their own, rightly and wrongly."""
+"""Jobs as people start them, rightly and wrongly."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,22 +16,23 @@ import pytest
 
 from jobs.cli import parse_settings
 from microaction.config import LabelSettings, TrainSettings
+from tests.conftest import Ended
 from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
-JOBS = ("catalog", "pack", "train", "evaluate", "label", "demo")
+JOBS = ("catalog", "pack", "train", "evaluate", "label", "registry", "demo")
 LIMIT_S = 200
 TRAIN = ("train", "--train-list", "l", "--train-videos", "v", "--storage-path", "s", "--name", "n")
 
 
-def job(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m jobs.…` from the project's folder."""
     command = [sys.executable, "-m", f"jobs.{arguments[0]}", *arguments[1:]]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT_S)
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_help_describes_every_setting(name: str) -> None:
+def test_help_describes_every_setting(name: str, job: Callable[..., Ended]) -> None:
     result = job(name, "--help")
     assert result.returncode == 0
     assert f"python -m jobs.{name}" in result.stdout
@@ -57,7 +59,9 @@ def test_help_describes_every_setting(name: str) -> None:
         ((*TRAIN, "--split-by", "subject", "--min-workers", "3"), "min_workers (3) must be at most num_workers (1)"),
     ],
 )
-def test_wrong_use_is_said_in_a_line_and_exits_with_2(arguments: tuple[str, ...], says: str) -> None:
+def test_wrong_use_is_said_in_a_line_and_exits_with_2(
+    arguments: tuple[str, ...], says: str, job: Callable[..., Ended]
+) -> None:
     result = job(*arguments)
     assert result.returncode == 2
     assert says in " ".join(result.stderr.split())
@@ -69,7 +73,7 @@ def test_what_is_missing_is_said_in_a_line_and_exits_with_2(tmp_path: Path, mode
         (("label", str(tmp_path), str(tmp_path / "out"), "--model", str(tmp_path)), "is not a checkpoint directory"),
         (("label", str(tmp_path / "absent"), str(tmp_path / "out"), "--model", model), "no files below"),
     ):
-        result = job(*arguments)
+        result = run_job(*arguments)
         assert result.returncode == 2, result.stderr
         assert says in result.stderr
         assert "Traceback" not in result.stderr
@@ -94,12 +98,12 @@ def test_parts_of_nested_settings_may_come_from_both(tmp_path: Path) -> None:
 
 
 def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Path) -> None:
-    listed = job("catalog", str(archive), str(tmp_path / "catalog.parquet"))
+    listed = run_job("catalog", str(archive), str(tmp_path / "catalog.parquet"))
     assert listed.returncode == 0, listed.stderr
     assert len(pd.read_parquet(tmp_path / "catalog.parquet")) == 7
     assert "empty.mp4: the file is empty" in listed.stderr
     command = ("label", str(archive), str(tmp_path / "out"), "--model", model)
-    planned = job(*command, "--plan")
+    planned = run_job(*command, "--plan")
     assert planned.returncode == 0, planned.stderr
     rows = dict(re.findall(r"│ (\S.*?) +│ (\S.*?) +│", planned.stderr))
     assert rows["videos"] == "7, of which 4 cannot be read"
@@ -108,7 +112,7 @@ def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Pa
     assert re.fullmatch(r"0\.0 GiB", rows["to read"])
     assert re.fullmatch(r"\d+\.\d\d core-hours", rows["decoding"])
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
-    labelled = job(*command, "--catalog", str(tmp_path / "catalog.parquet"), "--max-failed", "3")
+    labelled = run_job(*command, "--catalog", str(tmp_path / "catalog.parquet"), "--max-failed", "3")
     assert labelled.returncode == 3, labelled.stderr
     assert "4 spans could not be labelled, more than max_failed (3)" in labelled.stderr
     record = json.loads((tmp_path / "out/_run.json").read_text())
@@ -136,13 +140,13 @@ def test_training_that_was_killed_goes_on_by_name_and_is_evaluated(tmp_path: Pat
         process.wait()
     assert "epoch 3/12:" in log.read_text()
 
-    again = job(*arguments)
+    again = run_job(*arguments)
     assert again.returncode == 0, again.stderr
     epochs = [line.split(":")[0] for line in again.stderr.splitlines() if line.startswith("epoch ")]
     assert "epoch 12/12" in epochs
     assert "epoch 1/12" not in epochs, "it begins where the killed run stopped"
 
-    report = job(
+    report = run_job(
         *("evaluate", "--model", f"{tmp_path}/runs/killed/best", "--clips-list", f"{tmp_path}/list.txt"),
         *("--videos", str(tmp_path), "--out", f"{tmp_path}/report", "--submission", f"{tmp_path}/submission.zip"),
     )
