@@ -18,7 +18,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand, SettingsConfigDict
 
 from microaction import storage
 
@@ -109,7 +109,9 @@ class LabelSettings(JobSettings):
 
     archive: CliPositionalArg[Location] = Field(description="path or URI of the folder that holds the videos")
     out: CliPositionalArg[Location] = Field(description="path or URI of the folder for the results")
-    model: Location = Field(description="path or URI of a checkpoint directory")
+    model: Location = Field(
+        description="path or URI of a checkpoint directory, or ROOT@VERSION or ROOT@production of a registry"
+    )
     catalog: Location | None = Field(
         None, description="the archive's catalog, as `jobs.catalog` writes it; default: made at the start"
     )
@@ -294,14 +296,124 @@ class PackSettings(JobSettings):
 class EvaluateSettings(JobSettings):
     """Measures a checkpoint on labelled clips: top-1, top-5, F1 per body part and action, confusion matrix."""
 
-    model: Location = Field(description="path or URI of a checkpoint directory")
+    model: Location = Field(
+        description="path or URI of a checkpoint directory, or ROOT@VERSION or ROOT@production of a registry"
+    )
     clips_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
     videos: Location = Field(description="folder that holds the clips")
     out: Location = Field(description="folder for metrics.json, per_class.csv, predictions.parquet and pictures")
     batch_size: PositiveInt = Field(16, description="clips per forward pass")
+    max_unreadable_share: float = Field(
+        0.0, ge=0, le=1, description="clips that cannot be read are left out and listed; more than this ends the job"
+    )
     submission: Annotated[Location, AfterValidator(_zip)] | None = Field(
         None, description="also writes the challenge's zip of predictions there, in the list's order"
     )
+
+
+class GatesConfig(BaseModel):
+    """What a candidate must keep to replace the model in production, both measured on the same held-out clips."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    f1_mean_margin: float = Field(0.0, description="its F1 mean must be at least production's plus this")
+    class_f1_margin: float = Field(
+        0.1, ge=0, description="no action with enough clips may have an F1 that is lower than production's by more"
+    )
+    min_support: PositiveInt = Field(20, description="held-out clips of an action that are enough for that")
+    calibration_margin: float = Field(
+        0.02, ge=0, description="its calibration error may be higher than production's by at most this"
+    )
+    golden_margin: float = Field(
+        0.05,
+        ge=0,
+        description="probabilities of the golden input, as labelling runs the network, may differ by at most this",
+    )
+
+
+class RetrainSettings(JobSettings):
+    """Trains on new labels, holds the result against the model in production, and promotes it if it is no worse."""
+
+    registry: CliPositionalArg[Location] = Field(description="path or URI of the registry")
+    dataset: Location = Field(description="folder with list.txt or list.parquet, and videos/, as `jobs.pack` writes it")
+    labels: Location | None = Field(
+        None,
+        description="folder with lists of newer labels, and their clips in videos/; a clip that is listed already is "
+        "corrected, the later list by name counts",
+    )
+    work: Location = Field(description="folder for training runs and decisions; shared by all nodes, or a URI")
+    min_new: PositiveInt = Field(100, description="new and corrected clips since production; fewer end the job at once")
+    start: Literal["production", "scratch"] = Field("production", description="weights to begin with")
+    held_out_share: float = Field(
+        0.2, gt=0, lt=1, description="of people whom production does not know, held out to judge on, for ever"
+    )
+    val_share: float = Field(0.1, gt=0, lt=1, description="of the other clips, to choose the best epoch by")
+    gates: GatesConfig = GatesConfig()
+    recipe: RecipeConfig = RecipeConfig()
+    label_embeddings: Location | None = Field(
+        None, description="as production was trained with; default: the shipped table"
+    )
+    num_workers: PositiveInt = Field(1, description="training processes, one GPU each where there are GPUs")
+    min_workers: PositiveInt | None = Field(
+        None, description="go on with as few of them when machines go; default: wait for all"
+    )
+    max_failures: int = Field(3, ge=0, description="how often a failed worker group is started again")
+    checkpoint_interval_s: PositiveFloat = Field(
+        300.0, description="training goes on from its last saved step, which is at most about so long ago"
+    )
+    max_unreadable_share: float = Field(
+        0.01, ge=0, le=1, description="clips that cannot be read are left out; more than this ends the job"
+    )
+    seed: int = 0
+
+
+Registry = Annotated[Location, Field(description="path or URI of the registry")]
+
+
+class ListVersions(BaseModel):
+    """All versions, and the history of production."""
+
+    root: CliPositionalArg[Registry]
+
+
+class ShowVersion(BaseModel):
+    """Prints what a version is, as JSON."""
+
+    root: CliPositionalArg[Registry]
+    version: CliPositionalArg[str] = Field(description="its name, or production")
+
+
+class AddVersion(BaseModel):
+    """Adds a checkpoint; the same one again changes nothing."""
+
+    root: CliPositionalArg[Registry]
+    checkpoint: CliPositionalArg[Location] = Field(description="the folder best/ of a training run")
+    name: str | None = Field(None, description="of the new version; default: the beginning of its digest")
+
+
+class PromoteVersion(BaseModel):
+    """Puts a version into production."""
+
+    root: CliPositionalArg[Registry]
+    version: CliPositionalArg[str]
+    reason: str = Field("by hand", description="kept in the history")
+
+
+class RollBack(BaseModel):
+    """Puts the version back into production that was there before."""
+
+    root: CliPositionalArg[Registry]
+    reason: str = Field("by hand", description="kept in the history")
+
+
+class RegistrySettings(JobSettings):
+    """Keeps models as versions that never change, and says which one is in production: --model ROOT@production."""
+
+    list: CliSubCommand[ListVersions] = Field(description="all versions, and the history of production")
+    show: CliSubCommand[ShowVersion] = Field(description="what a version is, as JSON")
+    add: CliSubCommand[AddVersion] = Field(description="adds a checkpoint as a version")
+    promote: CliSubCommand[PromoteVersion] = Field(description="puts a version into production")
+    rollback: CliSubCommand[RollBack] = Field(description="puts the version before back into production")
 
 
 class DemoSettings(JobSettings):

@@ -1,6 +1,9 @@
-"""The Parquet tables: a catalog of videos, the chunks of a run, and the four tables that people query."""
+"""The Parquet tables: a catalog of videos, the chunks of a run, the four tables that people query, the clips of a model."""
+
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 REGION_COLUMNS = ("region_left", "region_top", "region_width", "region_height")
 _REGION = [pa.field(name, pa.int32()) for name in REGION_COLUMNS]
@@ -202,3 +205,33 @@ FAILURES = pa.schema(
 PUBLISHED = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
 SCHEMA_VERSION = 2
 """Of the published tables; in their files' metadata as `microaction.schema_version`."""
+
+CLIP_LIST = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("uri", pa.string()),
+        *_REGION,
+    ]
+)
+"""A list of labelled clips; where `uri` is null a clip lies in the list's folder of videos."""
+
+TRAINING_CLIPS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("is_readable", pa.bool_(), nullable=False),
+    ]
+)
+"""A row per clip that a model was made from or judged on; `split` is train, validation or held-out."""
+CLIPS_FILE = "clips.parquet"
+
+
+def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
+    """The content of a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **options)
+    return bytes(sink.getvalue().to_pybytes())

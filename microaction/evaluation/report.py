@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from microaction import storage
 from microaction.evaluation.calibration import confidence_bins
 from microaction.evaluation.metrics import confusion, measure, per_class_metrics
 from microaction.evaluation.pictures import confusion_picture, per_class_picture, reliability_picture
+from microaction.schema import parquet_bytes
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 
 
@@ -65,6 +65,4 @@ def predictions_table(names: Sequence[str], probabilities_NK: np.ndarray, target
             "probabilities": pa.array(list(probabilities_NK.astype(np.float32)), pa.list_(pa.float32())),
         }
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue().to_pybytes())
+    return parquet_bytes(table)

@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
 from microaction import storage
-from microaction.schema import COMMITTED_CHUNK, LEDGER_INDEX
+from microaction.schema import COMMITTED_CHUNK, LEDGER_INDEX, parquet_bytes
 
 CHUNKS_FOLDER = "_chunks"
 COMMITS_PER_SEGMENT = 512
@@ -143,7 +142,6 @@ def _open(out: str, names: Sequence[str]) -> pads.Dataset:
 
 
 def _write(out: str, name: str, rows: pa.Table) -> str:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows.cast(COMMITTED_CHUNK), sink, row_group_size=ROWS_PER_GROUP)
-    storage.write_bytes(storage.join(out, CHUNKS_FOLDER, name), sink.getvalue().to_pybytes())
+    content = parquet_bytes(rows.cast(COMMITTED_CHUNK), row_group_size=ROWS_PER_GROUP)
+    storage.write_bytes(storage.join(out, CHUNKS_FOLDER, name), content)
     return name

@@ -28,6 +28,7 @@ from microaction.labeling.plan import BLOCK_MAX_CHUNKS, BLOCK_VIDEO_US
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.model.classifier import Classifier, Execution
 from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
+from microaction.storage import StorageError
 from microaction.video import ChunkFrames, DecodeError, Framing, decode_chunk
 from microaction.video.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
@@ -94,7 +95,10 @@ class Decoder:
                 error, reason = DecodeError.__name__ if pixels.damage else "", pixels.damage
             except DecodeError as failure:
                 error, reason = type(failure).__name__, failure.reason
-            except ValueError as failure:  # a region that does not lie inside the video's frames
+            except (
+                ValueError,
+                StorageError,
+            ) as failure:  # ValueError: a region that does not lie inside the video's frames
                 error, reason = type(failure).__name__, str(failure)
             except Exception as failure:  # nothing in one file may cost another its row
                 error, reason = type(failure).__name__, f"unexpected: {failure}"
@@ -165,6 +169,7 @@ class Metrics:
         self._frames = Counter("microaction_label_frames_total", "Frames decoded for windows.")
         self._video_s = Counter("microaction_label_video_seconds_total", "Seconds of video done, labelled or failed.")
         self._bytes = Counter("microaction_label_read_bytes_total", "Bytes of video files read.")
+        self._chunks = Counter("microaction_label_chunks_total", "Chunks done, labelled or failed.")
         self._failures = Counter("microaction_label_failed_chunks_total", "Chunks that failed.", tag_keys=("error",))
         self._busy_share = Gauge(
             "microaction_label_busy_share", "Share of its time in which a labeler runs the network."
@@ -177,6 +182,7 @@ class Metrics:
         _add(self._frames, sum(len(frames) for frames in batch["frames"]))
         _add(self._video_s, float((batch["chunk_end_us"] - batch["chunk_start_us"]).sum()) / MICROSECONDS)
         _add(self._bytes, int(batch["num_bytes"].sum()))
+        _add(self._chunks, len(batch["error"]))
         for error in batch["error"][batch["error"] != ""]:
             self._failures.inc(1, {"error": str(error)})
         self._busy_s += busy_s

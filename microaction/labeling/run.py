@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from ray.util.metrics import Gauge
 
 from microaction import storage
 from microaction.config import LabelSettings, digest_of
@@ -24,9 +25,10 @@ from microaction.labeling.pipeline import label_blocks, labeler_pool
 from microaction.labeling.plan import chunks_of, count_all_windows, plan_blocks, plan_chunks
 from microaction.labeling.publish import Provenance, Published, Reading, publish
 from microaction.lease import Lease, held
-from microaction.model import Checkpoint, load_checkpoint
+from microaction.model import Checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.model.classifier import Execution, preferred_precision
+from microaction.registry import Resolved, load_model, resolve
 from microaction.schema import COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
 from microaction.versions import versions
@@ -94,11 +96,12 @@ def run_labeling(
 ) -> RunSummary:
     """Labels what the ledger of `settings.out` lacks and publishes the whole run. Needs a running Ray.
 
-    Raises `CatalogError` (no videos), `CheckpointError` (no usable model), `RunError` before any work where the output
-    belongs to another run, and `LeaseHeldError` where another process is at work in it.
+    Raises `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `RunError` before any work
+    where the output belongs to another run, and `LeaseHeldError` where another process is at work in it.
     """
+    settings, model = _with_resolved_model(settings)
     with held(storage.join(settings.out, LEASE_FOLDER)) as lease:
-        work = _prepare(settings, on_progress)
+        work = _prepare(settings, model, on_progress)
         _write_run(settings.out, work.record)
         started_s = time.monotonic()
         labelled = _label(work, settings, lease, on_progress)
@@ -125,12 +128,19 @@ def plan_labeling(
 ) -> Estimate:
     """What `run_labeling` would do and about what it takes, from a short measured sample. Writes nothing. Needs a running
     Ray, and raises what `run_labeling` raises."""
-    work = _prepare(settings, on_progress)
+    settings, model = _with_resolved_model(settings)
+    work = _prepare(settings, model, on_progress)
     return estimate(work.catalog, work.plan, work.todo, work.index, settings, work.checkpoint.config, work.execution)
 
 
-def _prepare(settings: LabelSettings, on_progress: Callable[[Progress], None]) -> _Work:
-    checkpoint = load_checkpoint(settings.model)
+def _with_resolved_model(settings: LabelSettings) -> tuple[LabelSettings, Resolved]:
+    """What is in production now is what the whole run uses."""
+    model = resolve(settings.model)
+    return settings.model_copy(update={"model": model.uri}), model
+
+
+def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Progress], None]) -> _Work:
+    checkpoint = load_model(model)
     require_labels(checkpoint.config, ACTIONS, settings.model)
     earlier = _read_identity(settings.out)
     # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
@@ -204,13 +214,16 @@ def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Call
     progress = Progress("label", 0, len(todo), 0.0, total_us / MICROSECONDS)
     if len(todo) == 0:
         return progress
+    remaining = Gauge("microaction_label_remaining_video_seconds", "Seconds of video that the run has before it.")
     with Compaction(settings.out) as compaction:
         for part, blocks in _waves(todo):
             on_progress(progress)
+            remaining.set(progress.total_video_s - progress.video_s)
             for committed in _committed(part, blocks, work, settings):
                 lease.require(look=False)
                 compaction.add(committed["file"][0].as_py())
                 progress = _advance(progress, committed)
+                remaining.set(progress.total_video_s - progress.video_s)
                 on_progress(progress)
         # A block whose decoding killed its worker is gone; its chunks are tried again one by one, so that the one to blame
         # takes no other with it.
@@ -225,6 +238,7 @@ def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Call
         if len(lost):
             commit(settings.out, _worker_died(chunks_of(lost, work.catalog)))
             progress = replace(progress, done=progress.done + len(lost), num_failed=progress.num_failed + len(lost))
+    remaining.set(0)
     return progress
 
 

@@ -1,5 +1,7 @@
 """A checkpoint is a directory: `model.safetensors` and `config.json`. Weights carry their preprocessing and their labels.
 
+With a `golden.safetensors` beside them, as in a registry, a checkpoint is loaded only if it computes what that says.
+
 Nothing here unpickles: safetensors holds numbers only, and foreign files are read with `weights_only=True`.
 """
 
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from microaction import storage
 from microaction.config import ModelConfig, Preprocessing
+from microaction.model.golden import GOLDEN_FILE, TOLERANCE, golden_difference
 from microaction.model.manet import MANet
 from microaction.model.normalize import normalize_frames
 
@@ -54,10 +57,15 @@ class Checkpoint:
     digest: str
 
     @torch.inference_mode()
+    def logits(self, frames_BTHWC: Tensor) -> Tensor:
+        """Logits [B, K] (float32), divided by the temperature, of uint8 RGB frames that lie on the model's device."""
+        logits_BK, _ = self.model(normalize_frames(frames_BTHWC, self.config.preprocessing))
+        return cast(Tensor, logits_BK.float() / self.config.temperature)
+
+    @torch.inference_mode()
     def classify(self, frames_BTHWC: Tensor) -> Tensor:
         """Calibrated probabilities [B, K] (float32) of uint8 RGB frames that lie on the model's device."""
-        logits_BK, _ = self.model(normalize_frames(frames_BTHWC, self.config.preprocessing))
-        return cast(Tensor, (logits_BK.float() / self.config.temperature).softmax(dim=1))
+        return self.logits(frames_BTHWC).softmax(dim=1)
 
 
 def build_model(config: ModelConfig) -> MANet:
@@ -75,7 +83,8 @@ def save_checkpoint(model: MANet, config: CheckpointConfig, uri: str) -> None:
 def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
     """Reads a checkpoint directory by path or URI; the model is in evaluation mode on `device`.
 
-    Raises `CheckpointError` where the directory is not one, its config is not valid, or weights and config disagree.
+    Raises `CheckpointError` where the directory is not one, its config is not valid, weights and config disagree, or the
+    model does not give its golden output.
     """
     config_uri = storage.join(uri, CONFIG_FILE)
     config_bytes, weights = _read(uri, CONFIG_FILE), _read(uri, WEIGHTS_FILE)
@@ -89,7 +98,10 @@ def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
         )
     model = build_model(config.model)
     _fill(model, weights, uri)
-    return Checkpoint(model.to(device).eval(), config, _digest(weights, config))
+    checkpoint = Checkpoint(model.eval(), config, _digest(weights, config))
+    _require_golden(checkpoint, uri)
+    model.to(device)
+    return checkpoint
 
 
 def load_weights(model: MANet, uri: str) -> None:
@@ -105,6 +117,23 @@ def _read(uri: str, name: str) -> bytes:
             f"{uri} is not a checkpoint directory: {error}; it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as "
             "`python -m jobs.train` writes them"
         ) from error
+
+
+def _require_golden(checkpoint: Checkpoint, uri: str) -> None:
+    golden_uri = storage.join(uri, GOLDEN_FILE)
+    try:
+        golden = storage.read_bytes(golden_uri)
+    except FileNotFoundError:
+        return
+    try:
+        difference = golden_difference(checkpoint, golden)
+    except ValueError as error:
+        raise CheckpointError(f"{golden_uri}: {error}") from error
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"{uri} does not compute here what it computed when it was kept: its logits for the golden input differ by "
+            f"{difference:.2%}; its files have changed, or versions of the code or of torch that do not fit are installed"
+        )
 
 
 def _fill(model: MANet, weights: bytes, uri: str) -> None:

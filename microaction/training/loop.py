@@ -15,6 +15,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from ray.util.metrics import Counter, Gauge
 from torch import Tensor
 
 from microaction import storage
@@ -71,7 +72,7 @@ class Trainer:
             self.learner.load_state(state.learner)
         if self.num_ranks > 1:
             self.learner.replica = ray.train.torch.prepare_model(self.learner.replica, move_to_device=False)
-        self.background = Background()
+        self.background, self.metrics = Background(), Metrics()
         self.saved_s = time.monotonic()
         self.preemption: object = None
 
@@ -99,12 +100,18 @@ class Trainer:
         waiting = Waiting(batches)
         losses: list[Tensor] = []
         started_s = time.monotonic()
+        told_s, told_waiting_s = started_s, 0.0
         for step, (batch, frames_BTHWC) in enumerate(on_device(waiting, self.device), start=first_step):
             target_B = torch.from_numpy(batch.target_B).to(self.device)
             losses.append(self.learner.learn(frames_BTHWC, target_B, batch.index_B.tolist(), step))
             done = step + 1 - epoch * self.num_steps
             if done % STEPS_PER_REPORT == 0 or done == self.num_steps:
                 self._take(losses)
+                if self.rank == 0:
+                    now_s = time.monotonic()
+                    num_clips = len(losses) * self.recipe.batch_size
+                    self.metrics.count(num_clips, now_s - told_s, waiting.seconds - told_waiting_s)
+                    told_s, told_waiting_s = now_s, waiting.seconds
                 losses.clear()
                 if done < self.num_steps:
                     self._save_when_due()
@@ -177,6 +184,7 @@ class Trainer:
         probabilities_NK = probabilities_of(logits_NK, temperature)
         losses = self.state.losses[epoch * self.num_steps : self.state.step]
         metrics = {"loss": float(losses.mean()), **measure(probabilities_NK, target_N), "temperature": temperature}
+        self.metrics.measured(metrics)
         rate = self.learner.optimizer.param_groups[0]["lr"]
         finished = Epoch(epoch + 1, rate, len(self.state.unreadable), metrics, timing, time.time())
         before = {done.number: done.metrics[SCORE] for done in self.state.epochs}
@@ -234,6 +242,28 @@ class Trainer:
         states = [state]
         dist.broadcast_object_list(states, 0)
         return states[0]
+
+
+class Metrics:
+    """What the first training process tells Ray's Prometheus endpoint."""
+
+    def __init__(self) -> None:
+        self._clips = Counter("microaction_train_clips_total", "Clips that all processes have learned from.")
+        self._seconds = Counter("microaction_train_seconds_total", "Seconds of training, validation left out.")
+        self._waiting = Counter("microaction_train_data_wait_seconds_total", "Of these, seconds of waiting for clips.")
+        self._loss = Gauge("microaction_train_loss", "Mean loss of the last epoch.")
+        self._score = Gauge("microaction_train_f1_mean", "F1 mean on the validation clips after the last epoch.")
+
+    def count(self, num_clips: int, seconds: float, waiting_s: float) -> None:
+        """Some steps: their clips over all processes, how long they took, and how much of that was waiting."""
+        for counter, number in ((self._clips, num_clips), (self._seconds, seconds), (self._waiting, waiting_s)):
+            if number > 0:  # Ray refuses to count nothing
+                counter.inc(number)
+
+    def measured(self, metrics: dict[str, float]) -> None:
+        """The end of an epoch."""
+        self._loss.set(metrics["loss"])
+        self._score.set(metrics[SCORE])
 
 
 class Waiting:

@@ -1,9 +1,10 @@
 """One training run: settings in, a checkpoint directory out; the same name again goes on where it stopped."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
+import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -12,6 +13,7 @@ from ray.train.torch import TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
+from microaction.clips.manifest import Clip
 from microaction.clips.progress import ProgressChannel
 from microaction.config import TrainSettings
 from microaction.model import (
@@ -22,6 +24,7 @@ from microaction.model import (
 )
 from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from microaction.model.initial import load_initial_weights
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.training.loop import (
     CHECKPOINTS_FOLDER,
     PREDICTIONS_FILE,
@@ -71,7 +74,7 @@ def run_training(
     """
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
-    train_clips, _ = read_splits(settings)
+    train_clips, val_clips = read_splits(settings)
     if steps_per_epoch(len(train_clips), settings.recipe.batch_size) == 0:
         raise TrainingError(
             f"recipe.batch_size ({settings.recipe.batch_size}) is more than the {len(train_clips)} clips to train on; make "
@@ -122,7 +125,7 @@ def run_training(
                 raise cause from error
             raise
     storage.delete_tree(ray_uri)
-    return _publish(settings, run_uri)
+    return _publish(settings, run_uri, {"train": train_clips, "validation": val_clips})
 
 
 def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:
@@ -199,16 +202,33 @@ def _cause(error: WorkerGroupError) -> BaseException | None:
     return None
 
 
-def _publish(settings: TrainSettings, run_uri: str) -> TrainingResult:
-    """Copies the best checkpoint to a place with a steady name, and writes the report."""
+def _publish(settings: TrainSettings, run_uri: str, splits: dict[str, list[Clip]]) -> TrainingResult:
+    """Copies the best checkpoint, with the clips that it was made from, to a place with a steady name; writes the report."""
     state = load_state(run_uri)
     if state is None or state.best_epoch is None:
         raise TrainingError(f"training ended without a checkpoint in {run_uri}")
     kept, best = checkpoint_uri(run_uri, state.best_epoch), storage.join(run_uri, BEST_FOLDER)
     if storage.exists(storage.join(kept, CONFIG_FILE)):  # else an earlier start has moved it already
+        storage.write_bytes(storage.join(best, CLIPS_FILE), _clips_file(splits, state.unreadable))
         for name in (WEIGHTS_FILE, PREDICTIONS_FILE, CONFIG_FILE):
             storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(kept, name)))
         write_report(settings, run_uri, state, storage.read_bytes(storage.join(kept, PREDICTIONS_FILE)))
         storage.delete_tree(storage.join(run_uri, CHECKPOINTS_FOLDER))
     config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(best, CONFIG_FILE)))
     return TrainingResult(best, config.metrics, storage.join(run_uri, REPORT_FILE))
+
+
+def _clips_file(splits: dict[str, list[Clip]], unreadable: Container[str]) -> bytes:
+    """A Parquet file of `schema.TRAINING_CLIPS`."""
+    rows = [
+        {
+            "name": clip.name,
+            "label": clip.label,
+            "subject": clip.subject,
+            "split": split,
+            "is_readable": clip.uri not in unreadable,
+        }
+        for split, clips in splits.items()
+        for clip in clips
+    ]
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=TRAINING_CLIPS))

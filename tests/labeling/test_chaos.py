@@ -24,7 +24,7 @@ from tests.nodes import Nodes, require_namespaces, workers
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-NUM_GOOD = 16
+NUM_GOOD = 10
 PATIENCE_S = 300
 
 

@@ -25,7 +25,8 @@ from microaction.labeling.run import Progress, RunError, RunSummary, run_labelin
 from microaction.lease import LeaseHeldError, held
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
-from microaction.schema import CATALOG, REGION_COLUMNS
+from microaction.registry import promote, register
+from microaction.schema import CATALOG, CLIPS_FILE, REGION_COLUMNS, TRAINING_CLIPS, parquet_bytes
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.video import decode_frames, segment_indices
 from microaction.video.sandbox import Limits
@@ -198,6 +199,20 @@ def test_an_output_of_another_run_is_refused_with_the_difference(archive: Path, 
     with pytest.raises(RunError, match=r"precision: there 'fp32', now 'bf16'; is_compiled: there False, now True"):
         label(archive, tmp_path / "out", model, precision="bf16", compile="yes")
     assert label(archive, tmp_path / "out", model, precision="auto").num_chunks == 0, "what was decided stays"
+
+
+def test_what_is_in_production_at_the_start_is_what_labels(archive: Path, model: str, tmp_path: Path) -> None:
+    registry, trained = str(tmp_path / "models"), tmp_path / "trained"
+    shutil.copytree(model, trained)
+    (trained / CLIPS_FILE).write_bytes(parquet_bytes(TRAINING_CLIPS.empty_table()))
+    first = register(registry, str(trained))
+    promote(registry, first.name, reason="the only one")
+    label(archive, tmp_path / "out", f"{registry}@production")
+    record = json.loads((tmp_path / "out/_run.json").read_text())
+    assert record["settings"]["model"] == f"{registry}/{first.name}"
+    assert record["identity"]["model_digest"] == first.digest
+    label(archive, tmp_path / "plain", model)
+    assert_same_tables(tables(tmp_path / "out"), tables(tmp_path / "plain"), but=("model",))
 
 
 def test_a_second_run_on_an_output_is_refused_while_the_first_lives(archive: Path, model: str, tmp_path: Path) -> None:
@@ -385,7 +400,10 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
     data = bytearray((archive / "broken.mp4").read_bytes())
     data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
     (archive / "broken.mp4").write_bytes(data)
-    names = ("windows_total", "frames_total", "video_seconds_total", "read_bytes_total", "failed_chunks_total")
+    names = (
+        *("windows_total", "chunks_total", "frames_total", "video_seconds_total", "read_bytes_total"),
+        "failed_chunks_total",
+    )
 
     def read() -> dict[str, float]:
         with urllib.request.urlopen(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics") as answer:
@@ -394,7 +412,7 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
             name: sum(
                 float(value) for metric, _, value in lines if metric.startswith(f"ray_microaction_label_{name}{{")
             )
-            for name in (*names, "busy_share")
+            for name in (*names, "busy_share", "remaining_video_seconds")
         }
 
     before = read()
@@ -406,6 +424,7 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
     gained = {name: after[name] - before[name] for name in names}
     assert gained["windows_total"] == summary.published.num_windows
     assert gained["video_seconds_total"] == pytest.approx(summary.published.video_s, abs=0.01)
+    assert gained["chunks_total"] == summary.num_chunks
     assert gained["failed_chunks_total"] == 1
     readable = [archive / name for name in (*GOOD, "broken.mp4")]
     assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)

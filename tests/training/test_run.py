@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -201,3 +202,12 @@ def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path:
         f"{data}/absent-{split}.mp4": "no such file, though the list names it" for split in ("train", "val")
     }
     assert seen[-1].num_unreadable == 2
+    clips = pd.read_parquet(Path(result.checkpoint, "clips.parquet"))
+    assert clips[~clips["is_readable"]][["name", "split"]].to_numpy().tolist() == [
+        ["absent-train.mp4", "train"],
+        ["absent-val.mp4", "validation"],
+    ]
+    for split, side in (("train", "train"), ("val", "validation")):
+        of_split = clips[clips["split"] == side]
+        lines = [f"{name} {label}" for name, label in zip(of_split["name"], of_split["label"], strict=True)]
+        assert lines == lists[split].read_text().splitlines()
