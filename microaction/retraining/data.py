@@ -1,0 +1,114 @@
+"""What a retraining learns from and is judged on, and what of it production does not know.
+
+A dataset is a folder with `list.txt` or `list.parquet` and `videos/`, as `jobs.pack` writes it. Newer labels are lists of the
+same kind in a folder of their own: a clip that is listed already is corrected, another one is new and lies in that folder's
+`videos/`. Of several lists the later by name counts.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from microaction import storage
+from microaction.clips.manifest import Clip, ManifestError, read_list
+from microaction.schema import CLIP_LIST, REGION_COLUMNS, parquet_bytes
+
+VIDEOS_FOLDER = "videos"
+LIST_FILES = ("list.txt", "list.parquet")
+LIST_ENDINGS = (".txt", ".parquet")
+HELD_OUT = "held-out"
+
+
+@dataclass(frozen=True)
+class News:
+    """What production was not made from: clips that it does not know, and clips whose label was another one."""
+
+    num_new: int
+    num_corrected: int
+
+    @property
+    def num_clips(self) -> int:
+        return self.num_new + self.num_corrected
+
+
+def read_dataset(dataset: str, labels: str | None, num_classes: int) -> list[Clip]:
+    """All clips with the labels that count, in order of name. Raises `ManifestError`."""
+    root = next(
+        (storage.join(dataset, name) for name in LIST_FILES if storage.exists(storage.join(dataset, name))), None
+    )
+    if root is None:
+        raise ManifestError(f"{dataset} is no dataset: it must hold {' or '.join(LIST_FILES)}, and {VIDEOS_FOLDER}/")
+    clips = {clip.name: clip for clip in read_list(root, storage.join(dataset, VIDEOS_FOLDER), num_classes)}
+    for uri in _lists(labels):
+        assert labels is not None
+        for clip in read_list(uri, storage.join(labels, VIDEOS_FOLDER), num_classes):
+            known = clips.get(clip.name)
+            clips[clip.name] = clip if known is None else replace(known, label=clip.label)
+    return [clips[name] for name in sorted(clips)]
+
+
+def _lists(labels: str | None) -> list[str]:
+    if labels is None:
+        return []
+    inside = storage.join(labels, VIDEOS_FOLDER) + "/"
+    try:
+        files = [file.uri for file in storage.list_files(labels)]
+    except FileNotFoundError:
+        return []  # nobody has labelled anything yet
+    return [uri for uri in files if uri.endswith(LIST_ENDINGS) and not uri.startswith(inside)]
+
+
+def news_since(known: pa.Table, clips: Sequence[Clip]) -> News:
+    """Compares with `known`, the clips of a registry's version (`schema.TRAINING_CLIPS`)."""
+    label_of = dict(zip(known["name"].to_pylist(), known["label"].to_pylist(), strict=True))
+    num_new = sum(clip.name not in label_of for clip in clips)
+    num_known_alike = sum(label_of.get(clip.name) == clip.label for clip in clips)
+    return News(num_new, len(clips) - num_new - num_known_alike)
+
+
+def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
+    """The clips to train on, and those to judge on: of people whom neither production nor the candidate has learned from.
+
+    These are the people that were held out for production (for a first version, those that it was validated on), and `share`
+    of those whom it does not know, chosen by their names alone: who is held out once stays so. Raises `ManifestError` where
+    clips do not tell their subject, or one of the sides is empty.
+    """
+    nameless = next((clip.name for clip in clips if clip.subject is None), None)
+    if nameless is not None:
+        raise ManifestError(
+            f"{nameless} does not tell its subject, by which people are held out: names begin with it, as in "
+            "SSSS_BB_NNNN.mp4, or the list is a Parquet table with a column subject"
+        )
+    people: dict[str, set[str | None]] = {}
+    for split, subject in zip(known["split"].to_pylist(), known["subject"].to_pylist(), strict=True):
+        people.setdefault(split, set()).add(subject)
+    everybody = set().union(*people.values())
+    kept = people.get(HELD_OUT) or people.get("validation", set()) - people.get("train", set())
+    held = [
+        clip.subject in kept or (clip.subject not in everybody and _fraction(clip.subject) < share) for clip in clips
+    ]
+    train = [clip for clip, is_held in zip(clips, held, strict=True) if not is_held]
+    judged = [clip for clip, is_held in zip(clips, held, strict=True) if is_held]
+    if not train or not judged:
+        raise ManifestError(
+            f"of {len(clips)} clips {len(judged)} are of people held out and {len(train)} are not; both sides need some: add "
+            "clips of people whom the model in production was not trained on"
+        )
+    return train, judged
+
+
+def list_file(clips: Sequence[Clip]) -> bytes:
+    """A Parquet list that names each clip's place."""
+    rows = [
+        {"name": clip.name, "label": clip.label, "subject": clip.subject, "uri": clip.uri}
+        | (dict(zip(REGION_COLUMNS, clip.region, strict=True)) if clip.region else {})
+        for clip in clips
+    ]
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=CLIP_LIST))
+
+
+def _fraction(subject: str | None) -> float:
+    """Between 0 and 1, the same for the same name for ever."""
+    return int.from_bytes(hashlib.sha256(str(subject).encode()).digest()[:8], "big") / 2**64

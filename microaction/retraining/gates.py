@@ -1,0 +1,96 @@
+"""The gates that a candidate must pass to replace the model in production. Shapes: N clips, K actions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from microaction.config import GatesConfig
+from microaction.evaluation.metrics import confusion, measure, per_class_metrics
+from microaction.model import load_checkpoint
+from microaction.model.classifier import Classifier, Execution, preferred_precision
+from microaction.model.golden import golden_frames
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one gate says: the candidate's figure, production's (None where there is nothing to compare), and the limit that
+    the candidate's must keep: at least it, or at most it."""
+
+    gate: str
+    candidate: float
+    production: float | None
+    limit: float
+    is_at_least: bool
+
+    @property
+    def is_passed(self) -> bool:
+        return self.candidate >= self.limit if self.is_at_least else self.candidate <= self.limit
+
+
+@dataclass(frozen=True)
+class ChangedConfusion:
+    """How often an action was taken for another by either model."""
+
+    actual: str
+    predicted: str
+    candidate: int
+    production: int
+
+
+def judge(
+    candidate_NK: np.ndarray,
+    production_NK: np.ndarray,
+    target_N: np.ndarray,
+    labels: Sequence[str],
+    golden_difference: float,
+    gates: GatesConfig,
+) -> list[Verdict]:
+    """All gates, from the probabilities of both models for the same clips."""
+    ours, theirs = measure(candidate_NK, target_N), measure(production_NK, target_N)
+    verdicts = [
+        Verdict("F1 mean", ours["f1_mean"], theirs["f1_mean"], theirs["f1_mean"] + gates.f1_mean_margin, True),
+        Verdict(
+            "calibration error",
+            ours["calibration_error"],
+            theirs["calibration_error"],
+            theirs["calibration_error"] + gates.calibration_margin,
+            False,
+        ),
+        Verdict("golden output, as labelling runs the network", golden_difference, None, gates.golden_margin, False),
+    ]
+    pairs = zip(
+        labels, per_class_metrics(candidate_NK, target_N), per_class_metrics(production_NK, target_N), strict=True
+    )
+    return verdicts + [
+        Verdict(f"F1 of {label}", mine["f1"], other["f1"], other["f1"] - gates.class_f1_margin, True)
+        for label, mine, other in pairs
+        if mine["support"] >= gates.min_support
+    ]
+
+
+def changed_confusions(
+    candidate_NK: np.ndarray, production_NK: np.ndarray, target_N: np.ndarray, labels: Sequence[str], most: int
+) -> list[ChangedConfusion]:
+    """The confusions whose number changed most, the most changed first."""
+    ours_KK, theirs_KK = confusion(candidate_NK, target_N), confusion(production_NK, target_N)
+    change_KK = np.abs(ours_KK - theirs_KK) * (1 - np.eye(len(ours_KK), dtype=ours_KK.dtype))
+    order = np.argsort(-change_KK, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(ours_KK)) for place in order]
+    return [
+        ChangedConfusion(labels[actual], labels[named], int(ours_KK[actual, named]), int(theirs_KK[actual, named]))
+        for actual, named in pairs
+        if change_KK[actual, named] > 0
+    ]
+
+
+def golden_parity(model_uri: str) -> float:
+    """The largest difference of the golden input's probabilities between the network as it was trained, in float32, and as
+    labelling runs it: folded, and in the precision that this machine prefers."""
+    checkpoint = load_checkpoint(model_uri)
+    frames_BTHWC = golden_frames(checkpoint.config)
+    expected_BK = checkpoint.classify(frames_BTHWC)
+    classify = Classifier(checkpoint, Execution(preferred_precision("cpu"), is_compiled=False), batch_size=1)
+    found_BK = classify(frames_BTHWC[0], torch.arange(frames_BTHWC.shape[1])[None])
+    return float((found_BK - expected_BK).abs().max())

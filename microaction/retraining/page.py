@@ -1,0 +1,59 @@
+"""The page that shows why a candidate was promoted or refused. Needs no other file and no network."""
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from microaction import storage
+from microaction.config import RetrainSettings
+from microaction.evaluation.metrics import measure, per_class_metrics
+from microaction.retraining.data import News
+from microaction.retraining.gates import Verdict, changed_confusions
+from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
+
+CONFUSIONS_SHOWN = 15
+
+
+def write_page(
+    uri: str,
+    production: str,
+    news: News,
+    candidate_NK: np.ndarray,
+    production_NK: np.ndarray,
+    target_N: np.ndarray,
+    verdicts: list[Verdict],
+    settings: RetrainSettings,
+) -> None:
+    """Writes the page; `production` is the name of the version that the candidate was held against."""
+    environment = Environment(
+        loader=PackageLoader("microaction.retraining", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    ours, theirs = measure(candidate_NK, target_N), measure(production_NK, target_N)
+    per_class = zip(
+        ACTIONS, per_class_metrics(candidate_NK, target_N), per_class_metrics(production_NK, target_N), strict=True
+    )
+    page = environment.get_template("page.html.j2").render(
+        production=production,
+        news=news,
+        num_clips=len(target_N),
+        verdicts=verdicts,
+        failed=[verdict for verdict in verdicts if not verdict.is_passed],
+        metrics=[(name, ours[name], theirs[name]) for name in ours],
+        per_class=[
+            {
+                "action": action,
+                "body_part": BODY_PARTS[BODY_PART_OF[label]],
+                "support": int(mine["support"]),
+                "candidate": mine["f1"],
+                "production": other["f1"],
+                "is_gate": mine["support"] >= settings.gates.min_support,
+            }
+            for label, (action, mine, other) in enumerate(per_class)
+        ],
+        confusions=changed_confusions(candidate_NK, production_NK, target_N, ACTIONS, CONFUSIONS_SHOWN),
+        gates=settings.gates,
+        start=settings.start,
+    )
+    storage.write_bytes(uri, page.encode())

@@ -1,0 +1,184 @@
+"""One retraining: new labels in; a new model in production out, or a page that says why not.
+
+production → what is new → train → candidate and production on the same held-out people → gates → register → promote
+
+All of it hangs on the data, on what is in production and on the settings: the same again, after whatever ended it, goes on in
+the same folder, and what is decided once stays decided.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from microaction import registry, storage
+from microaction.clips.manifest import Clip
+from microaction.config import EvaluateSettings, RetrainSettings, TrainSettings, digest_of
+from microaction.evaluation.run import run_evaluation
+from microaction.lease import held
+from microaction.model import CheckpointConfig
+from microaction.registry import Version
+from microaction.retraining.data import HELD_OUT, News, hold_out, list_file, news_since, read_dataset
+from microaction.retraining.gates import Verdict, golden_parity, judge
+from microaction.retraining.page import write_page
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
+from microaction.taxonomy import ACTIONS
+from microaction.training.progress import TrainingProgress
+from microaction.training.run import run_training
+
+LEASE_FOLDER = "_retrain"
+DECISION_FILE = "decision.json"
+RUN_NAME = "training"
+DIGITS_OF_KEY = 12
+DECIDES_NOTHING = {"config", "work", "num_workers", "min_workers", "max_failures", "checkpoint_interval_s"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a retraining ended. `version` is in production now; `page` says why, empty where nothing was trained."""
+
+    ended: Literal["too little new", "promoted", "refused"]
+    version: str
+    news: News
+    page: str = ""
+    failed_gates: tuple[str, ...] = ()
+
+
+def run_retraining(
+    settings: RetrainSettings,
+    *,
+    on_training: Callable[[TrainingProgress], None] = lambda progress: None,
+    on_measuring: Callable[[tuple[int, int]], None] = lambda progress: None,
+) -> Outcome:
+    """Retrains, judges and promotes, if there is enough new. Needs a running Ray.
+
+    Raises `LeaseHeldError` while another retraining is at work on the registry, `RegistryError` where nothing is in
+    production or that has changed meanwhile, and what training and evaluation raise.
+    """
+    with held(storage.join(settings.registry, LEASE_FOLDER)) as lease:
+        change = registry.production(settings.registry)
+        production = registry.read_version(settings.registry, change.version)
+        clips = read_dataset(settings.dataset, settings.labels, len(ACTIONS))
+        known = registry.read_clips_of(settings.registry, production.name)
+        news = news_since(known, clips)
+        if news.num_clips < settings.min_new:
+            return Outcome("too little new", production.name, news)
+        train, judged = hold_out(known, clips, settings.held_out_share)
+        folder = storage.join(settings.work, _key(settings, production, clips))
+        page_uri = storage.join(folder, "decision.html")
+        verdicts = _decided(folder)
+        candidate = storage.join(folder, RUN_NAME, "best")
+        if verdicts is None:
+            candidate = _train(settings, production, train, folder, on_training)
+            verdicts = _judge(settings, production, candidate, judged, news, folder, page_uri, on_measuring)
+        failed = tuple(verdict.gate for verdict in verdicts if not verdict.is_passed)
+        if failed:
+            return Outcome("refused", production.name, news, page_uri, failed)
+        lease.require()
+        _add_held_out(candidate, judged)
+        notes = {"made from": production.name, "decision": page_uri, "gates": [asdict(verdict) for verdict in verdicts]}
+        version = registry.register(settings.registry, candidate, notes=notes)
+        reason = f"{news.num_new} new and {news.num_corrected} corrected clips; see {page_uri}"
+        registry.promote(settings.registry, version.name, reason=reason, after=change.number)
+        return Outcome("promoted", version.name, news, page_uri)
+
+
+def _key(settings: RetrainSettings, production: Version, clips: Sequence[Clip]) -> str:
+    """Of all that decides how a retraining ends."""
+    decides = set(RetrainSettings.model_fields) - DECIDES_NOTHING
+    listed = [[clip.name, clip.label, clip.subject, clip.uri, clip.region] for clip in clips]
+    return digest_of(settings, decides, production=production.digest, clips=listed)[:DIGITS_OF_KEY]
+
+
+def _train(
+    settings: RetrainSettings,
+    production: Version,
+    train: Sequence[Clip],
+    folder: str,
+    on_training: Callable[[TrainingProgress], None],
+) -> str:
+    """The candidate's checkpoint directory."""
+    train_list = storage.join(folder, "train.parquet")
+    storage.write_bytes(train_list, list_file(train))
+    production_uri = storage.join(settings.registry, production.name)
+    config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(production_uri, "config.json")))
+    shared = settings.model_dump(include=set(TrainSettings.model_fields) & set(RetrainSettings.model_fields))
+    train_settings = TrainSettings.model_validate(
+        shared
+        | {
+            "train_list": train_list,
+            "train_videos": storage.join(settings.dataset, "videos"),
+            "split_by": "subject",
+            "storage_path": folder,
+            "name": RUN_NAME,
+            "model": config.model,
+            "preprocessing": config.preprocessing,
+            "init": production_uri if settings.start == "production" else None,
+            "config": None,
+        }
+    )
+    return run_training(train_settings, on_progress=on_training).checkpoint
+
+
+def _judge(
+    settings: RetrainSettings,
+    production: Version,
+    candidate: str,
+    judged: Sequence[Clip],
+    news: News,
+    folder: str,
+    page_uri: str,
+    on_measuring: Callable[[tuple[int, int]], None],
+) -> list[Verdict]:
+    """Measures both, writes the page and then the decision."""
+    clips_list = storage.join(folder, f"{HELD_OUT}.parquet")
+    storage.write_bytes(clips_list, list_file(judged))
+    tables: list[pa.Table] = []
+    models = {"candidate": candidate, "production": storage.join(settings.registry, production.name)}
+    for name, model in models.items():
+        out = storage.join(folder, name)
+        run_evaluation(
+            EvaluateSettings(
+                model=model,
+                clips_list=clips_list,
+                videos=storage.join(settings.dataset, "videos"),
+                out=out,
+                max_unreadable_share=settings.max_unreadable_share,
+            ),
+            on_progress=on_measuring,
+        )
+        tables.append(pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, "predictions.parquet")))))
+    ours, theirs = tables
+    assert ours["clip"].equals(theirs["clip"]), "both are measured on the same clips"
+    target_N = ours["target"].to_numpy()
+    candidate_NK, production_NK = (np.stack(table["probabilities"].to_numpy()) for table in tables)
+    verdicts = judge(candidate_NK, production_NK, target_N, ACTIONS, golden_parity(candidate), settings.gates)
+    write_page(page_uri, production.name, news, candidate_NK, production_NK, target_N, verdicts, settings)
+    decision = [asdict(verdict) for verdict in verdicts]
+    storage.write_bytes(storage.join(folder, DECISION_FILE), json.dumps(decision, indent=2).encode() + b"\n")
+    return verdicts
+
+
+def _decided(folder: str) -> list[Verdict] | None:
+    """What an earlier start has decided."""
+    try:
+        return [Verdict(**verdict) for verdict in json.loads(storage.read_bytes(storage.join(folder, DECISION_FILE)))]
+    except FileNotFoundError:
+        return None
+
+
+def _add_held_out(candidate: str, judged: Sequence[Clip]) -> None:
+    """The version remembers who was held out, too: they stay so."""
+    uri = storage.join(candidate, CLIPS_FILE)
+    trained = pq.read_table(pa.BufferReader(storage.read_bytes(uri))).cast(TRAINING_CLIPS)
+    if HELD_OUT in trained["split"].to_pylist():
+        return
+    rows = [
+        {"name": clip.name, "label": clip.label, "subject": clip.subject, "split": HELD_OUT, "is_readable": True}
+        for clip in judged
+    ]
+    storage.write_bytes(uri, parquet_bytes(pa.concat_tables([trained, pa.Table.from_pylist(rows, TRAINING_CLIPS)])))

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from microaction.clips.manifest import Clip, ManifestError, read_list
+from microaction.retraining.data import News, hold_out, list_file, news_since, read_dataset
+from microaction.schema import TRAINING_CLIPS
+from microaction.video import Region
+
+
+def clips_of(subjects: str, *, each: int = 2) -> list[Clip]:
+    return [Clip(f"{s}_{i}.mp4", f"/v/{s}_{i}.mp4", i, subject=s) for s in subjects for i in range(each)]
+
+
+def known(**splits: str) -> pa.Table:
+    rows = [
+        {
+            "name": clip.name,
+            "label": clip.label,
+            "subject": clip.subject,
+            "split": split.replace("_", "-"),
+            "is_readable": True,
+        }
+        for split, subjects in splits.items()
+        for clip in clips_of(subjects)
+    ]
+    return pa.Table.from_pylist(rows, schema=TRAINING_CLIPS)
+
+
+def subjects_of(clips: list[Clip]) -> set[str | None]:
+    return {clip.subject for clip in clips}
+
+
+def test_later_lists_correct_and_add(tmp_path: Path) -> None:
+    dataset, labels = tmp_path / "dataset", tmp_path / "labels"
+    for folder in (dataset, labels / "videos"):
+        folder.mkdir(parents=True)
+    (dataset / "list.txt").write_text("A_1.mp4 1\nA_2.mp4 2\n")
+    (labels / "2026-11-02.txt").write_text("A_1.mp4 7\nB_1.mp4 3\n")
+    (labels / "2026-11-09.txt").write_text("B_1.mp4 4\nA_2.mp4 2\n")
+    (labels / "videos/notes.txt").write_text("no list")
+    clips = read_dataset(str(dataset), str(labels), 52)
+    assert clips == [
+        Clip("A_1.mp4", f"{dataset}/videos/A_1.mp4", 7, subject="A"),
+        Clip("A_2.mp4", f"{dataset}/videos/A_2.mp4", 2, subject="A"),
+        Clip("B_1.mp4", f"{labels}/videos/B_1.mp4", 4, subject="B"),
+    ]
+    assert [clip.label for clip in read_dataset(str(dataset), None, 52)] == [1, 2]
+    assert len(read_dataset(str(dataset), str(tmp_path / "nobody-labelled-yet"), 52)) == 2
+    with pytest.raises(ManifestError, match=r"is no dataset: it must hold list.txt or list.parquet, and videos/"):
+        read_dataset(str(labels), None, 52)
+
+
+def test_news_are_clips_that_production_does_not_know_so() -> None:
+    clips = clips_of("ab")
+    assert news_since(known(train="ab"), clips) == News(0, 0)
+    assert news_since(known(train="a"), clips) == News(2, 0)
+    corrected = [Clip(clip.name, clip.uri, clip.label + 10 * (clip.subject == "a")) for clip in clips]
+    assert news_since(known(train="a"), corrected) == News(2, 2)
+    assert News(2, 2).num_clips == 4
+
+
+def test_people_whom_production_has_learned_from_are_never_judged_on() -> None:
+    everybody = "abcdefghijklmnopqrstuvwxyz"
+    train, judged = hold_out(known(train="abcdef", validation="gh"), clips_of(everybody), 0.3)
+    assert subjects_of(train) | subjects_of(judged) == set(everybody)
+    assert not subjects_of(train) & subjects_of(judged)
+    assert not subjects_of(judged) & set("abcdef")
+    assert subjects_of(judged) >= set("gh")
+    assert 2 <= len(subjects_of(judged) - set("gh")) <= 10, "about 0.3 of 18"
+
+
+def test_who_is_held_out_once_stays_so() -> None:
+    train, judged = hold_out(known(train="cd", validation="gh"), clips_of("cdefghijkl"), 0.5)
+    held = subjects_of(judged)
+    assert {"g", "h"} < held
+    learned = "".join(str(subject) for subject in sorted(subjects_of(train), key=str))
+    later = known(train=learned[1:], validation=learned[:1], held_out="".join(map(str, held)))
+    _, judged = hold_out(later, clips_of("cdefghijklXYZ"), 0.5)
+    assert subjects_of(judged) - set("XYZ") == held, "not even who was validated on joins them"
+
+
+def test_without_people_to_hold_out_it_says_so() -> None:
+    with pytest.raises(ManifestError, match=r"0 are of people held out and 4 are not; both sides need some"):
+        hold_out(known(train="ab"), clips_of("ab"), 0.2)
+    with pytest.raises(ManifestError, match=r"c.mp4 does not tell its subject"):
+        hold_out(known(train="ab"), [*clips_of("ab"), Clip("c.mp4", "/v/c.mp4", 1)], 0.2)
+
+
+def test_a_list_keeps_where_each_clip_lies(tmp_path: Path) -> None:
+    clips = [Clip("a.mp4", "s3://one/a.mp4", 3, Region(1, 2, 30, 40), "p"), Clip("b.mp4", "/two/b.mp4", 4)]
+    (tmp_path / "list.parquet").write_bytes(list_file(clips))
+    assert read_list(str(tmp_path / "list.parquet"), "/elsewhere", 52) == clips

@@ -1,0 +1,66 @@
+import numpy as np
+
+from microaction.config import GatesConfig
+from microaction.retraining.gates import ChangedConfusion, changed_confusions, golden_parity, judge
+from microaction.taxonomy import ACTIONS
+
+NUM_CLIPS = 400
+TARGET_N = np.arange(NUM_CLIPS) % 4
+
+
+def scores(target_N: np.ndarray, *, wrong: float, sure: float = 0.9, seed: int = 0) -> np.ndarray:
+    """Probabilities of a model that is wrong in a share of the clips, and always as sure."""
+    rng = np.random.default_rng(seed)
+    named_N = np.where(rng.random(len(target_N)) < wrong, (target_N + 1) % 4, target_N)
+    scores_NK = np.full((len(target_N), len(ACTIONS)), (1 - sure) / (len(ACTIONS) - 1))
+    scores_NK[np.arange(len(target_N)), named_N] = sure
+    return scores_NK
+
+
+def failed(candidate_NK: np.ndarray, production_NK: np.ndarray, **gates: float) -> list[str]:
+    verdicts = judge(candidate_NK, production_NK, TARGET_N, ACTIONS, 0.01, GatesConfig.model_validate(gates))
+    return [verdict.gate for verdict in verdicts if not verdict.is_passed]
+
+
+def test_a_better_model_passes_and_a_worse_one_does_not() -> None:
+    good_NK, bad_NK = scores(TARGET_N, wrong=0.1), scores(TARGET_N, wrong=0.4)
+    assert failed(good_NK, bad_NK) == []
+    assert failed(good_NK, good_NK) == [], "as good is good enough"
+    assert "F1 mean" in failed(bad_NK, good_NK)
+    assert failed(bad_NK, good_NK, f1_mean_margin=-0.5, class_f1_margin=0.5, calibration_margin=0.5) == []
+    assert failed(good_NK, good_NK, f1_mean_margin=0.01) == ["F1 mean"]
+
+
+def test_one_class_that_got_worse_is_enough_if_it_has_clips_enough() -> None:
+    production_NK = scores(TARGET_N, wrong=0.2)
+    candidate_NK = scores(TARGET_N, wrong=0.0)
+    third = np.flatnonzero(TARGET_N == 2)
+    candidate_NK[third] = scores(TARGET_N[third], wrong=0.9)
+    worse = failed(candidate_NK, production_NK, f1_mean_margin=-1)
+    assert f"F1 of {ACTIONS[2]}" in worse
+    assert f"F1 of {ACTIONS[0]}" not in worse
+    assert failed(candidate_NK, production_NK, f1_mean_margin=-1, min_support=NUM_CLIPS) == []
+
+
+def test_a_model_that_is_surer_than_right_fails_by_its_calibration() -> None:
+    calibrated_NK = scores(TARGET_N, wrong=0.2, sure=0.8)
+    assert failed(scores(TARGET_N, wrong=0.2, sure=0.99), calibrated_NK) == ["calibration error"]
+
+
+def test_a_network_that_labels_otherwise_than_it_was_trained_fails(model: str) -> None:
+    same_NK = scores(TARGET_N, wrong=0.1)
+    verdicts = judge(same_NK, same_NK, TARGET_N, ACTIONS, 0.2, GatesConfig())
+    assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == [
+        "golden output, as labelling runs the network"
+    ]
+    assert 0 <= golden_parity(model) < 0.05
+
+
+def test_the_most_changed_confusions_come_first() -> None:
+    right_NK, wrong_NK = scores(TARGET_N, wrong=0.0), scores(TARGET_N, wrong=0.0)
+    wrong_NK[np.flatnonzero(TARGET_N == 1)[:7]] = np.eye(len(ACTIONS))[3]
+    wrong_NK[np.flatnonzero(TARGET_N == 0)[:2]] = np.eye(len(ACTIONS))[2]
+    assert changed_confusions(wrong_NK, right_NK, TARGET_N, ACTIONS, most=5) == [
+        ChangedConfusion(ACTIONS[1], ACTIONS[3], 7, 0),
+        ChangedConfusion(ACTIONS[0], ACTIONS[2], 2, 0),
+    ]
