@@ -3,20 +3,30 @@
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+import yaml
+
+from microaction.registry import promote, register
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
+from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-LIMIT_S = 240
+LIMIT_S = 120
+NUM_VIDEOS = 12
+CARRIED_BYTES = 8 << 20
 
 
 def free_ports(count: int) -> list[int]:
@@ -89,3 +99,125 @@ def test_a_submitted_job_labels_an_archive(
     relative = submit(environment, "jobs.label", str(archive), "labels", "--model", model)
     assert relative.returncode != 0
     assert "'labels' is a relative path, and a submitted job runs in a copy" in relative.stdout + relative.stderr
+
+
+def ray_job(env: dict[str, str], *arguments: str) -> str:
+    """`ray job …`; returns what it prints."""
+    done = subprocess.run([RAY, "job", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def wait_for(what: Callable[[], bool], why: str) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not what():
+        assert time.monotonic() < deadline_s, why
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(600)
+def test_a_job_that_was_killed_or_stopped_goes_on_when_it_is_submitted_again(
+    environment: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    for number in range(NUM_VIDEOS):
+        write_video(archive / f"{number}.mp4", num_frames=180)
+    label = (
+        "python",
+        "-m",
+        "jobs.label",
+        str(archive),
+        str(out),
+        "--model",
+        model,
+        "--chunk-s",
+        "0.1",
+        "--stride-s",
+        "0.1",
+    )
+
+    def committed() -> int:
+        return len(list(out.glob("_chunks/*")))
+
+    def begin_and_end(submission: str, end: Callable[[dict[str, str], str, str], None], status: str) -> None:
+        before = committed()
+        ray_job(environment, "submit", "--no-wait", "--submission-id", submission, "--working-dir", ".", "--", *label)
+        wait_for(lambda: committed() > before, f"{submission}: nothing was committed")
+        end(environment, submission, str(out))
+        said = f"Job '{submission}' {status}"
+        wait_for(lambda: said in ray_job(environment, "status", submission), f"{submission} goes on")
+
+    begin_and_end("killed", kill_driver, "failed")
+    begin_and_end("stopped", stop, "was stopped")
+    assert not (out / "videos").exists(), "it was to end before it was done"
+    log = ray_job(environment, "submit", "--working-dir", ".", "--", *label)
+    assert "succeeded" in log
+    videos = pd.read_parquet(out / "videos")
+    assert len(videos) == NUM_VIDEOS
+    assert videos["covered_s"].sum() == pytest.approx(videos["duration_s"].sum())
+    assert not pd.read_parquet(out / "windows", columns=["video", "start_s"]).duplicated().any()
+
+
+def kill_driver(environment: dict[str, str], submission: str, out: str) -> None:
+    subprocess.run(["pkill", "--signal", "KILL", "--full", f"^[^ ]*python -m jobs.label .* {out} "], check=True)
+
+
+def stop(environment: dict[str, str], submission: str, out: str) -> None:
+    ray_job(environment, "stop", submission)
+
+
+def test_what_a_submission_carries_is_small(environment: dict[str, str]) -> None:
+    """The README's command carries the working directory: what .gitignore names stays where it is."""
+    script = (
+        "import os; files = [os.path.join(d, f) for d, _, fs in os.walk('.') for f in fs]; "
+        "print('carried', sum(map(os.path.getsize, files)), *sorted(os.listdir()))"
+    )
+    log = ray_job(environment, "submit", "--working-dir", ".", "--", "python", "-c", script)
+    (line,) = (line for line in log.splitlines() if line.startswith("carried "))
+    _, num_bytes, *names = line.split()
+    assert {"jobs", "microaction"} <= set(names)
+    ignored = {name.strip("/") for name in (ROOT / ".gitignore").read_text().splitlines()}
+    assert not set(names) & ignored
+    assert int(num_bytes) < CARRIED_BYTES
+
+
+def test_the_weekly_retrainings_command_does_what_it_says(
+    environment: dict[str, str], model: str, tmp_path: Path
+) -> None:
+    """The CronJob's own command and variables, with folders in place of its buckets."""
+    (document,) = yaml.safe_load_all((ROOT / "cluster/kuberay/jobs/retrain-weekly.yaml").read_text())
+    (container,) = document["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert {variable["name"] for variable in container["env"]} == {"RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+    token = Path(environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    env = {name: value for name, value in environment.items() if name != "RAY_AUTH_TOKEN_PATH"} | {
+        "RAY_AUTH_TOKEN": token
+    }
+
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/list.txt").write_text("a_1.mp4 3\nb_1.mp4 4\n")
+    shutil.copytree(model, tmp_path / "trained")
+    rows = [
+        {"name": f"{subject}_1.mp4", "label": label, "subject": subject, "split": "train", "is_readable": True}
+        for subject, label in (("a", 3), ("b", 4))
+    ]
+    table = pa.Table.from_pylist(rows, schema=TRAINING_CLIPS)
+    (tmp_path / "trained" / CLIPS_FILE).write_bytes(parquet_bytes(table))
+    command = [word.replace("s3://RESULTS", str(tmp_path)) for word in container["command"] + container["args"]]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+
+    without_production = run()
+    assert without_production.returncode != 0
+    assert "nothing is in production in" in without_production.stdout + without_production.stderr
+    promote(
+        str(tmp_path / "models"),
+        register(str(tmp_path / "models"), str(tmp_path / "trained"), name="v1").name,
+        reason="",
+    )
+    done = run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "v1 stays in production: 0 new and 0 corrected clips" in done.stdout + done.stderr
