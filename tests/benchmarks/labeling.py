@@ -1,4 +1,4 @@
-"""Labelling 1080p interviews from end to end, beside each of its stages alone and beside the way that peers do it.
+"""Labelling 1080p and 360p interviews from end to end, beside each stage alone and beside the way that peers do it.
 
 python -m tests.benchmarks.labeling [--rounds 3] [--seconds 480]
 
@@ -40,6 +40,7 @@ from tests.benchmarks.videos import write_long_video
 
 CHUNK_S = 60
 NUM_VIDEOS = 2
+SIZES = [(1920, 1080), (640, 360)]
 PLAIN_WINDOWS = 40
 STAGE_CHUNKS = 4
 READY_FILE = "ready"
@@ -64,10 +65,10 @@ class WaitingDecoder(Decoder):
         return super().__call__(row)
 
 
-def prepare(root: Path, seconds: int) -> None:
+def prepare(root: Path, size: tuple[int, int], seconds: int) -> None:
     archive = root / "archive"
-    archive.mkdir()
-    write_long_video(archive / "0.mp4", duration_s=seconds // NUM_VIDEOS, loop_s=20)
+    archive.mkdir(parents=True)
+    write_long_video(archive / "0.mp4", duration_s=seconds // NUM_VIDEOS, size=size, loop_s=20)
     for number in range(1, NUM_VIDEOS):
         shutil.copy(archive / "0.mp4", archive / f"{number}.mp4")
     torch.manual_seed(0)
@@ -172,29 +173,23 @@ def one_process(root: Path) -> float:
     return PLAIN_WINDOWS / (time.perf_counter() - started_s)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=480, help="of video in all")
-    arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,misc]
-    with tempfile.TemporaryDirectory() as folder, running_ray():
-        root = Path(folder)
-        prepare(root, arguments.seconds)
-        ways: dict[str, Callable[[], float]] = {
-            "one process: decord per window, float32": lambda: one_process(root),
-            "decoding alone, on all cores": lambda: decoding_alone(root),
-            "the network alone, on all cores": model_alone(root),
-            "jobs.label": lambda: end_to_end(root),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(arguments.rounds):
-            for name, way in ways.items():
-                taken[name].append(way())
+def compare(root: Path, size: tuple[int, int], seconds: int, rounds: int) -> None:
+    prepare(root, size, seconds)
+    ways: dict[str, Callable[[], float]] = {
+        "one process: decord per window, float32": lambda: one_process(root),
+        "decoding alone, on all cores": lambda: decoding_alone(root),
+        "the network alone, on all cores": model_alone(root),
+        "jobs.label": lambda: end_to_end(root),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(way())
     rates = {name: statistics.median(each) for name, each in taken.items()}
     plain, decoding, network, ours = rates.values()
     together = 1 / (1 / decoding + 1 / network)
-    table = Table("way", "windows/s", "times the first", title=f"1080p interviews, the full MANet · {machine()}")
+    width, height = size
+    table = Table("way", "windows/s", "times the first", title=f"{width}×{height}, the full MANet · {machine()}")
     for name, rate in rates.items():
         table.add_row(name, f"{rate:.2f}", f"{rate / plain:.2f}×")
     console.print(table)
@@ -202,6 +197,17 @@ def main() -> None:
         f"jobs.label is at {ours / min(decoding, network):.0%} of the slower stage alone, and at {ours / together:.0%} of "
         f"what two stages that share these cores can do ({together:.2f} windows/s)"
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=480, help="of video in all")
+    arguments = parser.parse_args()
+    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,misc]
+    with tempfile.TemporaryDirectory() as folder, running_ray():
+        for size in SIZES:
+            compare(Path(folder) / str(size[1]), size, arguments.seconds, arguments.rounds)
 
 
 if __name__ == "__main__":

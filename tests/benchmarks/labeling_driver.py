@@ -1,8 +1,9 @@
 """What a chunk costs the driver, and how long a re-run over a finished archive takes.
 
-python -m tests.benchmarks.labeling_driver [--chunks 100000]
+python -m tests.benchmarks.labeling_driver [--clips 100000] [--chunks 10000]
 
-Decoding and the network are stubs that take no time: what is left is planning, Ray Data, the ledger and publishing.
+Clips share blocks, chunks of interviews fill one each. Decoding and the network are stubs that take no time: what is left is
+planning, Ray Data, the ledger and publishing.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
 from microaction.labeling.pipeline import Decoder, Labeler
+from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.run import CATALOG_FILE, Progress, run_labeling
 from microaction.model import CheckpointConfig, build_model, save_checkpoint
 from microaction.schema import CATALOG, REGION_COLUMNS
@@ -31,7 +33,7 @@ from microaction.taxonomy import ACTIONS
 from microaction.video.windows import Span, split_windows
 from tests.benchmarks.timing import console, machine
 
-CHUNK_S, WINDOW_S = 120, 30
+CHUNK_S, WINDOW_S, CLIP_S = 120, 30, 2
 CHUNKS_PER_VIDEO = 50
 
 
@@ -62,13 +64,13 @@ class StubLabeler(Labeler):
         return np.full((num_windows, len(ACTIONS)), 1 / len(ACTIONS), np.float32)
 
 
-def prepare(root: Path, num_chunks: int) -> None:
+def prepare(root: Path, num_videos: int, video_s: float) -> None:
     archive = root / "archive"
-    archive.mkdir()
-    for number in range(num_chunks // CHUNKS_PER_VIDEO):
+    archive.mkdir(parents=True)
+    for number in range(num_videos):
         (archive / f"{number:06d}.mp4").write_bytes(b"x")  # whoever opens it finds no video
     rows = [
-        {"video": file.uri, "version": file.version, "size_bytes": 1, "duration_s": float(CHUNK_S * CHUNKS_PER_VIDEO)}
+        {"video": file.uri, "version": file.version, "size_bytes": 1, "duration_s": video_s}
         for file in storage.list_files(str(archive))
     ]
     write_catalog(pa.Table.from_pylist(rows, schema=CATALOG), str(root / "out" / CATALOG_FILE))
@@ -78,43 +80,51 @@ def prepare(root: Path, num_chunks: int) -> None:
     save_checkpoint(build_model(model), config, str(root / "model"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chunks", type=int, default=100_000)
-    num_chunks = parser.parse_args().chunks
-    pipeline.Decoder, pipeline.Labeler = StubDecoder, StubLabeler  # type: ignore[misc]
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        prepare(root, num_chunks)
-        settings = {"window_s": WINDOW_S, "stride_s": WINDOW_S, "precision": "fp32", "compile": "no"}
-        memory: list[tuple[int, float]] = []
+def measure(root: Path, title: str) -> None:
+    """Labels what `prepare` made, twice, and prints what that took."""
+    settings = {"window_s": WINDOW_S, "stride_s": WINDOW_S, "precision": "fp32", "compile": "no"}
+    places = {"archive": str(root / "archive"), "out": str(root / "out"), "model": str(root / "model")}
+    memory: list[tuple[int, float]] = []
 
-        def see(progress: Progress) -> None:
-            if progress.stage == "label":
-                memory.append((progress.done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    def see(progress: Progress) -> None:
+        if progress.stage == "label":
+            memory.append((progress.done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
-        with running_ray():
-            started_s, cpu_s = time.perf_counter(), time.process_time()
-            places = {"archive": str(root / "archive"), "out": str(root / "out"), "model": str(root / "model")}
-            summary = run_labeling(LabelSettings.model_validate(places | settings), on_progress=see)
-            taken_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        command = [sys.executable, "-m", "jobs.label", places["archive"], places["out"], f"--model={places['model']}"]
-        started_s = time.perf_counter()
-        subprocess.run([*command, *flags], check=True, capture_output=True)
-        again_s = time.perf_counter() - started_s
-        files = len(list((root / "out/_chunks").iterdir()))
+    with running_ray():
+        started_s, cpu_s = time.perf_counter(), time.process_time()
+        summary = run_labeling(LabelSettings.model_validate(places | settings), on_progress=see)
+        taken_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "jobs.label", places["archive"], places["out"], f"--model={places['model']}"]
+    started_s = time.perf_counter()
+    subprocess.run([*command, *flags], check=True, capture_output=True)
+    again_s = time.perf_counter() - started_s
+    num_chunks = summary.num_chunks
     half = next(mebibytes for done, mebibytes in memory if done >= num_chunks // 2)
-    peaks = f"{memory[0][1]:.0f}, {half:.0f}, {memory[-1][1]:.0f} MiB"
-    table = Table(show_header=False, title=f"{num_chunks} stub chunks, a block each · {machine()}")
+    table = Table(show_header=False, title=f"{num_chunks} stub chunks, {title} · {machine()}")
     table.add_row("chunks labelled per second", f"{num_chunks / summary.label_s:.0f}")
     table.add_row("driver's CPU per chunk", f"{1000 * cpu_s / num_chunks:.2f} ms")
-    table.add_row("driver's peak memory: first, half way, at the end", peaks)
+    table.add_row(
+        "driver's peak memory: first, half way, at the end", f"{memory[0][1]:.0f}, {half:.0f}, {memory[-1][1]:.0f} MiB"
+    )
     table.add_row("publishing", f"{summary.publish_s:.1f} s")
     table.add_row("all of it", f"{taken_s:.0f} s")
-    table.add_row("files of the ledger", str(files))
+    table.add_row("files of the ledger", str(len(list((root / "out/_chunks").iterdir()))))
     table.add_row("the same command again, Ray's start included", f"{again_s:.1f} s")
     console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=100_000)
+    parser.add_argument("--chunks", type=int, default=10_000, help="of interviews")
+    arguments = parser.parse_args()
+    pipeline.Decoder, pipeline.Labeler = StubDecoder, StubLabeler  # type: ignore[misc]
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder) / "clips", arguments.clips, CLIP_S)
+        measure(Path(folder) / "clips", f"clips of {CLIP_S} s, up to {BLOCK_MAX_CHUNKS} a block")
+        prepare(Path(folder) / "interviews", arguments.chunks // CHUNKS_PER_VIDEO, CHUNK_S * CHUNKS_PER_VIDEO)
+        measure(Path(folder) / "interviews", f"{CHUNK_S} s each, a block each")
 
 
 if __name__ == "__main__":
