@@ -94,7 +94,9 @@ def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
     steps = rng.integers(1, 6, NUM_FRAMES) if timing == "variable" else np.ones(NUM_FRAMES, int)
     ticks = np.concatenate([[0], np.cumsum(steps)])[:-1]
     file = io.BytesIO()
-    options = {"movflags": "frag_keyframe+empty_moov"} if timing == "fragmented" else {}
+    options = {"fflags": "+bitexact"}
+    if timing == "fragmented":
+        options["movflags"] = "frag_keyframe+empty_moov"
     with av.open(file, "w", format=format_name, options=options) as container:
         stream = container.add_stream(coding.codec, rate=FPS, options=coding.options)
         assert isinstance(stream, av.VideoStream)
