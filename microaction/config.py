@@ -145,6 +145,15 @@ class LabelSettings(JobSettings):
     max_labelers: PositiveInt | None = Field(
         None, description="and at most; default: one for each GPU, or on CPUs one for every 8 of them"
     )
+    relabel: Literal["all", "uncertain"] = Field(
+        "all", description="uncertain: keep what the run in `earlier` is sure of, and label only the rest"
+    )
+    earlier: Location | None = Field(
+        None, description="the output of the run to keep windows of; the same window_s, stride_s and chunk_s"
+    )
+    relabel_below: float = Field(
+        0.0, ge=0, le=1, description="uncertain are windows on which it abstained, and those below this probability"
+    )
     retry_failed: bool = Field(False, description="take chunks again that an earlier run recorded as failed")
     decode_timeout_s: PositiveFloat = Field(
         600.0, description="a whole chunk that takes longer to decode is a failure; shorter ones have less"
@@ -169,6 +178,14 @@ class LabelSettings(JobSettings):
             )
         if self.max_labelers is not None and self.max_labelers < self.min_labelers:
             raise ValueError(f"max_labelers ({self.max_labelers}) must be at least min_labelers ({self.min_labelers})")
+        return self
+
+    @model_validator(mode="after")
+    def _earlier_fits(self) -> "LabelSettings":
+        if (self.relabel == "uncertain") != (self.earlier is not None):
+            raise ValueError("relabel='uncertain' and earlier, the output of the run to keep windows of, go together")
+        if self.earlier == self.out:
+            raise ValueError(f"earlier and out are both {self.out}; a run with another model needs a folder of its own")
         return self
 
     @model_validator(mode="after")

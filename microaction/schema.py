@@ -55,18 +55,23 @@ CHUNK = pa.schema(
         pa.field("duration_us", pa.int64(), nullable=False),
         *_REGION,
         pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("earlier_chunk_id", pa.string()),
+        pa.field("earlier_file", pa.string()),
     ]
 )
-"""A unit of work: a row of a plan with all that is to be known of its video."""
+"""A unit of work: a row of a plan with all that is to be known of its video. `earlier_…` say where an earlier run's ledger
+has this chunk, of which some windows are to be kept; null where none are."""
+NOT_COMMITTED = (*REGION_COLUMNS, "earlier_chunk_id", "earlier_file")
 
 COMMITTED_CHUNK = pa.schema(
     [
-        *(field for field in CHUNK if field.name not in REGION_COLUMNS),
+        *(field for field in CHUNK if field.name not in NOT_COMMITTED),
         pa.field("decoder", pa.string(), nullable=False),
         pa.field("num_windows", pa.int32(), nullable=False),
         pa.field("window_start_us", pa.list_(pa.int64()), nullable=False),
         pa.field("window_end_us", pa.list_(pa.int64()), nullable=False),
         pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+        pa.field("window_run", pa.list_(pa.int32()), nullable=False),
         pa.field("stage", pa.string()),
         pa.field("error", pa.string()),
         pa.field("reason", pa.string()),
@@ -74,7 +79,8 @@ COMMITTED_CHUNK = pa.schema(
 )
 """A chunk's whole result in one row: its windows, and if any are missing the stage, error and reason of its failure.
 
-`probabilities` has those of all actions of the first window, then of the second, and so on.
+`probabilities` has those of all actions of the first window, then of the second, and so on. `window_run` says which run
+labelled a window: 0 for this one, else an earlier one, by its place in this run's `runs`.
 """
 
 LEDGER_INDEX = pa.schema(
@@ -133,7 +139,8 @@ WINDOWS = pa.schema(
     ]
 )
 """A row per window, by video and time. `body_part` is that of the likeliest action; a body part's probability is the sum over
-its actions. `abstained` where even the likeliest action is less likely than the run asks for."""
+its actions. `abstained` where even the likeliest action is less likely than the run asks for. `model`, `model_digest` and
+`settings_digest` are those of the run that labelled the window: with `--relabel uncertain` this one or an earlier one."""
 
 EVENTS = pa.schema(
     [

@@ -19,16 +19,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_model(tmp_path_factory.mktemp("model"))
 
 
-def write_model(folder: Path) -> str:
-    """A checkpoint with random weights that answer differently to different frames."""
+def write_model(folder: Path, *, gain: float = 20) -> str:
+    """A checkpoint with random weights that answer differently to different frames, the surer the larger `gain`."""
     config = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
     network = with_lively_weights(build_model(config))
     with torch.no_grad():
         # Answers that hang on the picture: centred on what greys have in common, then made large.
         greys_FCHW = torch.linspace(-2, 2, 16)[:, None, None, None].expand(16, 3, 40, 40)
         network.action.bias.copy_(-network.action.weight @ network.backbone(greys_FCHW).mean(dim=0))
-        network.action.weight.mul_(20)
-        network.action.bias.mul_(20)
+        network.action.weight.mul_(gain)
+        network.action.bias.mul_(gain)
     save_checkpoint(
         network,
         CheckpointConfig(

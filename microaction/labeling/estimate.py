@@ -110,7 +110,7 @@ def _measure_decoding(
     places = np.random.default_rng(0).choice(len(todo), min(SAMPLED_CHUNKS, len(todo)), replace=False)
     rows = chunks_of(todo.take(pa.array(places)), catalog).to_pylist()
     measure = ray.remote(num_cpus=labeler_pool(settings).decode_cpus, max_retries=0)(_decode_some)
-    decoder = Decoder.of(settings, checkpoint)
+    decoder = Decoder.of(settings, checkpoint, keeper=None)
     measured = [ray.get(measure.remote(decoder, row)) for row in rows]
     video_s = sum(each[0] for each in measured)
     if not video_s:

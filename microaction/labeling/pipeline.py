@@ -23,11 +23,12 @@ from ray.util.metrics import Counter, Gauge
 from microaction.clips.ingest import Unhurried
 from microaction.clips.manifest import region_of
 from microaction.config import LabelSettings, Preprocessing
+from microaction.labeling.earlier import Keeper, Windows
 from microaction.labeling.ledger import commit
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS, BLOCK_VIDEO_US
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.model.classifier import Classifier, Execution
-from microaction.schema import COMMITTED_CHUNK, REGION_COLUMNS
+from microaction.schema import COMMITTED_CHUNK, NOT_COMMITTED
 from microaction.storage import StorageError
 from microaction.video import ChunkFrames, DecodeError, Framing, decode_chunk
 from microaction.video.av_backend import DECODER
@@ -60,10 +61,11 @@ class Decoder:
     preprocessing: Preprocessing
     limits: Limits  # of a whole chunk of the grid
     chunk_us: int
+    keeper: Keeper | None
     decode: ClassVar[Callable[..., ChunkFrames]] = staticmethod(decode_chunk)
 
     @classmethod
-    def of(cls, settings: LabelSettings, checkpoint: CheckpointConfig) -> Self:
+    def of(cls, settings: LabelSettings, checkpoint: CheckpointConfig, keeper: Keeper | None) -> Self:
         return cls(
             microseconds(settings.window_s),
             microseconds(settings.stride_s),
@@ -71,17 +73,21 @@ class Decoder:
             checkpoint.preprocessing,
             Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
             microseconds(settings.chunk_s),
+            keeper,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         chunk = Span(row["chunk_start_us"], row["chunk_end_us"])
         windows = split_windows(row["duration_us"], self.window_us, self.stride_us, chunk)
         crop, T = self.preprocessing.crop, self.num_segments
-        pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
+        kept, pixels = Windows.none(), None
         error, reason = "", ""
-        if windows:
-            try:
-                region = region_of(row)
+        try:
+            if self.keeper is not None:
+                kept = self.keeper.kept(row)
+                starts_us = set(kept.start_us_W.tolist())
+                windows = [window for window in windows if window.start_us not in starts_us]
+            if windows:
                 pixels = sandboxed(
                     row["video"],
                     self._limits_of(chunk),
@@ -90,25 +96,31 @@ class Decoder:
                     chunk,
                     windows,
                     num_segments=T,
-                    framing=Framing.of(self.preprocessing, region),
+                    framing=Framing.of(self.preprocessing, region_of(row)),
                 )
                 error, reason = DecodeError.__name__ if pixels.damage else "", pixels.damage
-            except DecodeError as failure:
-                error, reason = type(failure).__name__, failure.reason
-            except (
-                ValueError,
-                StorageError,
-            ) as failure:  # ValueError: a region that does not lie inside the video's frames
-                error, reason = type(failure).__name__, str(failure)
-            except Exception as failure:  # nothing in one file may cost another its row
-                error, reason = type(failure).__name__, f"unexpected: {failure}"
+        except DecodeError as failure:
+            error, reason = type(failure).__name__, failure.reason
+        except (
+            ValueError,
+            StorageError,
+        ) as failure:  # ValueError: a region that does not lie inside the video's frames
+            error, reason = type(failure).__name__, str(failure)
+        except Exception as failure:  # nothing in one file may cost another its row
+            error, reason = type(failure).__name__, f"unexpected: {failure}"
+        if pixels is None:
+            pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
         is_whole = (pixels.window_frames_WT >= 0).all(axis=1)
-        return {name: value for name, value in row.items() if name not in REGION_COLUMNS} | {
+        return {name: value for name, value in row.items() if name not in NOT_COMMITTED} | {
             "decoder": DECODER,
             "window_start_us": np.array([window.start_us for window in windows], np.int64)[is_whole],
             "window_end_us": np.array([window.end_us for window in windows], np.int64)[is_whole],
             "frames": pixels.frames_NHWC,
             "window_frames": pixels.window_frames_WT[is_whole],
+            "kept_start_us": kept.start_us_W,
+            "kept_end_us": kept.end_us_W,
+            "kept_probabilities": kept.probabilities_WK.ravel(),
+            "kept_run": kept.run_W,
             "num_bytes": pixels.num_bytes,
             "error": error,
             "reason": reason,
@@ -138,11 +150,13 @@ class Labeler:
         probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"])
         self.metrics.count(batch, busy_s=time.monotonic() - started_s)
         is_failed_C = batch["error"] != ""
+        windows_C = _with_kept(batch, np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1]))
         columns = {name: batch[name] for name in COMMITTED_CHUNK.names if name in batch} | {
-            "num_windows": num_windows_C,
-            "window_start_us": _lists(batch["window_start_us"]),
-            "window_end_us": _lists(batch["window_end_us"]),
-            "probabilities": _lists(np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1])),
+            "num_windows": [len(windows.start_us_W) for windows in windows_C],
+            "window_start_us": _lists(windows.start_us_W for windows in windows_C),
+            "window_end_us": _lists(windows.end_us_W for windows in windows_C),
+            "probabilities": _lists(windows.probabilities_WK for windows in windows_C),
+            "window_run": _lists(windows.run_W for windows in windows_C),
             "stage": pa.array(np.full(len(is_failed_C), "decode"), pa.string(), mask=~is_failed_C),
             "error": pa.array(batch["error"], pa.string(), mask=~is_failed_C),
             "reason": pa.array(batch["reason"], pa.string(), mask=~is_failed_C),
@@ -159,6 +173,21 @@ class Labeler:
             warnings.simplefilter("ignore", UserWarning)  # the object store's memory is read-only, and only read here
             frames = torch.from_numpy(frames_NHWC)
         return self.classify(frames, torch.from_numpy(windows_WT)).numpy()
+
+
+def _with_kept(batch: dict[str, np.ndarray], probabilities_CWK: list[np.ndarray]) -> list[Windows]:
+    """Each chunk's windows: those labelled now, and those kept of an earlier run."""
+    windows_C = []
+    for row, probabilities_WK in enumerate(probabilities_CWK):
+        starts_us_W = batch["window_start_us"][row]
+        now = np.zeros(len(starts_us_W), np.int32)
+        windows = Windows(starts_us_W, batch["window_end_us"][row], probabilities_WK, now)
+        kept_us_W = batch["kept_start_us"][row]
+        if len(kept_us_W):
+            kept_WK = batch["kept_probabilities"][row].reshape(len(kept_us_W), -1)
+            windows = windows.merged(Windows(kept_us_W, batch["kept_end_us"][row], kept_WK, batch["kept_run"][row]))
+        windows_C.append(windows)
+    return windows_C
 
 
 class Metrics:
@@ -194,24 +223,33 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Committer:
-    """The commit stage: writes a block of labelled chunks to the ledger and passes on only what progress needs."""
+    """The commit stage: writes a block of labelled chunks to the ledger and passes on only what progress needs.
+
+    There `num_windows` counts those labelled now.
+    """
 
     out: str
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         name = commit(self.out, rows)
-        columns = ["chunk_id", "chunk_start_us", "chunk_end_us", "num_windows", "error"]
-        return rows.select(columns).append_column("file", pa.array([name] * len(rows), pa.string()))
+        runs_CW = rows["window_run"].to_pylist()
+        columns = {name: rows[name] for name in ("chunk_id", "chunk_start_us", "chunk_end_us", "error")}
+        columns["num_windows"] = pa.array([run_W.count(0) for run_W in runs_CW], pa.int32())
+        return pa.table(columns | {"file": pa.repeat(name, len(rows))})
 
 
 def label_blocks(
-    blocks: list[pa.Table], settings: LabelSettings, checkpoint: CheckpointConfig, execution: Execution
+    blocks: list[pa.Table],
+    settings: LabelSettings,
+    checkpoint: CheckpointConfig,
+    execution: Execution,
+    keeper: Keeper | None = None,
 ) -> Iterator[pa.Table]:
     """Runs the pipeline over blocks of chunks; yields a small table for each block that is committed.
 
     A block whose decoding kills its worker is lost without a trace here: compare with the ledger afterwards.
     """
-    decoder = Decoder.of(settings, checkpoint)
+    decoder = Decoder.of(settings, checkpoint, keeper)
     pool = labeler_pool(settings)
     with warnings.catch_warnings():
         # max_retries has no parameter of its own yet; without it a chunk that kills its worker is tried for ever.

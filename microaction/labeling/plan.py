@@ -72,11 +72,19 @@ def plan_blocks(plan: pa.Table) -> list[range]:
     return blocks
 
 
-def chunks_of(plan: pa.Table, catalog: pa.Table) -> pa.Table:
-    """Rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`."""
+def chunks_of(plan: pa.Table, catalog: pa.Table, earlier: pa.Table | None = None) -> pa.Table:
+    """Rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`.
+
+    `earlier` has where an earlier run holds them: `chunk_id`, `earlier_chunk_id`, `earlier_file`.
+    """
     videos = catalog.take(plan["video_row"].combine_chunks())
     columns = {name: plan[name] for name in PLAN.names} | {name: videos[name] for name in ("video", *REGION_COLUMNS)}
     columns |= {"video_version": videos["version"], "duration_us": pa.array(durations_us(videos))}
+    if earlier is None:
+        columns |= {name: pa.nulls(len(plan), pa.string()) for name in ("earlier_chunk_id", "earlier_file")}
+    else:
+        rows = pc.index_in(plan["chunk_id"], value_set=earlier["chunk_id"].combine_chunks())
+        columns |= {name: earlier[name].take(rows) for name in ("earlier_chunk_id", "earlier_file")}
     return pa.table({name: columns[name] for name in CHUNK.names}).cast(CHUNK)
 
 

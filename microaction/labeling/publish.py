@@ -40,7 +40,7 @@ PART_CPUS = 0.9
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the labels; repeated in every published row."""
+    """What made labels; in every published row."""
 
     model: str
     model_digest: str
@@ -80,7 +80,7 @@ def publish(
     catalog: pa.Table,
     plan: pa.Table,
     index: pa.Table,
-    provenance: Provenance,
+    runs: tuple[Provenance, ...],
     reading: Reading,
     *,
     metadata: dict[str, str],
@@ -89,7 +89,8 @@ def publish(
 ) -> Published:
     """Makes windows/, events/, videos/ and failures/ of all chunks of the plan what readers see.
 
-    Of a chunk that was tried several times the best row of the ledger's `index` counts (`ledger.best_rows`). Nothing is
+    `runs` are those that labelled the windows, this one first; what is no window has this one's provenance. Of a chunk that
+    was tried several times the best row of the ledger's `index` counts (`ledger.best_rows`). Nothing is
     written where the present tables say the same already. `metadata` goes into every file; `before_switch` is called last
     before readers see the new tables, and what it raises prevents that; `on_part(done, total)` counts videos. Needs a running
     Ray. Raises `PublishError` where a chunk is missing.
@@ -99,14 +100,14 @@ def publish(
     if places.null_count:
         raise PublishError(f"{places.null_count} chunks are missing in {out}; run the same command again")
     chunks = best.take(places)
-    content = _digest(catalog, chunks, provenance, reading, metadata)
+    content = _digest(catalog, chunks, runs, reading, metadata)
     record = read_published(out)
     if record is None or record["content"] != content:
         version = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
         folder = storage.join(out, TABLES_FOLDER, version)
         totals = Published(version)
         done = 0
-        for part_totals in _write_parts(out, folder, catalog, plan, chunks, provenance, reading, metadata):
+        for part_totals in _write_parts(out, folder, catalog, plan, chunks, runs, reading, metadata):
             totals = _sum(totals, part_totals)
             done += part_totals.num_videos
             on_part(done, len(catalog))
@@ -131,10 +132,12 @@ def read_published(out: str) -> dict[str, Any] | None:
 
 
 def _digest(
-    catalog: pa.Table, chunks: pa.Table, provenance: Provenance, reading: Reading, metadata: dict[str, str]
+    catalog: pa.Table, chunks: pa.Table, runs: tuple[Provenance, ...], reading: Reading, metadata: dict[str, str]
 ) -> str:
     """Of all that decides what the tables say."""
-    digest = hashlib.sha256(json.dumps([asdict(provenance), asdict(reading), metadata, SCHEMA_VERSION]).encode())
+    digest = hashlib.sha256(
+        json.dumps([[asdict(run) for run in runs], asdict(reading), metadata, SCHEMA_VERSION]).encode()
+    )
     for table in (catalog, chunks.select([name for name in LEDGER_INDEX.names if name != "file"])):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
@@ -149,7 +152,7 @@ def _write_parts(
     catalog: pa.Table,
     plan: pa.Table,
     chunks: pa.Table,
-    provenance: Provenance,
+    runs: tuple[Provenance, ...],
     reading: Reading,
     metadata: dict[str, str],
 ) -> Iterator["Published"]:
@@ -177,7 +180,7 @@ def _write_parts(
             videos.start,
             table,
         )
-        waiting.append(write.remote(*arguments, provenance, reading, metadata))
+        waiting.append(write.remote(*arguments, runs, reading, metadata))
         if len(waiting) >= at_once:
             (first,), waiting = ray.wait(waiting, num_returns=1)
             yield ray.get(first)
@@ -206,7 +209,7 @@ def _write_part(
     videos: pa.Table,
     first_video_row: int,
     chunks: pa.Table,
-    provenance: Provenance,
+    runs: tuple[Provenance, ...],
     reading: Reading,
     metadata: dict[str, str],
 ) -> Published:
@@ -217,7 +220,7 @@ def _write_part(
     # The plan's order: by video and time.
     order = pc.index_in(chunks["chunk_id"], value_set=rows["chunk_id"].combine_chunks())
     rows = rows.take(order).combine_chunks()
-    tables = _Tables(videos, provenance, reading)
+    tables = _Tables(videos, runs, reading)
     bounds_V = np.searchsorted(chunks["video_row"].to_numpy(), first_video_row + np.arange(len(videos) + 1))
     for video, (first, last) in zip(videos.to_pylist(), pairwise(bounds_V.tolist()), strict=True):
         tables.add(video, rows.slice(first, last - first))
@@ -246,8 +249,8 @@ def _groups(table: str, content: pa.Table) -> Iterator[pa.Table]:
 class _Tables:
     """The published rows of some videos, as they grow."""
 
-    def __init__(self, videos: pa.Table, provenance: Provenance, reading: Reading) -> None:
-        self._provenance = {field.name: getattr(provenance, field.name) for field in fields(provenance)}
+    def __init__(self, videos: pa.Table, runs: tuple[Provenance, ...], reading: Reading) -> None:
+        self._runs = runs
         self._reading = reading
         self._parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name, schema in PUBLISHED.items()}
         self._membership_KP = np.eye(len(BODY_PARTS), dtype=np.float32)[list(BODY_PART_OF)]
@@ -256,7 +259,7 @@ class _Tables:
 
     def add(self, video: dict[str, Any], chunks: pa.Table) -> None:
         """One video and its chunks, by time."""
-        source = self._provenance | {
+        source = asdict(self._runs[0]) | {
             "video_version": video["version"],
             "decoder": chunks["decoder"][0].as_py() if len(chunks) else DECODER,
         }
@@ -265,9 +268,8 @@ class _Tables:
         probabilities_WK = _flat(chunks["probabilities"]).to_numpy().reshape(W, K)
         abstained_W = probabilities_WK.max(axis=1, initial=0) < self._reading.abstain_below
         if W:
-            self._parts["windows"].append(
-                self._window_table(video["video"], starts_us_W, ends_us_W, probabilities_WK, abstained_W, source)
-            )
+            table = self._window_table(video["video"], starts_us_W, ends_us_W, probabilities_WK, abstained_W, source)
+            self._parts["windows"].append(self._by_run(table, _flat(chunks["window_run"]).to_numpy()))
         events = find_events(starts_us_W, ends_us_W, probabilities_WK, self._reading.rule) if W else []
         self._rows["events"] += [self._event_row(video["video"], event) | source for event in events]
         windows = [Span(*span) for span in zip(starts_us_W.tolist(), ends_us_W.tolist(), strict=True)]
@@ -340,6 +342,18 @@ class _Tables:
         } | {name: _repeated(value, W) for name, value in source.items()}
         schema = PUBLISHED["windows"]
         return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+    def _by_run(self, windows: pa.Table, run_W: np.ndarray) -> pa.Table:
+        """The windows, each with the provenance of the run that labelled it."""
+        if not run_W.any():
+            return windows
+        for name in (field.name for field in fields(Provenance)):
+            values = pa.DictionaryArray.from_arrays(run_W, [getattr(run, name) for run in self._runs])
+            place = windows.schema.get_field_index(name)
+            windows = windows.set_column(
+                place, windows.schema.field(place), values.cast(pa.string()).dictionary_encode()
+            )
+        return windows
 
     def _event_row(self, video: str, event: Event) -> dict[str, Any]:
         body_part_id = BODY_PART_OF[event.action_id]

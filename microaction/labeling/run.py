@@ -18,6 +18,7 @@ from microaction import storage
 from microaction.config import LabelSettings, digest_of
 from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
 from microaction.labeling.compaction import Compaction
+from microaction.labeling.earlier import EarlierRun
 from microaction.labeling.estimate import Estimate, estimate, measure_model
 from microaction.labeling.events import EventRule
 from microaction.labeling.ledger import commit, read_index, subtract_committed, subtract_tried
@@ -43,7 +44,7 @@ BLOCKS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the 
 COMPILE_COST_S = 120.0  # of a labeler, generously
 SLOWEST_WINDOW_S = 1.0
 COMPILE_GAIN = 0.4  # of the time of a window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
-LEDGER_FORMAT = 2
+LEDGER_FORMAT = 3
 TRIES_ALONE = 2
 
 
@@ -87,7 +88,9 @@ class _Work:
     index: pa.Table
     todo: pa.Table
     execution: Execution
-    provenance: Provenance
+    runs: tuple[Provenance, ...]
+    earlier: EarlierRun | None
+    places: pa.Table | None  # where that one has the plan's chunks
     record: dict[str, Any]
 
 
@@ -142,10 +145,12 @@ def _with_resolved_model(settings: LabelSettings) -> tuple[LabelSettings, Resolv
 def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Progress], None]) -> _Work:
     checkpoint = load_model(model)
     require_labels(checkpoint.config, ACTIONS, settings.model)
-    earlier = _read_identity(settings.out)
+    record = _read_record(settings.out)
+    begun = None if record is None else record["identity"]
+    earlier = _earlier_run(settings)
     # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
-    precision = _precision(settings, earlier)
-    is_compiled = {"yes": True, "no": False, "auto": None if earlier is None else earlier.get("is_compiled")}
+    precision = _precision(settings, begun)
+    is_compiled = {"yes": True, "no": False, "auto": None if begun is None else begun.get("is_compiled")}
     identity = {
         "format": LEDGER_FORMAT,
         "archive": settings.archive,
@@ -153,15 +158,17 @@ def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Pr
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
         "precision": precision,
         "is_compiled": is_compiled[settings.compile],
+        "relabel": None if earlier is None else {"below": earlier.keeper.below, **earlier.digests},
     }
-    _refuse_other_run(settings.out, earlier, identity)
+    _refuse_other_run(settings.out, begun, identity)
     catalog = _catalog(settings, on_progress)
     if identity["is_compiled"] is None:
         identity["is_compiled"] = _compiling_pays(settings, count_all_windows(catalog, settings), checkpoint, precision)
     execution = Execution(precision, identity["is_compiled"])
-    settings_digest = digest_of(settings, WINDOW_SETTINGS, **asdict(execution))
+    settings_digest = digest_of(settings, WINDOW_SETTINGS, **asdict(execution), relabel=identity["relabel"])
     plan = plan_chunks(catalog, microseconds(settings.chunk_s), checkpoint.digest, settings_digest)
     index = read_index(settings.out)
+    runs = (Provenance(settings.model, checkpoint.digest, settings_digest), *(earlier.runs if earlier else ()))
     return _Work(
         checkpoint,
         catalog,
@@ -169,9 +176,31 @@ def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Pr
         index,
         subtract_committed(plan, index, retry_failed=settings.retry_failed),
         execution,
-        Provenance(settings.model, checkpoint.digest, settings_digest),
-        {"identity": identity, "settings": settings.model_dump(mode="json"), "versions": versions()},
+        runs,
+        earlier,
+        None if earlier is None else earlier.places(plan, catalog, microseconds(settings.chunk_s)),
+        {
+            "identity": identity,
+            "settings": settings.model_dump(mode="json"),
+            "runs": [asdict(run) for run in runs],
+            "versions": versions(),
+        },
     )
+
+
+def _earlier_run(settings: LabelSettings) -> EarlierRun | None:
+    if settings.earlier is None:
+        return None
+    record = _read_record(settings.earlier)
+    if record is None:
+        raise RunError(f"{settings.earlier} holds no run to keep windows of: there is no {RUN_FILE}")
+    if "summary" not in record:
+        raise RunError(f"the run in {settings.earlier} has not ended; run its command again first")
+    same = {"format": LEDGER_FORMAT} | settings.model_dump(mode="json", include=WINDOW_SETTINGS)
+    different = _differences({name: record["identity"].get(name) for name in same}, same)
+    if different:
+        raise RunError(f"the windows in {settings.earlier} are others ({different}); none of them can be kept")
+    return EarlierRun.of(settings.earlier, record, settings.relabel_below)
 
 
 def _catalog(settings: LabelSettings, on_progress: Callable[[Progress], None]) -> pa.Table:
@@ -255,9 +284,10 @@ def _waves(todo: pa.Table, *, alone: bool = False) -> Iterator[tuple[pa.Table, l
 
 
 def _committed(part: pa.Table, blocks: list[range], work: _Work, settings: LabelSettings) -> Iterator[pa.Table]:
-    chunks = chunks_of(part, work.catalog)
+    chunks = chunks_of(part, work.catalog, work.places)
     tables = [chunks.slice(block.start, len(block)) for block in blocks]
-    yield from label_blocks(tables, settings, work.checkpoint.config, work.execution)
+    keeper = None if work.earlier is None else work.earlier.keeper
+    yield from label_blocks(tables, settings, work.checkpoint.config, work.execution, keeper)
 
 
 def _worker_died(chunks: pa.Table) -> pa.Table:
@@ -268,6 +298,7 @@ def _worker_died(chunks: pa.Table) -> pa.Table:
         "window_start_us": [],
         "window_end_us": [],
         "probabilities": [],
+        "window_run": [],
         "stage": "decode",
         "error": "WorkerDied",
         "reason": "it killed, stalled or failed the process that decoded or labelled it, alone and more than once",
@@ -290,7 +321,7 @@ def _publish(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Ca
         work.catalog,
         work.plan,
         read_index(settings.out) if len(work.todo) else work.index,
-        work.provenance,
+        work.runs,
         Reading(work.checkpoint.config.labels, rule, settings.abstain_below),
         metadata={
             "microaction.schema_version": str(SCHEMA_VERSION),
@@ -318,24 +349,25 @@ def _advance(progress: Progress, committed: pa.Table) -> Progress:
 
 def _refuse_other_run(out: str, earlier: dict[str, Any] | None, identity: dict[str, Any]) -> None:
     there = identity if earlier is None else earlier
-    different = [
-        f"{name}: there {there.get(name)!r}, now {identity[name]!r}"
-        for name in identity
-        if there.get(name) != identity[name]
-    ]
+    different = _differences(there, identity)
     if different:
         raise RunError(
-            f"{out} holds another run ({'; '.join(different)}); give another folder, or delete this one if it is not needed"
+            f"{out} holds another run ({different}); give another folder, or delete this one if it is not needed"
         )
 
 
-def _read_identity(out: str) -> dict[str, Any] | None:
-    """What the run in an output says that it is; None where there is none."""
+def _differences(there: dict[str, Any], now: dict[str, Any]) -> str:
+    differing = (name for name in now if there.get(name) != now[name])
+    return "; ".join(f"{name}: there {there.get(name)!r}, now {now[name]!r}" for name in differing)
+
+
+def _read_record(out: str) -> dict[str, Any] | None:
+    """What the run in an output says of itself; None where there is none."""
     try:
-        identity: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))["identity"]
+        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))
     except FileNotFoundError:
         return None
-    return identity
+    return record
 
 
 def _write_run(out: str, record: dict[str, Any]) -> None:

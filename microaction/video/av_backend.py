@@ -12,7 +12,16 @@ import av
 import numpy as np
 
 from microaction.video.bitstream import MAX_REORDER, Structure, annex_b_start, structure_of
-from microaction.video.container import DecodeError, OpenVideo, Source, VideoPacket, announce, open_video, time_base
+from microaction.video.container import (
+    DecodeError,
+    LostDataError,
+    OpenVideo,
+    Source,
+    VideoPacket,
+    announce,
+    open_video,
+    time_base,
+)
 from microaction.video.formats import COUNTED_FORMATS, FULLY_INDEXED_FORMATS, SEEKABLE_FORMATS
 from microaction.video.group import NotExactError
 from microaction.video.rgb import RgbConverter
@@ -158,7 +167,21 @@ def _beginning(video: OpenVideo) -> _Start:
     first = min(video.first_tick, entries[0].timestamp) if len(entries) else video.first_tick
     if video.format in SEEKABLE_FORMATS:
         video.container.seek(first, stream=video.stream, backward=True)
+        return _Start(_from_first_frame(video), None)
     return _Start(video.packets(), None)
+
+
+def _from_first_frame(video: OpenVideo) -> Iterator[VideoPacket]:
+    """The packets; raises `LostDataError` instead of the first if a damaged index has led past the video's beginning."""
+    packets, held = video.packets(), []
+    for packet in packets:
+        held.append(packet)
+        if packet.size and (packet.pts is None or packet.pts <= video.first_tick):
+            break
+        if len(held) > MAX_REORDER:
+            raise LostDataError
+    yield from held
+    yield from packets
 
 
 def _announce_bytes(video: OpenVideo, first_tick: int, last_tick: int) -> None:

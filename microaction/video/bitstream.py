@@ -1,8 +1,8 @@
 """What a packet is to its neighbours, read from its own bytes: may decoding start here, and does anything refer to it?
 
 A container's key-frame flag is not enough: in open groups of pictures it marks frames after which older ones are still
-referred to. Sources: ITU-T H.264 (7.3.2.1, 7.4.1), ITU-T H.265 (7.3.1.2, 7.4.2.2), ISO/IEC 14496-15 (avcC, hvcC), the VP9
-bitstream specification (6.2).
+referred to. Sources: ITU-T H.264 (7.3.2.1, 7.3.3, 7.4.1, 7.4.3), ITU-T H.265 (7.3.1.2, 7.4.2.2), ISO/IEC 14496-15 (avcC,
+hvcC), the VP9 bitstream specification (6.2).
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import NamedTuple
 MAX_REORDER = 16  # H.264 and HEVC: at most so many frames precede another in decoding order and follow it on the screen
 
 H264_SLICES, H264_IDR, H264_PARAMETER_SETS = range(1, 6), 5, (7, 8, 13, 15)
+H264_FRAME_SLICES = (1, 2, 5)  # those with a whole slice header
 H264_PROFILES_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 HEVC_SLICES, HEVC_RANDOM_ACCESS, HEVC_SPS, HEVC_PARAMETER_SETS = range(32), range(16, 22), 33, (32, 33, 34)
 HEVC_SUBLAYER_NON_REFERENCE = range(0, 16, 2)  # TRAIL_N, TSA_N, STSA_N, RADL_N, RASL_N and reserved kin
@@ -25,13 +26,18 @@ ANNEX_B_STARTS = {  # H.264 IDR slices, HEVC random access pictures, MPEG sequen
 INTRA_ONLY_CODECS = ("mjpeg", "prores", "dnxhd", "rawvideo", "png", "jpeg2000")
 
 
+UNCHECKED, CONTRADICTORY = None, -1
+UNIT_HEAD_BYTES = 16  # of a NAL unit: its header, and a slice's up to the number of its frame
+
+
 class PacketKind(NamedTuple):
     """`clean_start`: decoding may start here, for all frames shown at this one's time or later. `disposable`: no other
-    frame is decoded from it, nor from anything else in its packet.
+    frame is decoded from it, nor from anything else in its packet. `number`: the H.264 frame_num of its slices.
     """
 
     clean_start: bool
     disposable: bool
+    number: int | None = UNCHECKED
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,15 @@ class Structure:
 
     `selective`: each packet is one frame, and leaving out disposable ones changes no other frame. `max_reorder` frames at
     most come before a frame that is shown earlier. `leads`: frames may follow a clean start and be shown before it; those
-    cannot be decoded from there, and nothing shown later refers to them.
+    cannot be decoded from there, and nothing shown later refers to them. `num_numbers`: frames' numbers are counted modulo
+    this, without gaps; 0 where they are not checked.
     """
 
     kind_of: Callable[[memoryview], PacketKind]
     max_reorder: int
     selective: bool = True
     leads: bool = False
+    num_numbers: int = 0
 
 
 def structure_of(codec: str, extradata: bytes | None) -> Structure | None:
@@ -85,19 +93,42 @@ def _h264_structure(avcc: bytes) -> Structure | None:
     if len(avcc) < 7 or avcc[0] != 1:
         return None  # start codes instead of lengths
     length_bytes = (avcc[4] & 3) + 1
-    parameter_sets = list(_read_sets(avcc, 6, avcc[5] & 31))
-    interlaced = any(not _is_h264_progressive(sps) for sps in parameter_sets)
+    parameter_sets = {_read_h264_sps(sps) for sps in _read_sets(avcc, 6, avcc[5] & 31)}
+    interlaced = any(not sps.is_progressive for sps in parameter_sets)
+    (sps,) = parameter_sets if len(parameter_sets) == 1 else (None,)
+    if sps is not None and sps.has_gaps:
+        sps = None
 
     def kind_of(packet: memoryview) -> PacketKind:
         has_idr, is_referred_to = False, False
+        number: int | None = UNCHECKED
         for unit in _units(packet, length_bytes):
             kind = unit[0] & 31
             has_idr |= kind == H264_IDR
             is_referred_to |= (kind in H264_SLICES and bool(unit[0] & 0x60)) or kind in H264_PARAMETER_SETS
-        return PacketKind(has_idr, not is_referred_to)
+            if kind in H264_FRAME_SLICES and sps is not None:
+                its_number = _h264_frame_num(unit, sps)
+                number = its_number if number in (UNCHECKED, its_number) else CONTRADICTORY
+        return PacketKind(has_idr, not is_referred_to, number)
 
     # A field may be referred to while the other field of its frame is not.
-    return Structure(kind_of, MAX_REORDER, selective=bool(parameter_sets) and not interlaced)
+    return Structure(
+        kind_of,
+        MAX_REORDER,
+        selective=bool(parameter_sets) and not interlaced,
+        num_numbers=0 if sps is None else 1 << sps.frame_num_bits,
+    )
+
+
+def _h264_frame_num(unit: memoryview, sps: "_H264Sps") -> int:
+    bits = _Bits(bytes(unit[1:]).replace(b"\x00\x00\x03", b"\x00\x00"))
+    try:
+        bits.ue(), bits.ue(), bits.ue()
+        if sps.has_separate_planes:
+            bits.u(2)
+        return bits.u(sps.frame_num_bits)
+    except IndexError:
+        return CONTRADICTORY
 
 
 def _hevc_structure(hvcc: bytes) -> Structure | None:
@@ -137,7 +168,7 @@ def _units(packet: memoryview, length_bytes: int) -> Iterator[memoryview]:
         position += length_bytes
         if length < 2:
             return
-        yield packet[position : position + 2]
+        yield packet[position : position + min(length, UNIT_HEAD_BYTES)]
         position += length
 
 
@@ -148,21 +179,32 @@ def _read_sets(data: bytes, position: int, count: int) -> Iterator[bytes]:
         position += 2 + length
 
 
-def _is_h264_progressive(sps: bytes) -> bool:
-    """Its frame_mbs_only_flag: no picture of the stream is coded as fields."""
+class _H264Sps(NamedTuple):
+    """What a sequence parameter set says: how many bits frame_num has, and whether it may leave numbers out; whether no
+    picture is coded as fields (frame_mbs_only_flag); whether colours have slices of their own.
+    """
+
+    frame_num_bits: int
+    has_gaps: bool
+    is_progressive: bool
+    has_separate_planes: bool
+
+
+def _read_h264_sps(sps: bytes) -> _H264Sps:
     bits = _Bits(sps[1:].replace(b"\x00\x00\x03", b"\x00\x00"))
     profile, _ = bits.u(8), bits.u(16)
     bits.ue()
+    has_separate_planes = False
     if profile in H264_PROFILES_WITH_CHROMA:
         chroma_format = bits.ue()
         if chroma_format == 3:
-            bits.u(1)
+            has_separate_planes = bool(bits.u(1))
         bits.ue(), bits.ue(), bits.u(1)
         if bits.u(1):
             for i in range(8 if chroma_format != 3 else 12):
                 if bits.u(1):
                     _skip_scaling_list(bits, 16 if i < 6 else 64)
-    bits.ue()
+    frame_num_bits = bits.ue() + 4
     order_type = bits.ue()
     if order_type == 0:
         bits.ue()
@@ -170,8 +212,10 @@ def _is_h264_progressive(sps: bytes) -> bool:
         bits.u(1), bits.se(), bits.se()
         for _ in range(bits.ue()):
             bits.se()
-    bits.ue(), bits.u(1), bits.ue(), bits.ue()
-    return bool(bits.u(1))
+    bits.ue()
+    has_gaps = bool(bits.u(1))
+    bits.ue(), bits.ue()
+    return _H264Sps(frame_num_bits, has_gaps, bool(bits.u(1)), has_separate_planes)
 
 
 def _skip_scaling_list(bits: "_Bits", size: int) -> None:

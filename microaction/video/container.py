@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 else:
     VideoPacket = av.Packet  # generic for type checkers only
 
+H264_MISSING_REFERENCE = ("abs_diff_pic_num overflow", "reference picture missing", "Missing reference picture")
 READ_BUFFER_BYTES = 64 << 10  # what FFmpeg asks for at a time; `RangedReader` makes larger requests of it
 # Beyond these a file is taken for damaged, or for an attack, before anything is allocated for it.
 MAX_PIXELS = 8192 * 8192
@@ -85,11 +86,17 @@ class OpenVideo:
                 end = packet.pos + packet.size + packet.size % 2
             yield packet
 
-    def decode(self, packet: VideoPacket | None) -> list[av.VideoFrame]:
-        """What comes out when the decoder gets this packet, or None for its end. Raises one of `DAMAGE`."""
-        # A reference that is missing is drawn grey by FFmpeg's HEVC decoder, and that too only its log tells.
-        with _errors_in_log("hevc", self.stream.codec_context.name == "hevc"):
-            return self.stream.codec_context.decode(packet)
+    def decode(self, packet: VideoPacket | None, *, has_all_references: bool = False) -> list[av.VideoFrame]:
+        """What comes out when the decoder gets this packet, or None for its end. Raises one of `DAMAGE`.
+
+        `has_all_references`: it was given every frame that this one may refer to, so that a missing one is damage.
+        """
+        # A reference that is missing is drawn by FFmpeg's decoders as they like, and only their log tells.
+        codec = self.stream.codec_context
+        texts = H264_MISSING_REFERENCE if codec.name == "h264" else ("",)
+        is_watched = codec.name == "hevc" or (codec.name == "h264" and has_all_references)
+        with _errors_in_log(codec.name, is_watched, texts):
+            return codec.decode(packet)
 
     @property
     def first_tick(self) -> int:
@@ -137,8 +144,8 @@ def announced(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
 
 
 @contextmanager
-def _errors_in_log(name: str, is_watched: bool) -> Iterator[None]:
-    """Raises `LostDataError` at the end if FFmpeg's part of this name logged an error."""
+def _errors_in_log(name: str, is_watched: bool, texts: tuple[str, ...] = ("",)) -> Iterator[None]:
+    """Raises `LostDataError` at the end if FFmpeg's part of this name logged an error that contains one of the texts."""
     if not is_watched:
         yield
         return
@@ -151,7 +158,7 @@ def _errors_in_log(name: str, is_watched: bool) -> Iterator[None]:
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skips)
-    if any(each.startswith(name) for _, each, _ in log):
+    if any(each.startswith(name) and any(text in message for text in texts) for _, each, message in log):
         raise LostDataError
 
 

@@ -59,7 +59,7 @@ class GroupDecoder:
         if not packet.is_discard:
             self._inside[packet.pts] = place
         try:
-            frames = self._video.decode(packet)
+            frames = self._video.decode(packet, has_all_references=True)
         except DAMAGE as error:
             self._damage(place, reason_of(error))
             frames = []
@@ -72,7 +72,7 @@ class GroupDecoder:
         if not self._num_fed:
             return
         try:
-            frames = self._video.decode(None)
+            frames = self._video.decode(None, has_all_references=True)
         except DAMAGE as error:
             self._damage(min(self._inside.values(), default=self._num_fed), reason_of(error))
             frames = []

@@ -55,6 +55,7 @@ class SelectivePass:
         self._follows_decoder = is_beginning  # the queue's first packet is what the decoder would be given next
         self._shown: list[int] = []
         self._first_pts: int | None = None
+        self._next_number: int | None = None  # of a frame, where the stream counts them
         self._start_pts = EARLIEST  # of the clean start that decoding began at
         self._end_tick = 0
         self._ended = False
@@ -130,6 +131,7 @@ class SelectivePass:
             insort(self._shown, packet.pts)
             self._end_tick = max(self._end_tick, packet.pts + self._video.length_of(packet))
         read = _Read(packet, packet.pts, self._structure.kind_of(memoryview(packet)))
+        self._check_number(read.kind)
         if self._first_pts is None:
             self._first_pts = packet.pts
         # Such frames may not come out, so that numbers counted over packets would be wrong.
@@ -141,6 +143,16 @@ class SelectivePass:
         self._queued_bytes += packet.size
         if read.kind.clean_start and not self._unfed:
             self._drop_before_last_start()
+
+    def _check_number(self, kind: PacketKind) -> None:
+        """Where a frame is missing or has another's number, decoders make frames up; which, hangs on what is left out."""
+        if kind.number is None or not self._structure.num_numbers:
+            return
+        if kind.clean_start:
+            self._next_number = 0
+        if self._next_number is not None and kind.number != self._next_number:
+            raise NotExactError("a frame is missing, or has the number of another")
+        self._next_number = kind.number if kind.disposable else (kind.number + 1) % self._structure.num_numbers
 
     def _drop_before_last_start(self) -> None:
         floor = self._floor

@@ -24,6 +24,7 @@ def committed(chunk: str, *, attempts: int = 1, error: str | None = None, num_wi
         "window_start_us": list(range(num_windows)),
         "window_end_us": list(range(1, num_windows + 1)),
         "probabilities": [0.5] * 52 * num_windows,
+        "window_run": [0] * num_windows,
         "stage": error and "decode",
         "error": error,
         "reason": error,

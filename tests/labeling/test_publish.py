@@ -49,6 +49,7 @@ def commit_all(out: Path, plan: pa.Table, *, seed: int) -> None:
                 "window_start_us": list(starts),
                 "window_end_us": [start + 2 * S for start in starts],
                 "probabilities": probabilities_WK.ravel().tolist(),
+                "window_run": [0] * len(probabilities_WK),
             }
         )
     for first in range(0, len(rows), 30):
@@ -57,7 +58,7 @@ def commit_all(out: Path, plan: pa.Table, *, seed: int) -> None:
 
 def published(out: Path, plan: pa.Table, **changes: Any) -> Published:
     how: dict[str, Any] = {
-        "provenance": Provenance("model", "digest", "settings"),
+        "runs": (Provenance("model", "digest", "settings"),),
         "reading": Reading(ACTIONS, RULE, 0.5),
         "metadata": {"microaction.schema_version": str(SCHEMA_VERSION)},
     }

@@ -32,7 +32,7 @@ from microaction.video import decode_frames, segment_indices
 from microaction.video.sandbox import Limits
 from microaction.video.transforms import center_crop
 from microaction.video.windows import Span
-from tests.archives import BAD, GOOD
+from tests.archives import BAD, GOOD, write_model
 from tests.labeling.decoders import MisbehavingDecoder, PoisonedDecoder, TellingDecoder
 from tests.video import matrix
 from tests.video.damage import damaged
@@ -291,7 +291,7 @@ def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
 
 
 def test_short_chunks_have_less_time_to_decode_and_never_too_little() -> None:
-    decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000)
+    decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000, keeper=None)
     for length_s, time_s in ((120, 600.0), (60, 300.0), (3, 30.0)):
         assert decoder._limits_of(Span(0, length_s * 1_000_000)).time_s == time_s
     hasty = replace(decoder, limits=Limits(5.0))
@@ -437,3 +437,62 @@ def test_the_run_is_on_record(archive: Path, model: str, tmp_path: Path) -> None
     assert record["settings"]["window_s"] == 2.0
     assert record["identity"]["model_digest"] == load_checkpoint(model).digest
     assert record["summary"]["published"]["num_windows"] == summary.published.num_windows
+
+
+def by_window(frame: pd.DataFrame) -> dict[tuple[str, float], tuple[str, str, list[float]]]:
+    """(file, start): (model, its digest, probabilities)"""
+    rows = zip(
+        frame["video"], frame["start_s"], frame["model"], frame["model_digest"], frame["probabilities"], strict=True
+    )
+    return {(Path(video).name, start): (model, digest, list(values)) for video, start, model, digest, values in rows}
+
+
+def test_only_what_an_earlier_run_was_unsure_of_is_labelled_again(archive: Path, model: str, tmp_path: Path) -> None:
+    surer = write_model(tmp_path / "surer", gain=30)
+    label(archive, tmp_path / "old", model, abstain_below=0.0, stride_s=0.5)
+    write_video(archive / "deep/c.mkv", num_frames=40)  # another video now, under its name
+    write_video(archive / "new.mp4", num_frames=90)
+    old = by_window(tables(tmp_path / "old")["windows"])
+    below = float(np.median([max(values) for _, _, values in old.values()]))
+    label(archive, tmp_path / "all", surer, stride_s=0.5)
+    everything = by_window(tables(tmp_path / "all")["windows"])
+
+    uncertain = {"relabel": "uncertain", "earlier": str(tmp_path / "old"), "relabel_below": below, "stride_s": 0.5}
+    abstain = float(np.median([max(values) for _, _, values in everything.values()]))
+    summary = label(archive, tmp_path / "some", surer, abstain_below=abstain, **uncertain)
+    some = by_window(tables(tmp_path / "some")["windows"])
+    sure = {key: row for key, row in old.items() if key[0] != "c.mkv" and max(row[2]) >= np.float32(below)}
+    assert 0 < len(sure) < len(everything)
+    assert some == everything | sure
+    assert summary.num_windows_now == len(everything) - len(sure)
+    assert summary.published.covered_s + summary.published.failed_s == pytest.approx(summary.published.video_s)
+    assert label(archive, tmp_path / "some", surer, abstain_below=abstain, **uncertain).num_chunks == 0, "that is done"
+
+    # Kept once more, a window is still its first run's; and the threshold is at least what that run abstained below.
+    again = uncertain | {"earlier": str(tmp_path / "some"), "relabel_below": 0.0}
+    label(archive, tmp_path / "again", model, **again)
+    unsure = {key for key, (_, _, values) in some.items() if max(values) < np.float32(abstain)}
+    assert 0 < len(unsure) < len(some)
+    theirs = by_window(tables(tmp_path / "again")["windows"])
+    assert {key for key in some if theirs[key] != some[key]} == {key for key in unsure if some[key][0] != model}
+    assert {theirs[key][0] for key in unsure} == {model}
+    record = json.loads((tmp_path / "again/_run.json").read_text())
+    assert [Path(run["model"]).name for run in record["runs"]] == [Path(uri).name for uri in (model, surer, model)]
+
+
+def test_nothing_is_kept_of_a_run_that_does_not_fit(archive: Path, model: str, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    uncertain = {"relabel": "uncertain", "earlier": str(old)}
+    with pytest.raises(RunError, match=r"old holds no run to keep windows of: there is no _run\.json"):
+        label(archive, new, model, **uncertain)
+    label(archive, old, model)
+    with pytest.raises(RunError, match=r"are others \(stride_s: there 1\.0, now 0\.5\); none of them can be kept"):
+        label(archive, new, model, stride_s=0.5, **uncertain)
+    label(archive, new, model, **uncertain)
+    with pytest.raises(RunError, match=r"new holds another run \(relabel: there \{"):
+        label(archive, new, model)
+    record = json.loads((old / "_run.json").read_text())
+    del record["summary"]
+    (old / "_run.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match="has not ended; run its command again first"):
+        label(archive, tmp_path / "other", model, **uncertain)

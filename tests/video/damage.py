@@ -74,6 +74,7 @@ def everything(data: bytes) -> Frames:
         if stream.codec_context.name == "mjpeg":
             stream.codec_context.options = {"err_detect": "explode"}
         origin, tick_s = stream.start_time or 0, stream.time_base or Fraction(1)
+        rate = stream.average_rate or Fraction(matrix.FPS)
         structure = None
         if format_name in ("mov", "matroska"):
             structure = structure_of(stream.codec_context.name, stream.codec_context.extradata)
@@ -104,7 +105,7 @@ def everything(data: bytes) -> Frames:
         except (av.error.FFmpegError, EOFError):
             pass  # what came before counts
     if format_name in COUNTED_FORMATS:
-        origin, tick_s = 0, Fraction(1, matrix.FPS)
+        origin, tick_s = 0, 1 / rate
     result: Frames = []
     for time, own, image in sorted(found, key=lambda each: each[0]):
         first = group_of.get(own, 0)

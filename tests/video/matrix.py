@@ -31,7 +31,8 @@ class Coding:
 
 
 def x264(params: str, **options: str) -> Coding:
-    return Coding("libx264", {"x264-params": params, **options}, reorders="bframes=0" not in params)
+    # mbtree=0: with it x264 reads memory that nobody wrote, and no two files need be the same.
+    return Coding("libx264", {"x264-params": f"{params}:mbtree=0", **options}, reorders="bframes=0" not in params)
 
 
 CODINGS = {

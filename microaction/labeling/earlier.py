@@ -1,0 +1,92 @@
+"""An earlier run over the same videos, of which a later one labels anew only what that one was not sure of.
+
+Both have the same windows and chunks. What is kept of a chunk is read where the chunk is decoded, from the earlier run's
+ledger; the later run's ledger then holds all of the chunk's windows, each with the run that labelled it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microaction.labeling.ledger import best_rows, read_index, read_rows
+from microaction.labeling.plan import plan_chunks
+from microaction.labeling.publish import Provenance
+
+
+class Windows(NamedTuple):
+    """Labelled windows of a chunk, by time: when they are, what they show, and by which run's place in the list of runs."""
+
+    start_us_W: np.ndarray
+    end_us_W: np.ndarray
+    probabilities_WK: np.ndarray
+    run_W: np.ndarray
+
+    @classmethod
+    def none(cls, num_classes: int = 0) -> Self:
+        empty = np.empty(0, np.int64)
+        return cls(empty, empty, np.empty((0, num_classes), np.float32), np.empty(0, np.int32))
+
+    def merged(self, others: "Windows") -> "Windows":
+        """These and others, by time."""
+        starts_us_W = np.concatenate([self.start_us_W, others.start_us_W])
+        order_W = np.argsort(starts_us_W, kind="stable")
+        rest = (np.concatenate([mine, theirs])[order_W] for mine, theirs in zip(self[1:], others[1:], strict=True))
+        return Windows(starts_us_W[order_W], *rest)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What is kept of an earlier run: windows whose likeliest action has at least the probability `below`."""
+
+    out: str
+    below: float
+
+    def kept(self, chunk: Mapping[str, Any]) -> Windows:
+        """Of a row of `schema.CHUNK`. Raises what reading raises."""
+        if chunk["earlier_file"] is None:
+            return Windows.none()
+        video, ids = chunk["video"], pa.array([chunk["earlier_chunk_id"]])
+        (row,) = read_rows(self.out, [chunk["earlier_file"]], ids, (video, video)).to_pylist()
+        starts_us_W = np.array(row["window_start_us"], np.int64)
+        if not len(starts_us_W):
+            return Windows.none()
+        probabilities_WK = np.array(row["probabilities"], np.float32).reshape(len(starts_us_W), -1)
+        is_kept_W = probabilities_WK.max(axis=1) >= self.below
+        return Windows(
+            starts_us_W[is_kept_W],
+            np.array(row["window_end_us"], np.int64)[is_kept_W],
+            probabilities_WK[is_kept_W],
+            np.array(row["window_run"], np.int32)[is_kept_W] + 1,
+        )
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run that has ended, and what is kept of it. `runs` are those that labelled its windows, itself first."""
+
+    keeper: Keeper
+    runs: tuple[Provenance, ...]
+
+    @classmethod
+    def of(cls, out: str, record: Mapping[str, Any], relabel_below: float) -> Self:
+        """From what its `_run.json` says. Kept is what it did not abstain on and what is not below `relabel_below`."""
+        runs = tuple(Provenance(**run) for run in record["runs"])
+        return cls(Keeper(out, max(record["settings"]["abstain_below"], relabel_below)), runs)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What says exactly which run it is."""
+        return {"model_digest": self.runs[0].model_digest, "settings_digest": self.runs[0].settings_digest}
+
+    def places(self, plan: pa.Table, catalog: pa.Table, chunk_us: int) -> pa.Table:
+        """A row for each of the plan: its `chunk_id`, and this run's row of the same chunk (`earlier_chunk_id`,
+        `earlier_file`), null where it has none: videos that are new, or other now than they were."""
+        index = best_rows(read_index(self.keeper.out))
+        theirs = plan_chunks(catalog, chunk_us, **self.digests)["chunk_id"]
+        found = pc.index_in(theirs, value_set=index["chunk_id"].combine_chunks())
+        files = index["file"].take(found)
+        return pa.table({"chunk_id": plan["chunk_id"], "earlier_chunk_id": theirs, "earlier_file": files})
