@@ -7,7 +7,7 @@ frames; actors normalise and classify on the device; a commit writes its block's
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -110,26 +110,40 @@ class Decoder:
             error, reason = type(failure).__name__, f"unexpected: {failure}"
         if pixels is None:
             pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
-        is_whole = (pixels.window_frames_WT >= 0).all(axis=1)
-        return {name: value for name, value in row.items() if name not in NOT_COMMITTED} | {
-            "decoder": DECODER,
-            "window_start_us": np.array([window.start_us for window in windows], np.int64)[is_whole],
-            "window_end_us": np.array([window.end_us for window in windows], np.int64)[is_whole],
-            "frames": pixels.frames_NHWC,
-            "window_frames": pixels.window_frames_WT[is_whole],
-            "kept_start_us": kept.start_us_W,
-            "kept_end_us": kept.end_us_W,
-            "kept_probabilities": kept.probabilities_WK.ravel(),
-            "kept_run": kept.run_W,
-            "num_bytes": pixels.num_bytes,
-            "error": error,
-            "reason": reason,
-        }
+        return decoded_row(row, windows, pixels, kept, error=error, reason=reason)
 
     def _limits_of(self, chunk: Span) -> Limits:
         """Less time for less video: a block of many short clips must not stall for as many times the limit."""
         share_s = self.limits.time_s * (chunk.end_us - chunk.start_us) / self.chunk_us
         return replace(self.limits, time_s=min(self.limits.time_s, max(share_s, LEAST_DECODE_TIME_S)))
+
+
+def decoded_row(
+    row: dict[str, Any],
+    windows: Sequence[Span],
+    pixels: ChunkFrames,
+    kept: Windows,
+    *,
+    decoder: str = DECODER,
+    error: str = "",
+    reason: str = "",
+) -> dict[str, Any]:
+    """What the label stage gets of a chunk: those of the windows of which every frame is there, and what is kept."""
+    is_whole = (pixels.window_frames_WT >= 0).all(axis=1)
+    return {name: value for name, value in row.items() if name not in NOT_COMMITTED} | {
+        "decoder": decoder,
+        "window_start_us": np.array([window.start_us for window in windows], np.int64)[is_whole],
+        "window_end_us": np.array([window.end_us for window in windows], np.int64)[is_whole],
+        "frames": pixels.frames_NHWC,
+        "window_frames": pixels.window_frames_WT[is_whole],
+        "kept_start_us": kept.start_us_W,
+        "kept_end_us": kept.end_us_W,
+        "kept_probabilities": kept.probabilities_WK.ravel(),
+        "kept_run": kept.run_W,
+        "num_bytes": pixels.num_bytes,
+        "error": error,
+        "reason": reason,
+    }
 
 
 class Labeler:

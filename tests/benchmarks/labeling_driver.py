@@ -24,12 +24,14 @@ from microaction import storage
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
-from microaction.labeling.pipeline import Decoder, Labeler
+from microaction.labeling.earlier import Windows
+from microaction.labeling.pipeline import Decoder, Labeler, decoded_row
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.run import CATALOG_FILE, Progress, run_labeling
 from microaction.model import CheckpointConfig, build_model, save_checkpoint
-from microaction.schema import CATALOG, REGION_COLUMNS
+from microaction.schema import CATALOG
 from microaction.taxonomy import ACTIONS
+from microaction.video import ChunkFrames
 from microaction.video.windows import Span, split_windows
 from tests.benchmarks.timing import console, machine
 
@@ -44,16 +46,9 @@ class StubDecoder(Decoder):
         span = Span(row["chunk_start_us"], row["chunk_end_us"])
         windows = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
         crop = self.preprocessing.crop
-        return {name: value for name, value in row.items() if name not in REGION_COLUMNS} | {
-            "decoder": "stub",
-            "window_start_us": np.array([window.start_us for window in windows], np.int64),
-            "window_end_us": np.array([window.end_us for window in windows], np.int64),
-            "frames": np.zeros((1, crop, crop, 3), np.uint8),
-            "window_frames": np.zeros((len(windows), self.num_segments), np.int32),
-            "num_bytes": 0,
-            "error": "",
-            "reason": "",
-        }
+        frames_NHWC = np.zeros((1, crop, crop, 3), np.uint8)
+        pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.num_segments), np.int32))
+        return decoded_row(row, windows, pixels, Windows.none(), decoder="stub")
 
 
 class StubLabeler(Labeler):
