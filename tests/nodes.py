@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,8 @@ from typing import Self
 import pytest
 
 NETWORK = "10.77.0"
+HOST_ADDRESS = f"{NETWORK}.254"
+DASHBOARD = "http://127.0.0.1:8265"
 PORT = 6379
 INTERFACE = "eth0"
 START_S = 60
@@ -27,11 +30,24 @@ RAY = str(Path(sys.executable).with_name("ray"))
 class Nodes:
     """Node 0 is the head. As a context manager: ends all that runs on the nodes, and takes the namespaces away."""
 
-    def __init__(self, folder: Path, num_cpus: Sequence[int]) -> None:
-        """`folder` gets Ray's files; its path must be short, for it holds sockets."""
+    def __init__(
+        self,
+        folder: Path,
+        num_cpus: Sequence[int],
+        *,
+        num_gpus: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+        takes_jobs: bool = False,
+    ) -> None:
+        """`folder` gets Ray's files; its path must be short, for it holds sockets.
+
+        `num_gpus` are what the nodes say that they have, `environment` is added to what they and their processes get.
+        `takes_jobs`: the head has a dashboard (`DASHBOARD`, on its own loopback), and every node its agent.
+        """
         self.folder = folder
         self.names = [f"ray-{uuid.uuid4().hex[:6]}" for _ in num_cpus]
-        self.num_cpus = num_cpus
+        self.num_cpus, self.num_gpus, self._takes_jobs = num_cpus, num_gpus or [0] * len(num_cpus), takes_jobs
+        self._is_joined = False
         self.address = f"{self._ip_of(0)}:{PORT}"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
             "RAY_AUTH_MODE": "disabled",  # none but the nodes can reach their network
@@ -42,11 +58,22 @@ class Nodes:
             "GLOO_SOCKET_IFNAME": INTERFACE,
             "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # until Ray sees that a node is gone
+            **(environment or {}),
         }
+
+    @contextmanager
+    def network(self) -> Iterator[None]:
+        """The nodes' network before they start, for what must be in it by then; they are started by `with nodes`."""
+        try:
+            self._join()
+            yield
+        finally:
+            self._end()
 
     def __enter__(self) -> Self:
         try:
-            self._join()
+            if not self._is_joined:
+                self._join()
             for number in range(len(self.names)):
                 self._start(number)
         except BaseException:
@@ -62,6 +89,28 @@ class Nodes:
     def driver(self, *command: str) -> subprocess.Popen[bytes]:
         """Starts a command on the head that uses the cluster; its output goes to `driver.log`."""
         return self._popen(0, "driver", command, self.environment | {"RAY_ADDRESS": self.address})
+
+    def submit(self, log: str, working_dir: Path, *command: str) -> subprocess.Popen[bytes]:
+        """`ray job submit` on the head, which waits for the job's end; its output goes to `<log>.log`."""
+        job = (RAY, "job", "submit", "--working-dir", str(working_dir), "--", *command)
+        return self._popen(0, log, job, self.environment | {"RAY_ADDRESS": DASHBOARD})
+
+    def join_host(self) -> str:
+        """Lets the machine itself into the nodes' network; returns its address there."""
+        head, link = self.names[0], f"ma-{uuid.uuid4().hex[:6]}"
+        _ip("-n", head, "link", "add", "host", "type", "veth", "peer", "name", link, "netns", str(os.getpid()))
+        _ip("-n", head, "link", "set", "host", "master", INTERFACE, "up")
+        _ip("address", "add", f"{HOST_ADDRESS}/24", "dev", link)
+        _ip("link", "set", link, "up")
+        return HOST_ADDRESS
+
+    def cut(self, number: int) -> None:
+        """A node's cable is pulled; its processes go on."""
+        _ip("-n", self.names[0], "link", "set", f"port{number}", "down")
+
+    def mend(self, number: int) -> None:
+        """And put back."""
+        _ip("-n", self.names[0], "link", "set", f"port{number}", "up")
 
     def _run(self, *command: str) -> str:
         inside = ["ip", "netns", "exec", self.names[0], *command]
@@ -117,6 +166,7 @@ class Nodes:
             time.sleep(0.05)
 
     def _join(self) -> None:
+        self._is_joined = True
         head = self.names[0]
         for number, name in enumerate(self.names):
             _ip("netns", "add", name)
@@ -131,12 +181,14 @@ class Nodes:
             _ip("-n", name, "link", "set", INTERFACE, "up")
 
     def _start(self, number: int) -> None:
-        role = ["--head", f"--port={PORT}", f"--temp-dir={self.folder / 'ray'}", "--include-dashboard=false"]
+        role = ["--head", f"--port={PORT}", f"--temp-dir={self.folder / 'ray'}"]
+        role.append(f"--include-dashboard={str(self._takes_jobs).lower()}")
         if number > 0:
             role = [f"--address={self.address}"]
         options = [
             f"--node-ip-address={self._ip_of(number)}",
             f"--num-cpus={self.num_cpus[number]}",
+            f"--num-gpus={self.num_gpus[number]}",
             f"--object-store-memory={256 << 20}",
         ]
         command, name = (RAY, "start", "--block", "--disable-usage-stats", *role, *options), f"node-{number}"

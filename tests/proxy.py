@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that counts what goes through (the requests of HTTP/1.1 one way, bytes the other) and makes
+"""A TCP proxy that counts what goes through (the requests of HTTP/1.1 one way, bytes the other) and makes
 trouble."""
 
 import re
@@ -24,14 +24,14 @@ class Proxy:
     first answer, "" does nothing.
     """
 
-    def __init__(self, target: str, troubles: Sequence[str] = ("",)) -> None:
+    def __init__(self, target: str, troubles: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> None:
         self._troubles = cycle(troubles)
         parts = urlsplit(target)
         assert parts.hostname is not None
         assert parts.port is not None
         self._target = (parts.hostname, parts.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0))
+        self.endpoint = f"http://{host}:{self._listener.getsockname()[1]}"
         self.num_requests = self.num_bytes = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -96,8 +96,8 @@ def _reset(connection: socket.socket) -> None:
 
 
 @contextmanager
-def counting_proxy(target: str, troubles: Sequence[str] = ("",)) -> Iterator[Proxy]:
-    proxy = Proxy(target, troubles)
+def counting_proxy(target: str, troubles: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> Iterator[Proxy]:
+    proxy = Proxy(target, troubles, host=host)
     try:
         yield proxy
     finally:

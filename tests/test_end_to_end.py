@@ -1,0 +1,189 @@
+"""Everything in a row on real parts: a bucket, three machines, jobs that are submitted, and trouble in between."""
+
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as pads
+import pytest
+import yaml
+
+from microaction import registry, storage
+from microaction.training.state import load_state
+from tests.benchmarks.videos import write_long_video
+from tests.ceph import S3Server
+from tests.nodes import Nodes, require_namespaces
+from tests.proxy import counting_proxy
+from tests.retraining.test_run import RECIPE, TINY, mislabelled, write_clips
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+
+ROOT = Path(__file__).parents[1]
+HEAD, KILLED, CUT = 0, 1, 2
+JOB_S = 300
+CUT_S = 15  # longer than it takes to be taken for dead
+SOURCE, OUT = "s3://interviews/archive", "s3://results/all"
+MODELS = f"{OUT}/models"
+
+
+class Cluster:
+    """Three nodes, the first of which has what counts as a GPU, and the jobs on them."""
+
+    def __init__(self, nodes: Nodes, folder: Path) -> None:
+        self.nodes, self._folder, self._num_jobs = nodes, folder, 0
+
+    def start(self, name: str, *arguments: str) -> tuple["subprocess.Popen[bytes]", str]:
+        self._num_jobs += 1
+        log = f"{self._num_jobs}-{name}"
+        return self.nodes.submit(log, ROOT, "python", "-m", f"jobs.{name}", *arguments), log
+
+    def run(self, name: str, *arguments: str, disturbed_when: Callable[[], bool] | None = None, code: int = 0) -> str:
+        """Submits a job and waits for its end; returns what it said. If asked to, a node dies meanwhile, and a link."""
+        started_s = time.monotonic()
+        job, log = self.start(name, *arguments)
+        if disturbed_when is not None:
+            self._wait(disturbed_when, job, log)
+            self.nodes.kill(KILLED)
+            self.nodes.cut(CUT)
+            time.sleep(CUT_S)
+            self.nodes.mend(CUT)
+            assert job.poll() is None, f"it was to be at work: {self.nodes.log(log)}"
+        failed = job.wait(JOB_S) != 0
+        said = self.nodes.log(log)
+        print(f"{log}: {time.monotonic() - started_s:.0f} s")
+        assert failed == (code != 0), said
+        assert code == 0 or f"exit code {code}" in said, said
+        return said
+
+    def replace_lost(self) -> None:
+        for number in (KILLED, CUT):
+            self.nodes.replace(number)
+
+    def _wait(self, is_so: Callable[[], bool], job: "subprocess.Popen[bytes]", log: str) -> None:
+        deadline_s = time.monotonic() + JOB_S
+        while not is_so():
+            assert job.poll() is None, f"it ended by itself: {self.nodes.log(log)}"
+            assert time.monotonic() < deadline_s, f"waited {JOB_S} s: {self.nodes.log(log)}"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def cluster(s3: S3Server) -> Iterator[Cluster]:
+    require_namespaces()
+    with tempfile.TemporaryDirectory(prefix="ma-", dir="/tmp") as name:
+        folder = Path(name)
+        token = folder / "token"
+        token.write_text(secrets.token_hex(16))
+        token.chmod(0o600)
+        environment = s3.environment | {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+        }
+        nodes = Nodes(folder, (2, 2, 2), num_gpus=(1, 0, 0), environment=environment, takes_jobs=True)
+        with nodes.network(), counting_proxy(s3.endpoint, host=nodes.join_host()) as proxy:
+            nodes.environment["AWS_ENDPOINT_URL"] = proxy.endpoint
+            with nodes:
+                yield Cluster(nodes, folder)
+
+
+def upload(folder: Path, uri: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            storage.write_bytes(f"{uri}/{path.relative_to(folder)}", path.read_bytes())
+
+
+def tables(out: str) -> dict[str, pd.DataFrame]:
+    """The published tables of a run, in an order of their own."""
+    record = json.loads(storage.read_bytes(f"{out}/_published.json"))
+    found = {}
+    for name, uri in record["tables"].items():
+        filesystem, folder = storage.open_filesystem(uri)
+        frame = pads.dataset(folder, filesystem=filesystem).to_table().to_pandas()
+        order = [column for column in ("video", "start_s", "action_id") if column in frame]
+        found[name] = frame.sort_values(order).reset_index(drop=True)
+    return found
+
+
+def num_files(uri: str) -> int:
+    try:
+        return len(list(storage.list_files(uri)))
+    except FileNotFoundError:
+        return 0
+
+
+def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    for number in range(8):
+        write_long_video(tmp_path / f"archive/{number}.mp4", duration_s=600, size=(160, 120), loop_s=20)
+    lines = write_clips(tmp_path / "clips", "abcdef", takes=3)
+    (tmp_path / "clips/list.txt").write_text("".join(lines))
+    upload(tmp_path / "archive", SOURCE)
+    upload(tmp_path / "clips", "s3://interviews/clips")
+
+    cluster.run("catalog", SOURCE, f"{OUT}/catalog.parquet")
+    clips = ("--clips-list", "s3://interviews/clips/list.txt", "--videos", "s3://interviews/clips/videos")
+    cluster.run("pack", *clips, "--out", f"{OUT}/packed", "--short-side", "40")
+
+    # Small steps: large ones make a difference in the last digit another run.
+    recipe = RECIPE | {"batch_norm": "frozen", "learning_rate": 0.003}
+    training = TINY | {
+        "train_list": f"{OUT}/packed/list.txt",
+        "train_videos": f"{OUT}/packed/videos",
+        "split_by": "subject",
+        "val_share": 0.3,
+        "storage_path": f"{OUT}/runs",
+        "num_workers": 2,
+        "min_workers": 1,
+        "checkpoint_interval_s": 0.01,
+        "recipe": recipe,
+    }
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(training))))
+    train = ("train", "--config", str(tmp_path / "train.yaml"), "--name")
+    cluster.run(*train, "quiet")
+    cluster.run(*train, "disturbed", disturbed_when=lambda: num_files(f"{OUT}/runs/disturbed/state") > 0)
+    quiet, disturbed = (load_state(f"{OUT}/runs/{name}") for name in ("quiet", "disturbed"))
+    assert quiet is not None
+    assert disturbed is not None
+    np.testing.assert_allclose(disturbed.losses.numpy(), quiet.losses.numpy(), rtol=1e-3)
+    cluster.replace_lost()
+
+    cluster.run("registry", "add", MODELS, f"{OUT}/runs/disturbed/best", "--name", "first")
+    cluster.run("registry", "promote", MODELS, "first", "--reason", "the first")
+    label = ("label", SOURCE)
+    flags = ("--model", f"{MODELS}@production", "--catalog", f"{OUT}/catalog.parquet", "--precision", "fp32")
+    cluster.run(*label, f"{OUT}/labels", *flags)
+    cluster.run(*label, f"{OUT}/again", *flags, disturbed_when=lambda: num_files(f"{OUT}/again/_chunks") > 0)
+    quiet_tables, disturbed_tables = tables(f"{OUT}/labels"), tables(f"{OUT}/again")
+    for name, table in quiet_tables.items():
+        pd.testing.assert_frame_equal(table, disturbed_tables[name], check_exact=True)
+    assert len(quiet_tables["failures"]) == 0
+    assert quiet_tables["videos"]["covered_s"].sum() == pytest.approx(8 * 600)
+    assert set(quiet_tables["windows"]["model"]) == {f"{MODELS}/first"}
+
+    # The nodes that went stay away: what is left does the rest.
+    learned = set(registry.read_version(MODELS, "first").data["train"].subjects)
+    wrong = mislabelled([line for line in lines if line[0] in learned])
+    storage.write_bytes("s3://interviews/labels/1.txt", "".join(wrong).encode())
+    gates = {"f1_mean_margin": -0.1, "class_f1_margin": 0.3, "min_support": 2, "calibration_margin": 0.3}
+    retraining = {"min_new": 8, "val_share": 0.2, "recipe": RECIPE, "gates": gates}
+    (tmp_path / "retrain.yaml").write_text(yaml.safe_dump(retraining))
+    places = ("--dataset", f"{OUT}/packed", "--labels", "s3://interviews/labels", "--work", f"{OUT}/retraining")
+    retrain = ("retrain", MODELS, *places, "--config", str(tmp_path / "retrain.yaml"))
+    refused = cluster.run(*retrain, code=3)
+    assert "F1 mean" in refused
+    assert registry.production(MODELS).version == "first"
+    new = write_clips(tmp_path / "labels", "ghijkl")
+    (tmp_path / "labels/2.txt").write_text("".join([*lines, *new]))
+    upload(tmp_path / "labels", "s3://interviews/labels")
+    cluster.run(*retrain)
+    assert registry.production(MODELS).version != "first"
+    cluster.run("registry", "rollback", MODELS, "--reason", "on second thoughts")
+    assert registry.production(MODELS).version == "first"
