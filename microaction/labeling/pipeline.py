@@ -279,7 +279,8 @@ def label_blocks(
         decoded = chunks.map(
             decoder, compute=TaskPoolStrategy(), num_cpus=pool.decode_cpus, max_retries=DECODE_MAX_RETRIES
         )
-    labelled = decoded.map_batches(
+    # Not `map_batches`, which beside GPUs wants a number of rows, and puts together as many blocks as have it.
+    labelled = decoded.map_batches_internal(
         Labeler,
         fn_constructor_args=(settings.model, execution, settings.batch_windows, pool.num_threads),
         batch_size=None,  # a block as it is: a view of the object store, not a copy
