@@ -19,8 +19,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(RUN) -m jobs.demo
 
+# Two processes: one for all that uses Ray, one for the rest.
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
 
 check: setup
 	$(VENV)/bin/ruff check

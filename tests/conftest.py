@@ -25,6 +25,14 @@ hypothesis.settings.load_profile("no deadline")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes: what uses a cluster runs in one of them, one after the other, the rest by module."""
+    for item in items:
+        group = "cluster" if item.get_closest_marker("cluster") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of facts that the project is built from; tests that compare with it skip where it is not."""

@@ -23,6 +23,8 @@ from microaction.registry import RegistryError, Resolved
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from tests.conftest import Ended
 
+pytestmark = pytest.mark.cluster
+
 FILES = ["clips.parquet", "config.json", "golden.safetensors", "model.safetensors", "version.json"]
 CLIPS = [
     ("0001_a.mp4", 3, "0001", "train"),

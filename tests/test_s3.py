@@ -24,6 +24,8 @@ from tests.ceph import S3Server
 from tests.proxy import counting_proxy
 from tests.videos import number_of
 
+pytestmark = pytest.mark.cluster
+
 ROOT = Path(__file__).parents[1]
 
 

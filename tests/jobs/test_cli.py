@@ -19,8 +19,10 @@ from microaction.config import LabelSettings, TrainSettings
 from tests.conftest import Ended
 from tests.videos import write_video
 
+pytestmark = pytest.mark.cluster
+
 ROOT = Path(__file__).parents[2]
-JOBS = ("catalog", "pack", "train", "evaluate", "label", "registry", "demo")
+JOBS = ("catalog", "pack", "train", "evaluate", "label", "registry", "retrain", "demo")
 LIMIT_S = 200
 TRAIN = ("train", "--train-list", "l", "--train-videos", "v", "--storage-path", "s", "--name", "n")
 

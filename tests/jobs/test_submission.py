@@ -22,6 +22,8 @@ from microaction.registry import promote, register
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from tests.videos import write_video
 
+pytestmark = pytest.mark.cluster
+
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 LIMIT_S = 120

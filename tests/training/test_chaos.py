@@ -27,7 +27,7 @@ from tests.training.runs import (
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("CHAOS_KILLS", "5"))  # `make chaos`: 20
+KILLS = int(os.environ.get("CHAOS_KILLS", "4"))  # `make chaos`: 20
 EPOCHS = max(3, KILLS * 3 // 10)
 SEED = 4
 PATIENCE_S = 200
