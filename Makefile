@@ -41,6 +41,7 @@ bench: setup
 	$(RUN) -m tests.benchmarks.labeling
 	$(RUN) -m tests.benchmarks.labeling_memory
 	$(RUN) -m tests.benchmarks.labeling_driver
+	$(RUN) -m tests.benchmarks.labeling_scale
 
 # The long versions of what the tests do in short: kills, and the same results as without.
 chaos: setup
