@@ -23,6 +23,7 @@ from microaction.labeling.catalog import CatalogError
 from microaction.labeling.publish import PublishError
 from microaction.labeling.run import RunError
 from microaction.lease import LeaseHeldError, LeaseLostError
+from microaction.machines import MachinesError
 from microaction.model import CheckpointError, LabelEmbeddingError
 from microaction.registry import RegistryError
 from microaction.storage import StorageError
@@ -51,7 +52,7 @@ USE_ERRORS = (
 )
 
 # What came in between; the same command again goes on.
-INTERRUPTIONS = (LeaseLostError, PublishError)
+INTERRUPTIONS = (LeaseLostError, MachinesError, PublishError)
 
 # They tell every step of every pipeline; the same is in Ray's log files, and what fails is told by the job.
 QUIET_LOGGERS = ("ray.data", "ray.train")

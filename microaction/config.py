@@ -97,6 +97,20 @@ class JobSettings(BaseSettings):
     config: str | None = Field(None, description="YAML file with any of these settings; flags go before it")
 
 
+class ClusterSettings(JobSettings):
+    """What a job may count on where machines come when they are asked for."""
+
+    gpus: NonNegativeInt | None = Field(
+        None, description="GPUs that an autoscaling cluster can have; default: as many as are there at the start"
+    )
+    cpus: PositiveInt | None = Field(
+        None, description="CPUs that an autoscaling cluster can have; default: as many as are there at the start"
+    )
+    machines_wait_s: PositiveFloat = Field(
+        1800.0, description="how long to wait for the first machines of a cluster that has none"
+    )
+
+
 class CatalogSettings(JobSettings):
     """Lists an archive and reads the head of every video: one Parquet row per video, readable or not."""
 
@@ -104,7 +118,7 @@ class CatalogSettings(JobSettings):
     out: CliPositionalArg[Location] = Field(description="path or URI of the Parquet file to write")
 
 
-class LabelSettings(JobSettings):
+class LabelSettings(ClusterSettings):
     """Labels every video of an archive and publishes windows/, events/, videos/ and failures/ as Parquet."""
 
     archive: CliPositionalArg[Location] = Field(description="path or URI of the folder that holds the videos")
@@ -242,7 +256,7 @@ class RecipeConfig(BaseModel):
     )
 
 
-class TrainSettings(JobSettings):
+class TrainSettings(ClusterSettings):
     """Trains a model on labelled clips (MA-52's list format) and writes a checkpoint directory."""
 
     train_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
@@ -291,6 +305,10 @@ class TrainSettings(JobSettings):
             raise ValueError("give val_list and val_videos, or split_by=subject to hold people of train_list back")
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"min_workers ({self.min_workers}) must be at most num_workers ({self.num_workers})")
+        if self.gpus and self.gpus < self.num_workers:
+            raise ValueError(
+                f"gpus ({self.gpus}) must be at least num_workers ({self.num_workers}): each has its own"
+            )
         if self.recipe.batch_size < self.num_workers:
             raise ValueError(
                 f"recipe.batch_size ({self.recipe.batch_size}) must be at least num_workers ({self.num_workers}), so that "
@@ -310,7 +328,7 @@ class PackSettings(JobSettings):
     )
 
 
-class EvaluateSettings(JobSettings):
+class EvaluateSettings(ClusterSettings):
     """Measures a checkpoint on labelled clips: top-1, top-5, F1 per body part and action, confusion matrix."""
 
     model: Location = Field(
@@ -348,7 +366,7 @@ class GatesConfig(BaseModel):
     )
 
 
-class RetrainSettings(JobSettings):
+class RetrainSettings(ClusterSettings):
     """Trains on new labels, holds the result against the model in production, and promotes it if it is no worse."""
 
     registry: CliPositionalArg[Location] = Field(description="path or URI of the registry")

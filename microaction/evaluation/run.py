@@ -15,6 +15,7 @@ from microaction.clips.sample import Sampling
 from microaction.config import EvaluateSettings
 from microaction.evaluation.report import write_report
 from microaction.evaluation.submission import write_submission
+from microaction.machines import await_machines, machines
 from microaction.model import load_checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.registry import load_model, resolve
@@ -37,10 +38,11 @@ def run_evaluation(
     checkpoint = load_model(model)
     require_labels(checkpoint.config, ACTIONS, settings.model)
     clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))
-    resources = ray.cluster_resources()
-    # Half of the CPUs, the other half decodes.
-    num_cpus = resources.get("CPU", 1) / 2
-    options = {"num_gpus": 1, "num_cpus": 1} if resources.get("GPU", 0) >= 1 else {"num_cpus": num_cpus}
+    await_machines(settings)
+    there = machines(settings)
+    # Half of a machine's CPUs, the other half decodes.
+    num_cpus = there.node_cpus / 2
+    options = {"num_gpus": 1, "num_cpus": 1} if there.num_gpus > 0 else {"num_cpus": num_cpus}
     most_unreadable = int(settings.max_unreadable_share * len(clips))
     channel = ProgressChannel()
     with channel.followed_by(on_progress):

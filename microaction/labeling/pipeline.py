@@ -26,6 +26,7 @@ from microaction.config import LabelSettings, Preprocessing
 from microaction.labeling.earlier import Keeper, Windows
 from microaction.labeling.ledger import commit
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS, BLOCK_VIDEO_US
+from microaction.machines import machines
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.model.classifier import Classifier, Execution
 from microaction.schema import COMMITTED_CHUNK, NOT_COMMITTED
@@ -273,7 +274,7 @@ def label_blocks(
         configure(chunks.context, settings.decode_timeout_s)
         # Whatever is decoded and not committed is lost with the driver: no more than keeps everybody busy. Without a bound
         # Ray Data fills half of the object stores.
-        num_blocks = num_decoders(pool) + BLOCKS_PER_LABELER * pool.max_size
+        num_blocks = num_decoders(settings, pool) + BLOCKS_PER_LABELER * pool.max_size
         memory = ExecutionResources(object_store_memory=num_blocks * block_bytes(settings, checkpoint))
         chunks.context.execution_options.resource_limits = memory
         decoded = chunks.map(
@@ -306,22 +307,21 @@ class LabelerPool:
 
 def labeler_pool(settings: LabelSettings) -> LabelerPool:
     """A labeler per GPU where the cluster has any; else they share its CPUs, between them and with the decoders."""
-    resources = ray.cluster_resources()
-    num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    if num_gpus > 0:
-        most = settings.max_labelers or max(num_gpus, settings.min_labelers)
+    there = machines(settings)
+    num_cpus = there.num_cpus
+    if there.num_gpus > 0:
+        most = settings.max_labelers or max(there.num_gpus, settings.min_labelers)
         return LabelerPool(settings.min_labelers, most, 1.0, 1.0, 1, DECODE_CPUS["cuda"])
     most = settings.max_labelers or max(num_cpus // CPUS_PER_LABELER, settings.min_labelers)
-    largest_node = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    threads = max(1, min(num_cpus // most, largest_node))
+    threads = max(1, min(num_cpus // most, there.node_cpus))
     # A quarter of its threads: what is left is enough for a decode task per CPU.
     labeler_cpus = max(threads, 2) / 4
     return LabelerPool(settings.min_labelers, most, labeler_cpus, 0.0, threads, DECODE_CPUS["cpu"])
 
 
-def num_decoders(pool: LabelerPool) -> int:
+def num_decoders(settings: LabelSettings, pool: LabelerPool) -> int:
     """How many decode tasks the cluster runs beside its labelers."""
-    num_cpus = ray.cluster_resources().get("CPU", 1) - pool.max_size * pool.num_cpus
+    num_cpus = machines(settings).num_cpus - pool.max_size * pool.num_cpus
     return max(1, int(num_cpus / pool.decode_cpus))
 
 

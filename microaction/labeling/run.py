@@ -26,6 +26,7 @@ from microaction.labeling.pipeline import label_blocks, labeler_pool
 from microaction.labeling.plan import chunks_of, count_all_windows, plan_blocks, plan_chunks
 from microaction.labeling.publish import Provenance, Published, Reading, publish
 from microaction.lease import Lease, held
+from microaction.machines import await_machines
 from microaction.model import Checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.model.classifier import Execution, preferred_precision
@@ -144,6 +145,7 @@ def _with_resolved_model(settings: LabelSettings) -> tuple[LabelSettings, Resolv
 
 def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Progress], None]) -> _Work:
     checkpoint = load_model(model)
+    await_machines(settings)
     require_labels(checkpoint.config, ACTIONS, settings.model)
     record = _read_record(settings.out)
     begun = None if record is None else record["identity"]

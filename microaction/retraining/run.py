@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from microaction import registry, storage
 from microaction.clips.manifest import Clip
-from microaction.config import EvaluateSettings, RetrainSettings, TrainSettings, digest_of
+from microaction.config import ClusterSettings, EvaluateSettings, RetrainSettings, TrainSettings, digest_of
 from microaction.evaluation.run import run_evaluation
 from microaction.lease import held
 from microaction.model import CheckpointConfig
@@ -34,7 +34,11 @@ LEASE_FOLDER = "_retrain"
 DECISION_FILE = "decision.json"
 RUN_NAME = "training"
 DIGITS_OF_KEY = 12
-DECIDES_NOTHING = {"config", "work", "num_workers", "min_workers", "max_failures", "checkpoint_interval_s"}
+WHERE = set(ClusterSettings.model_fields) - {"config"}
+DECIDES_NOTHING = {
+    *WHERE,
+    *("config", "work", "num_workers", "min_workers", "max_failures", "checkpoint_interval_s"),
+}
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def _judge(
                 videos=storage.join(settings.dataset, "videos"),
                 out=out,
                 max_unreadable_share=settings.max_unreadable_share,
+                **settings.model_dump(include=WHERE),
             ),
             on_progress=on_measuring,
         )

@@ -15,7 +15,8 @@ from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
 from microaction.clips.manifest import Clip
 from microaction.clips.progress import ProgressChannel
-from microaction.config import TrainSettings
+from microaction.config import ClusterSettings, TrainSettings
+from microaction.machines import await_machines
 from microaction.model import (
     CheckpointConfig,
     build_model,
@@ -48,6 +49,7 @@ MAY_CHANGE = {
     "checkpoint_interval_s",
     "max_failures",
     "max_unreadable_share",
+    *ClusterSettings.model_fields,
 }  # settings that a resumed run may have otherwise
 
 
@@ -85,7 +87,8 @@ def run_training(
     run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 
-    use_gpu, cpus_per_worker, num_threads = _worker_resources(settings.num_workers)
+    await_machines(settings, settings.min_workers or settings.num_workers)
+    use_gpu, cpus_per_worker, num_threads = _worker_resources(settings)
     least, most = settings.min_workers or settings.num_workers, settings.num_workers
     ray_uri = storage.join(run_uri, RAY_FOLDER)
     channel = ProgressChannel()
@@ -155,13 +158,16 @@ def _refuse_other_settings(settings: TrainSettings, run_uri: str) -> None:
     storage.write_bytes(uri, settings.model_dump_json(indent=2).encode() + b"\n")
 
 
-def _worker_resources(num_workers: int) -> tuple[bool, float, int]:
+def _worker_resources(settings: TrainSettings) -> tuple[bool, float, int]:
     """(use GPUs, CPUs per worker, torch threads per worker): a GPU each where there are enough, else CPUs shared out.
 
     However many workers a node has to take when others are gone, some of its CPUs stay free for decoding.
     """
+    num_workers = settings.num_workers
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
-    if sum(node.get("GPU", 0) for node in nodes) >= num_workers:
+    # Where GPUs are still to come, as many as training can begin with are enough.
+    enough = (settings.min_workers or num_workers) if settings.gpus else num_workers
+    if sum(node.get("GPU", 0) for node in nodes) >= enough:
         cpus_per_gpu = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) > 0)
         return True, min(1.0, cpus_per_gpu / 2), 1
     num_cpus = min((node["CPU"] for node in nodes), default=0.0)
