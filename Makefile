@@ -21,7 +21,7 @@ demo: setup
 
 # Two processes: one for all that uses Ray, one for the rest.
 test: setup
-	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
+	$(RUN) -m pytest --numprocesses 2
 
 check: setup
 	$(VENV)/bin/ruff check

@@ -306,9 +306,7 @@ class TrainSettings(ClusterSettings):
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"min_workers ({self.min_workers}) must be at most num_workers ({self.num_workers})")
         if self.gpus and self.gpus < self.num_workers:
-            raise ValueError(
-                f"gpus ({self.gpus}) must be at least num_workers ({self.num_workers}): each has its own"
-            )
+            raise ValueError(f"gpus ({self.gpus}) must be at least num_workers ({self.num_workers}): each has its own")
         if self.recipe.batch_size < self.num_workers:
             raise ValueError(
                 f"recipe.batch_size ({self.recipe.batch_size}) must be at least num_workers ({self.num_workers}), so that "

@@ -11,6 +11,8 @@ import boto3
 import hypothesis
 import pytest
 import ray
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.archives import archive, model
 from tests.ceph import Ceph, S3Server
@@ -22,15 +24,20 @@ __all__ = ["archive", "model"]
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """With several processes: what uses a cluster runs in one of them, one after the other, the rest by module."""
-    for item in items:
-        group = "cluster" if item.get_closest_marker("cluster") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return "cluster" if "pytest.mark.cluster" in (ROOT / module).read_text() else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByCluster(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -112,11 +112,6 @@ class Nodes:
         """And put back."""
         _ip("-n", self.names[0], "link", "set", f"port{number}", "up")
 
-    def _run(self, *command: str) -> str:
-        inside = ["ip", "netns", "exec", self.names[0], *command]
-        environment = self.environment | {"RAY_ADDRESS": self.address}
-        return subprocess.run(inside, env=environment, check=True, capture_output=True, text=True).stdout
-
     def _ip_of(self, number: int) -> str:
         return f"{NETWORK}.{number + 1}"
 
@@ -136,18 +131,10 @@ class Nodes:
         pids = _ip("netns", "pids", self.names[number]).split()
         return [int(pid) for pid in pids if _command_line(pid).startswith(title)]
 
-    def id_of(self, number: int) -> str:
-        """Ray's name for a node."""
-        script = (
-            f"import ray; ray.init(logging_level='error'); print(*[node['NodeID'] for node in ray.nodes() "
-            f"if node['NodeManagerAddress'] == '{self._ip_of(number)}'])"
-        )
-        return self._run(sys.executable, "-c", script).strip()
-
-    def announce_end(self, number: int, node_id: str, deadline_s: int) -> None:
-        """As a cloud does when it is going to take the machine away."""
-        reason = ("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=wanted elsewhere")
-        self._run(RAY, "drain-node", "--node-id", node_id, *reason, "--deadline-remaining-seconds", str(deadline_s))
+    def announce_end(self, number: int, command: Sequence[str]) -> None:
+        """Starts a command on a node, as what takes the machine away does before it does so; for its output see `log`."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._popen(number, "announced", command, self.environment | {"RAY_ADDRESS": self.address, "PATH": path})
 
     def replace(self, number: int) -> None:
         """The node is gone, and another one comes in its place."""

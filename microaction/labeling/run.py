@@ -30,6 +30,7 @@ from microaction.machines import await_machines
 from microaction.model import Checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.model.classifier import Execution, preferred_precision
+from microaction.model.inference import can_compile
 from microaction.registry import Resolved, load_model, resolve
 from microaction.schema import COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
@@ -235,6 +236,10 @@ def _compiling_pays(settings: LabelSettings, num_windows: int, checkpoint: Check
     # Of labelers' time, below which it cannot.
     least_s = COMPILE_COST_S / COMPILE_GAIN * labeler_pool(settings).max_size
     if num_windows * SLOWEST_WINDOW_S < least_s:
+        return False
+    pool = labeler_pool(settings)
+    ask = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(can_compile)
+    if not ray.get(ask.remote("cuda" if pool.num_gpus else "cpu")):
         return False
     return num_windows * measure_model(settings, checkpoint.config, Execution(precision, False)) > least_s
 

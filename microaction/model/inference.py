@@ -4,6 +4,8 @@ Shapes: B clips, T frames of a clip, F = B·T frames, C features, H height, W wi
 """
 
 import copy
+import os
+import shutil
 from collections.abc import Callable
 from typing import cast
 
@@ -56,6 +58,12 @@ def compiled(model: InferenceModel) -> Callable[[Tensor], Tensor]:
     if device.type == "cuda":
         options |= {"triton.cudagraphs": True, "max_autotune": True}
     return cast(Callable[[Tensor], Tensor], torch.compile(model, dynamic=False, fullgraph=True, options=options))
+
+
+def can_compile(device_type: str) -> bool:
+    """Whether this machine has a compiler for what compiling a network makes: C++ for "cpu", C for "cuda" (Triton's)."""
+    variable, names = ("CXX", ("c++", "g++", "clang++")) if device_type == "cpu" else ("CC", ("gcc", "clang"))
+    return any(shutil.which(name) for name in (os.environ.get(variable, ""), *names) if name)
 
 
 def _fold(parent: nn.Module, convolution: str, batch_norm: str) -> None:

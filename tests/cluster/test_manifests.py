@@ -85,7 +85,23 @@ def pods_of(document: Any) -> list[dict[str, Any]]:
 
 
 def test_there_is_a_pod_to_look_at() -> None:
-    assert len([pod for _, document in ALL for pod in pods_of(document)]) == 4
+    num_clusters = 1 + len([document for _, document in RAY if document["kind"] == "RayJob"])
+    assert len([pod for _, document in ALL for pod in pods_of(document)]) == 3 * num_clusters + 1
+
+
+def test_every_job_brings_the_cluster_that_the_standing_one_is() -> None:
+    (cluster,) = (document for _, document in RAY if document["kind"] == "RayCluster")
+    jobs = [document["spec"] for _, document in RAY if document["kind"] == "RayJob"]
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job["rayClusterSpec"] == cluster["spec"]
+        assert job["shutdownAfterJobFinishes"]
+        # KubeRay begins a job again on a new cluster: on a standing one it refuses to.
+        assert job["backoffLimit"] > 0
+        assert "clusterSelector" not in job
+    (weekly,) = (document["spec"]["jobTemplate"] for _, document in RAY if document["kind"] == "RayCronJob")
+    assert "backoffLimit" not in weekly
+    assert weekly["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
 
 
 def test_every_port_of_ray_is_kept_inside() -> None:

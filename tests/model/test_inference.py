@@ -1,10 +1,12 @@
 """The fast form says what the model says."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from microaction.config import Preprocessing
-from microaction.model.inference import InferenceModel, compiled
+from microaction.model.inference import InferenceModel, can_compile, compiled
 from microaction.model.manet import MANet
 from microaction.model.normalize import normalize_frames
 
@@ -70,3 +72,15 @@ def test_the_model_itself_stays_as_it_is() -> None:
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
     assert not any(name.startswith("embedding") for name, _ in fast.named_parameters())
     assert {parameter.requires_grad for parameter in fast.parameters()} == {False}
+
+
+def test_without_a_compiler_nothing_can_be_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CXX", "CC"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not can_compile("cpu")
+    assert not can_compile("cuda")
+    for name in ("g++", "gcc"):
+        (tmp_path / name).touch(mode=0o755)
+    assert can_compile("cpu")
+    assert can_compile("cuda")

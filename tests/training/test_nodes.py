@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from microaction.training.run import run_training
 from tests.nodes import Nodes, require_namespaces
@@ -16,6 +17,7 @@ from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, saved_
 
 pytestmark = pytest.mark.cluster
 
+ROOT = Path(__file__).parents[2]
 EPOCHS = 6
 PATIENCE_S = 300
 PROCESS = "ray::"
@@ -70,11 +72,12 @@ def check_finished(driver: "subprocess.Popen[bytes]", nodes: Nodes, run: Path, u
 def test_notice_that_a_node_is_about_to_go_saves_at_once(
     nodes: Nodes, many: Path, tmp_path: Path, undisturbed: np.ndarray
 ) -> None:
-    """Otherwise it is saved at the end of an epoch alone."""
-    node_id = nodes.id_of(1)
+    """Otherwise it is saved at the end of an epoch alone. The notice is what a pod of cluster/kuberay gives."""
+    cluster = yaml.safe_load((ROOT / "cluster/kuberay/raycluster.yaml").read_text())
+    (container,) = cluster["spec"]["workerGroupSpecs"][1]["template"]["spec"]["containers"]
     driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=1e6), tmp_path / "run"
     wait_until(lambda: saved_step(run) >= NUM_STEPS, driver, nodes)
-    nodes.announce_end(1, node_id, deadline_s=30)
+    nodes.announce_end(1, container["lifecycle"]["preStop"]["exec"]["command"])
     wait_until(lambda: saved_step(run) % NUM_STEPS > 0, driver, nodes)
     nodes.kill(1)
     check_finished(driver, nodes, run, undisturbed)
