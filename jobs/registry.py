@@ -2,6 +2,7 @@
 
 from pydantic_settings import get_subcommand
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.cli import console, exit_wrong_use, parse_settings, reported_errors
@@ -62,7 +63,7 @@ def versions_table(versions: list[Version], changes: list[Change]) -> Table:
 def history_table(changes: list[Change]) -> Table:
     table = Table("since", "in production", "by", "reason", title="History of production")
     for change in changes:
-        table.add_row(change.at, change.version, change.kind, change.reason)
+        table.add_row(change.at, change.version, change.kind, escape(change.reason))
     return table
 
 

@@ -349,11 +349,14 @@ class GatesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    f1_mean_margin: float = Field(0.0, description="its F1 mean must be at least production's plus this")
+    f1_mean_margin: float = Field(
+        0.0, description="its F1 mean, over the actions that the clips show, must be at least production's plus this"
+    )
     class_f1_margin: float = Field(
         0.1, ge=0, description="no action with enough clips may have an F1 that is lower than production's by more"
     )
     min_support: PositiveInt = Field(20, description="held-out clips of an action that are enough for that")
+    min_held_out: PositiveInt = Field(50, description="held-out clips; with fewer nothing is promoted")
     calibration_margin: float = Field(
         0.02, ge=0, description="its calibration error may be higher than production's by at most this"
     )

@@ -225,6 +225,9 @@ def _type_of(location: str) -> pafs.FileType:
 
 def _s3_client() -> Any:
     _trust_plain_uploads()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint and "://" not in endpoint:
+        raise StorageError(f"AWS_ENDPOINT_URL ({endpoint}) must begin with http:// or https://")
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     return boto3.client("s3", config=Config(retries=retries, connect_timeout=CONNECT_TIMEOUT_S))
 
@@ -276,8 +279,8 @@ def _trust_plain_uploads() -> None:
 
 def _list_s3(prefix: str) -> Iterator[StoredFile]:
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    pages = _s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
     with _told(prefix):
+        pages = _s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         for page in pages:
             for item in page.get("Contents", ()):
                 if key in ("", item["Key"]) or item["Key"].startswith(key + "/"):

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[1]
 HEAD, KILLED, CUT = 0, 1, 2
-JOB_S = 300
+JOB_S = 600
 NUM_VIDEOS, VIDEO_S = 6, 480
 CUT_S = 15  # longer than it takes to be taken for dead
 SOURCE, OUT = "s3://interviews/archive", "s3://results/all"
@@ -179,7 +179,13 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
     learned = set(registry.read_version(MODELS, "first").data["train"].subjects)
     wrong = mislabelled([line for line in lines if line[0] in learned])
     storage.write_bytes("s3://interviews/labels/1.txt", "".join(wrong).encode())
-    gates = {"f1_mean_margin": -0.1, "class_f1_margin": 0.3, "min_support": 2, "calibration_margin": 0.3}
+    gates = {
+        "f1_mean_margin": -0.1,
+        "class_f1_margin": 0.3,
+        "min_support": 2,
+        "calibration_margin": 0.3,
+        "min_held_out": 8,
+    }
     # On more processes than there are "GPUs", which nobody can train on here.
     retraining = {"min_new": 8, "val_share": 0.2, "recipe": RECIPE, "gates": gates, "num_workers": 2}
     (tmp_path / "retrain.yaml").write_text(yaml.safe_dump(retraining))

@@ -1,6 +1,7 @@
 """One evaluation: a checkpoint and a list of clips in, a folder of figures out."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from microaction.clips.sample import Sampling
 from microaction.config import EvaluateSettings
 from microaction.evaluation.report import write_report
 from microaction.evaluation.submission import write_submission
-from microaction.machines import await_machines, machines
+from microaction.machines import MachinesError, await_machines, machines
 from microaction.model import load_checkpoint
 from microaction.model.checkpoint import require_labels
 from microaction.registry import load_model, resolve
@@ -45,12 +46,24 @@ def run_evaluation(
     options = {"num_gpus": 1, "num_cpus": 1} if there.num_gpus > 0 else {"num_cpus": num_cpus}
     most_unreadable = int(settings.max_unreadable_share * len(clips))
     channel = ProgressChannel()
-    with channel.followed_by(on_progress):
-        scores_NK, unreadable = ray.get(
-            ray.remote(score_clips)
-            .options(**options)
-            .remote(model.uri, clips, settings.batch_size, max(1, int(num_cpus)), most_unreadable, channel)
-        )
+    seen_s = time.monotonic()
+
+    def on_step(progress: tuple[int, int]) -> None:
+        nonlocal seen_s
+        seen_s = time.monotonic()
+        on_progress(progress)
+
+    with channel.followed_by(on_step):
+        task = ray.remote(score_clips).options(**options)
+        scored = task.remote(model.uri, clips, settings.batch_size, max(1, int(num_cpus)), most_unreadable, channel)
+        while not ray.wait([scored], timeout=1)[0]:
+            if time.monotonic() - seen_s > settings.machines_wait_s:
+                ray.cancel(scored, force=True)
+                raise MachinesError(
+                    f"no clip was measured for {settings.machines_wait_s:g} s (machines_wait_s): the machine that did is "
+                    "gone, or none was free; see `ray status`"
+                )
+        scores_NK, unreadable = ray.get(scored)
     clips = [clip for clip in clips if clip.uri not in unreadable]
     names = [clip.name for clip in clips]
     target_N = np.array([clip.label for clip in clips])

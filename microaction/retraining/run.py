@@ -20,7 +20,7 @@ from microaction.clips.manifest import Clip
 from microaction.config import ClusterSettings, EvaluateSettings, RetrainSettings, TrainSettings, digest_of
 from microaction.evaluation.run import run_evaluation
 from microaction.lease import held
-from microaction.model import CheckpointConfig
+from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.registry import Version
 from microaction.retraining.data import HELD_OUT, News, hold_out, list_file, news_since, read_dataset
 from microaction.retraining.gates import Verdict, golden_parity, judge
@@ -69,21 +69,31 @@ def run_retraining(
         clips = read_dataset(settings.dataset, settings.labels, len(ACTIONS))
         known = registry.read_clips_of(settings.registry, production.name)
         news = news_since(known, clips)
+        if change.kind == "rollback":
+            # What was put back was not good enough: what it has learned is nothing new to try.
+            taken_back = registry.read_clips_of(settings.registry, registry.history(settings.registry)[-2].version)
+            news = min(news, news_since(taken_back, clips), key=lambda each: each.num_clips)
         if news.num_clips < settings.min_new:
             return Outcome("too little new", production.name, news)
         train, judged = hold_out(known, clips, settings.held_out_share)
         folder = storage.join(settings.work, _key(settings, production, clips))
         page_uri = storage.join(folder, "decision.html")
-        verdicts = _decided(folder)
         candidate = storage.join(folder, RUN_NAME, "best")
+        verdicts = _decided(folder, candidate)
         if verdicts is None:
-            candidate = _train(settings, production, train, folder, on_training)
+
+            def on_step(progress: TrainingProgress) -> None:
+                lease.require(look=False)
+                on_training(progress)
+
+            candidate = _train(settings, production, train, folder, on_step)
+            _add_held_out(candidate, judged)
+            lease.require()
             verdicts = _judge(settings, production, candidate, judged, news, folder, page_uri, on_measuring)
         failed = tuple(verdict.gate for verdict in verdicts if not verdict.is_passed)
         if failed:
             return Outcome("refused", production.name, news, page_uri, failed)
         lease.require()
-        _add_held_out(candidate, judged)
         notes = {"made from": production.name, "decision": page_uri, "gates": [asdict(verdict) for verdict in verdicts]}
         version = registry.register(settings.registry, candidate, notes=notes)
         reason = f"{news.num_new} new and {news.num_corrected} corrected clips; see {page_uri}"
@@ -163,17 +173,20 @@ def _judge(
     candidate_NK, production_NK = (np.stack(table["probabilities"].to_numpy()) for table in tables)
     verdicts = judge(candidate_NK, production_NK, target_N, ACTIONS, golden_parity(candidate), settings.gates)
     write_page(page_uri, production.name, news, candidate_NK, production_NK, target_N, verdicts, settings)
-    decision = [asdict(verdict) for verdict in verdicts]
+    decision = {"candidate": load_checkpoint(candidate).digest, "gates": [asdict(verdict) for verdict in verdicts]}
     storage.write_bytes(storage.join(folder, DECISION_FILE), json.dumps(decision, indent=2).encode() + b"\n")
     return verdicts
 
 
-def _decided(folder: str) -> list[Verdict] | None:
-    """What an earlier start has decided."""
+def _decided(folder: str, candidate: str) -> list[Verdict] | None:
+    """What an earlier start has decided of this candidate."""
     try:
-        return [Verdict(**verdict) for verdict in json.loads(storage.read_bytes(storage.join(folder, DECISION_FILE)))]
+        decision = json.loads(storage.read_bytes(storage.join(folder, DECISION_FILE)))
     except FileNotFoundError:
         return None
+    if decision["candidate"] != load_checkpoint(candidate).digest:
+        return None
+    return [Verdict(**verdict) for verdict in decision["gates"]]
 
 
 def _add_held_out(candidate: str, judged: Sequence[Clip]) -> None:

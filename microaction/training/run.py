@@ -219,6 +219,7 @@ def _publish(settings: TrainSettings, run_uri: str, splits: dict[str, list[Clip]
         for name in (WEIGHTS_FILE, PREDICTIONS_FILE, CONFIG_FILE):
             storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(kept, name)))
         write_report(settings, run_uri, state, storage.read_bytes(storage.join(kept, PREDICTIONS_FILE)))
+        storage.delete_file(storage.join(kept, CONFIG_FILE))  # first: while it is there, all of it has to be
         storage.delete_tree(storage.join(run_uri, CHECKPOINTS_FOLDER))
     config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(best, CONFIG_FILE)))
     return TrainingResult(best, config.metrics, storage.join(run_uri, REPORT_FILE))

@@ -42,6 +42,23 @@ def test_one_class_that_got_worse_is_enough_if_it_has_clips_enough() -> None:
     assert failed(candidate_NK, production_NK, f1_mean_margin=-1, min_support=NUM_CLIPS) == []
 
 
+def test_a_few_clips_decide_nothing() -> None:
+    few_NK = scores(TARGET_N[:3], wrong=1)
+    verdicts = judge(few_NK, few_NK, TARGET_N[:3], ACTIONS, 0.01, GatesConfig())
+    assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == ["held-out clips"]
+
+
+def test_naming_actions_that_are_not_there_does_not_hide_who_is_right_more_often() -> None:
+    """Each stray action would be a class of its own with an F1 of 0, whose number differs between the models."""
+    better_NK, worse_NK = scores(TARGET_N, wrong=0), scores(TARGET_N, wrong=0.25)
+    for stray in range(20):
+        better_NK[stray] = np.eye(len(ACTIONS))[10 + stray] * 0.9 + 0.1 / len(ACTIONS)
+    assert (better_NK.argmax(axis=1) == TARGET_N).mean() > (worse_NK.argmax(axis=1) == TARGET_N).mean() + 0.1
+    gates = {"calibration_margin": 1, "class_f1_margin": 1}
+    assert failed(better_NK, worse_NK, **gates) == []
+    assert failed(worse_NK, better_NK, **gates) == ["F1 mean"]
+
+
 def test_a_model_that_is_surer_than_right_fails_by_its_calibration() -> None:
     calibrated_NK = scores(TARGET_N, wrong=0.2, sure=0.8)
     assert failed(scores(TARGET_N, wrong=0.2, sure=0.99), calibrated_NK) == ["calibration error"]

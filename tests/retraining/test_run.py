@@ -90,7 +90,13 @@ def retrain(first: tuple[Path, str], tmp_path: Path) -> Callable[..., Outcome]:
             "min_new": 8,
             "val_share": 0.2,
             "recipe": RECIPE,
-            "gates": {"f1_mean_margin": -0.1, "class_f1_margin": 0.3, "min_support": 2, "calibration_margin": 0.3},
+            "gates": {
+                "f1_mean_margin": -0.1,
+                "class_f1_margin": 0.3,
+                "calibration_margin": 0.3,
+                "min_support": 2,
+                "min_held_out": 8,
+            },
         }
         return run_retraining(RetrainSettings.model_validate(fields | changes))
 
@@ -137,6 +143,11 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
     assert (again := retrain()).ended == "too little new"
     assert "stays in production: 0 new and 0 corrected clips" in said(again, RetrainSettings.model_construct(min_new=8))
     assert registry.rollback(models, reason="on second thoughts").version == "first"
+    after = retrain()
+    assert (after.ended, after.news.num_clips) == ("too little new", 0), (
+        "what was taken back does not come back by itself"
+    )
+    assert registry.production(models).version == "first"
 
 
 def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_changed_meanwhile(

@@ -27,7 +27,7 @@ from tests.training.runs import (
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("CHAOS_KILLS", "4"))  # `make chaos`: 20
+KILLS = int(os.environ.get("CHAOS_KILLS", "2"))  # `make chaos`: 20
 EPOCHS = max(3, KILLS * 3 // 10)
 SEED = 4
 PATIENCE_S = 200
@@ -101,7 +101,7 @@ def test_kills_of_workers_and_drivers_change_nothing(many: Path, tmp_path: Path)
     finally:
         job.driver.kill()
     assert len(killed) == KILLS
-    assert min(killed.count(victim) for victim in ("driver", "worker")) >= KILLS // 4
+    assert min(killed.count(victim) for victim in ("driver", "worker")) >= max(1, KILLS // 4)
 
     assert log_of(run) == log_of(tmp_path / "whole")
     checkpoints = [load_checkpoint(str(folder / "best")) for folder in (tmp_path / "whole", run)]

@@ -18,7 +18,7 @@ from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, saved_
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 6
+EPOCHS = 3
 PATIENCE_S = 300
 PROCESS = "ray::"
 RECIPE = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.003, "batch_norm": "frozen"}

@@ -63,11 +63,8 @@ def test_an_average_of_weights_is_what_is_measured_and_saved(data: Path, tmp_pat
     assert not torch.equal(plain["action.weight"], averaged["action.weight"])
 
 
-@pytest.mark.parametrize("better", [{}, BETTER], ids=["reference", "better"])
-def test_a_run_whose_process_was_killed_ends_bit_for_bit_as_one_that_was_not(
-    data: Path, tmp_path: Path, better: dict[str, float]
-) -> None:
-    recipe = {"batch_size": 2, "learning_rate": 0.05, "epochs": 6, **better}
+def test_a_run_whose_process_was_killed_ends_bit_for_bit_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
+    recipe = {"batch_size": 2, "learning_rate": 0.05, "epochs": 6, **BETTER}
     model = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.3}
     kills: list[int] = []
 
@@ -174,8 +171,7 @@ def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None
         run_training(broken)
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path: Path, num_workers: int) -> None:
+def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path: Path) -> None:
     """One process's whole share of a batch may be among them."""
     lists = {}
     for split in ("train", "val"):
@@ -191,7 +187,7 @@ def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path:
             train_list=str(lists["train"]),
             val_list=str(lists["val"]),
             recipe=recipe,
-            num_workers=num_workers,
+            num_workers=2,
             max_unreadable_share=0.1,
         ),
         on_progress=seen.append,
