@@ -320,7 +320,9 @@ class PackSettings(JobSettings):
 
     clips_list: Location = Field(description="list file, a line 'name.mp4 label' per clip")
     videos: Location = Field(description="folder that holds the clips")
-    out: Location = Field(description="folder for videos/, list.txt and manifest.parquet; the same again goes on")
+    out: Location = Field(
+        description="folder for videos/, list.txt, list.parquet (with subjects) and manifest.parquet; the same again goes on"
+    )
     short_side: PositiveInt = Field(
         256, description="of the proxies, in pixels; at least that of the training's frames"
     )
@@ -371,7 +373,7 @@ class RetrainSettings(ClusterSettings):
     """Trains on new labels, holds the result against the model in production, and promotes it if it is no worse."""
 
     registry: CliPositionalArg[Location] = Field(description="path or URI of the registry")
-    dataset: Location = Field(description="folder with list.txt or list.parquet, and videos/, as `jobs.pack` writes it")
+    dataset: Location = Field(description="folder with list.parquet or list.txt, and videos/, as `jobs.pack` writes it")
     labels: Location | None = Field(
         None,
         description="folder with lists of newer labels, and their clips in videos/; a clip that is listed already is "

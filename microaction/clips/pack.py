@@ -18,13 +18,13 @@ from ray.data import TaskPoolStrategy
 from microaction import storage
 from microaction.clips.manifest import read_list, region_of
 from microaction.config import PackSettings
-from microaction.schema import PACKED_CLIP, REGION_COLUMNS, parquet_bytes
+from microaction.schema import CLIP_LIST, PACKED_CLIP, REGION_COLUMNS, parquet_bytes
 from microaction.video import DecodeError
 from microaction.video.proxy import encode_proxy
 from microaction.video.sandbox import Limits, sandboxed
 
 VIDEOS_FOLDER, PAGES_FOLDER = "videos", "_pages"
-MANIFEST_FILE, LIST_FILE = "manifest.parquet", "list.txt"
+MANIFEST_FILE, LIST_FILE, TABLE_FILE = "manifest.parquet", "list.txt", "list.parquet"
 CLIPS_PER_BLOCK = 8  # about a second of work: what is lost at most when a task is
 PACK_LIMITS = Limits(time_s=600)
 
@@ -71,7 +71,7 @@ def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None
         on_progress(done, len(clips))
     # The label is of the list as it is now; it may have been corrected.
     manifest = [(before | pages)[clip.name] | {"label": clip.label} for clip in clips]
-    _write_manifest(manifest, settings.out)
+    _write_lists(manifest, {clip.name: clip.subject for clip in clips}, settings.out)
     good = [row for row in manifest if row["error"] is None]
     return Packed(
         len(clips),
@@ -148,8 +148,13 @@ def _read_pages(out: str) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for table in (pages, succeeded) for row in table.to_pylist()}
 
 
-def _write_manifest(rows: list[dict[str, Any]], out: str) -> None:
+def _write_lists(rows: list[dict[str, Any]], subjects: dict[str, str | None], out: str) -> None:
+    """The manifest, and what was packed twice: in MA-52's form, and with subjects, which names do not always tell."""
     manifest = parquet_bytes(pa.Table.from_pylist(rows, schema=PACKED_CLIP))
     storage.write_bytes(storage.join(out, MANIFEST_FILE), manifest)
-    lines = (f"{row['proxy']} {row['label']}\n" for row in rows if row["error"] is None)
+    good = [row for row in rows if row["error"] is None]
+    listed = [{"name": row["proxy"], "label": row["label"], "subject": subjects[row["name"]]} for row in good]
+    table = pa.Table.from_pylist(listed, schema=CLIP_LIST)
+    storage.write_bytes(storage.join(out, TABLE_FILE), parquet_bytes(table))
+    lines = (f"{row['proxy']} {row['label']}\n" for row in good)
     storage.write_bytes(storage.join(out, LIST_FILE), "".join(lines).encode())

@@ -1,6 +1,6 @@
 """What a retraining learns from and is judged on, and what of it production does not know.
 
-A dataset is a folder with `list.txt` or `list.parquet` and `videos/`, as `jobs.pack` writes it. Newer labels are lists of the
+A dataset is a folder with `list.parquet` or `list.txt` and `videos/`, as `jobs.pack` writes it; of both the first counts. Newer labels are lists of the
 same kind in a folder of their own: a clip that is listed already is corrected, another one is new and lies in that folder's
 `videos/`. Of several lists the later by name counts.
 """
@@ -16,7 +16,7 @@ from microaction.clips.manifest import Clip, ManifestError, read_list
 from microaction.schema import CLIP_LIST, REGION_COLUMNS, parquet_bytes
 
 VIDEOS_FOLDER = "videos"
-LIST_FILES = ("list.txt", "list.parquet")
+LIST_FILES = ("list.parquet", "list.txt")
 LIST_ENDINGS = (".txt", ".parquet")
 HELD_OUT = "held-out"
 

@@ -15,6 +15,7 @@ import pytest
 from microaction.clips.pack import pack_clips, proxy_name
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
 from microaction.config import PackSettings, Preprocessing
+from microaction.retraining.data import read_dataset
 from microaction.video import decode_frames, probe, segment_indices
 from microaction.video.probing import frame_times
 from microaction.video.proxy import encode_proxy
@@ -111,6 +112,8 @@ def test_a_list_is_packed_and_bad_clips_are_reported(clips: Path) -> None:
         "cut.mp4": "cut short or damaged",
         "absent.mp4": "no such file, though the list names it",
     }
+    listed = pd.read_parquet(out / "list.parquet")
+    assert listed["name"].tolist() == ["a.mp4", "deep/b.mkv.mp4", "c.avi.mp4", "d.mp4"]
     manifest = pd.read_parquet(out / "manifest.parquet")
     assert manifest["name"].tolist() == ["a.mp4", "deep/b.mkv", "c.avi", "d.mp4", "cut.mp4", "absent.mp4"]
     assert manifest["label"].tolist() == list(range(6))
@@ -119,6 +122,16 @@ def test_a_list_is_packed_and_bad_clips_are_reported(clips: Path) -> None:
     for row in manifest[manifest["error"].isna()].to_dict("records"):
         assert probe(out / "videos" / row["proxy"]).num_frames == row["num_frames"] == 30
     assert seen[-1] == (6, 6)
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_subjects_that_names_do_not_tell_are_kept(clips: Path) -> None:
+    rows = [{"name": "a.mp4", "label": 0, "subject": "P07"}, {"name": "d.mp4", "label": 3, "subject": None}]
+    pd.DataFrame(rows).to_parquet(clips / "list.parquet")
+    pack_clips(settings(clips, clips_list=clips / "list.parquet"))
+    listed = read_dataset(str(clips.parent / "out"), None, 52)
+    assert [(clip.name, clip.subject) for clip in listed] == [("a.mp4", "P07"), ("d.mp4", None)]
 
 
 @pytest.mark.cluster
