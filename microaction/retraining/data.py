@@ -1,8 +1,8 @@
 """What a retraining learns from and is judged on, and what of it production does not know.
 
-A dataset is a folder with `list.parquet` or `list.txt` and `videos/`, as `jobs.pack` writes it; of both the first counts. Newer labels are lists of the
-same kind in a folder of their own: a clip that is listed already is corrected, another one is new and lies in that folder's
-`videos/`. Of several lists the later by name counts.
+A dataset is a folder with `list.parquet` or `list.txt` and `videos/`, as `jobs.pack` writes it; of both the first counts.
+Newer labels are lists of the same kind in a folder of their own: a clip that is listed already is corrected, another one is
+new and lies in that folder's `videos/`. Of several lists the later by name counts.
 """
 
 import hashlib
