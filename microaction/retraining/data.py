@@ -18,7 +18,7 @@ from microaction.schema import CLIP_LIST, REGION_COLUMNS, parquet_bytes
 VIDEOS_FOLDER = "videos"
 LIST_FILES = ("list.parquet", "list.txt")
 LIST_ENDINGS = (".txt", ".parquet")
-HELD_OUT = "held-out"
+HELD_OUT, EARLIER = "held-out", "earlier"  # splits of a version's clips, beside those of training
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,7 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list
             f"{nameless} does not tell its subject, by which people are held out: names begin with it, as in "
             "SSSS_BB_NNNN.mp4, or the list is a Parquet table with a column subject"
         )
-    people: dict[str, set[str | None]] = {}
-    for split, subject in zip(known["split"].to_pylist(), known["subject"].to_pylist(), strict=True):
-        people.setdefault(split, set()).add(subject)
-    everybody = set().union(*people.values())
-    kept = people.get(HELD_OUT) or people.get("validation", set()) - people.get("train", set())
+    everybody, kept = set(known["subject"].to_pylist()), _held_out_people(known)
     held = [
         clip.subject in kept or (clip.subject not in everybody and _fraction(clip.subject) < share) for clip in clips
     ]
@@ -97,6 +93,25 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list
             "clips of people whom the model in production was not trained on"
         )
     return train, judged
+
+
+def absent_clips(known: pa.Table, table: pa.Table) -> pa.Table:
+    """The clips of a version (`schema.TRAINING_CLIPS`) that another one's table lacks, as that one is to remember them: of
+    people held out, or of those learned from `EARLIER`. They may come back."""
+    kept, names = _held_out_people(known), set(table["name"].to_pylist())
+    rows = [
+        row | {"split": HELD_OUT if row["subject"] in kept else EARLIER}
+        for row in known.to_pylist()
+        if row["name"] not in names
+    ]
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+def _held_out_people(known: pa.Table) -> set[str | None]:
+    people: dict[str, set[str | None]] = {}
+    for split, subject in zip(known["split"].to_pylist(), known["subject"].to_pylist(), strict=True):
+        people.setdefault(split, set()).add(subject)
+    return people.get(HELD_OUT) or people.get("validation", set()) - people.get("train", set())
 
 
 def list_file(clips: Sequence[Clip]) -> bytes:

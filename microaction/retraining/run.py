@@ -22,7 +22,7 @@ from microaction.evaluation.run import run_evaluation
 from microaction.lease import held
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.registry import Version
-from microaction.retraining.data import HELD_OUT, News, hold_out, list_file, news_since, read_dataset
+from microaction.retraining.data import HELD_OUT, News, absent_clips, hold_out, list_file, news_since, read_dataset
 from microaction.retraining.gates import Verdict, golden_parity, judge
 from microaction.retraining.page import write_page
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
@@ -87,7 +87,7 @@ def run_retraining(
                 on_training(progress)
 
             candidate = _train(settings, production, train, folder, on_step)
-            _add_held_out(candidate, judged)
+            _remember_people(candidate, judged, known)
             lease.require()
             verdicts = _judge(settings, production, candidate, judged, news, folder, page_uri, on_measuring)
         failed = tuple(verdict.gate for verdict in verdicts if not verdict.is_passed)
@@ -189,8 +189,8 @@ def _decided(folder: str, candidate: str) -> list[Verdict] | None:
     return [Verdict(**verdict) for verdict in decision["gates"]]
 
 
-def _add_held_out(candidate: str, judged: Sequence[Clip]) -> None:
-    """The version remembers who was held out, too: they stay so."""
+def _remember_people(candidate: str, judged: Sequence[Clip], known: pa.Table) -> None:
+    """The version remembers who was held out, and whom production had learned from or held out that the dataset lacks now."""
     uri = storage.join(candidate, CLIPS_FILE)
     trained = pq.read_table(pa.BufferReader(storage.read_bytes(uri))).cast(TRAINING_CLIPS)
     if HELD_OUT in trained["split"].to_pylist():
@@ -199,4 +199,5 @@ def _add_held_out(candidate: str, judged: Sequence[Clip]) -> None:
         {"name": clip.name, "label": clip.label, "subject": clip.subject, "split": HELD_OUT, "is_readable": True}
         for clip in judged
     ]
-    storage.write_bytes(uri, parquet_bytes(pa.concat_tables([trained, pa.Table.from_pylist(rows, TRAINING_CLIPS)])))
+    table = pa.concat_tables([trained, pa.Table.from_pylist(rows, TRAINING_CLIPS)])
+    storage.write_bytes(uri, parquet_bytes(pa.concat_tables([table, absent_clips(known, table)])))

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from microaction.clips.manifest import Clip, ManifestError, read_list
-from microaction.retraining.data import News, hold_out, list_file, news_since, read_dataset
+from microaction.retraining.data import News, absent_clips, hold_out, list_file, news_since, read_dataset
 from microaction.schema import TRAINING_CLIPS
 from microaction.video import Region
 
@@ -48,7 +48,7 @@ def test_later_lists_correct_and_add(tmp_path: Path) -> None:
     ]
     assert [clip.label for clip in read_dataset(str(dataset), None, 52)] == [1, 2]
     assert len(read_dataset(str(dataset), str(tmp_path / "nobody-labelled-yet"), 52)) == 2
-    with pytest.raises(ManifestError, match=r"is no dataset: it must hold list.txt or list.parquet, and videos/"):
+    with pytest.raises(ManifestError, match=r"is no dataset: it must hold list.parquet or list.txt, and videos/"):
         read_dataset(str(labels), None, 52)
 
 
@@ -92,3 +92,15 @@ def test_a_list_keeps_where_each_clip_lies(tmp_path: Path) -> None:
     clips = [Clip("a.mp4", "s3://one/a.mp4", 3, Region(1, 2, 30, 40), "p"), Clip("b.mp4", "/two/b.mp4", 4)]
     (tmp_path / "list.parquet").write_bytes(list_file(clips))
     assert read_list(str(tmp_path / "list.parquet"), "/elsewhere", 52) == clips
+
+
+def test_people_who_are_away_for_a_while_are_known_when_they_return() -> None:
+    first = known(train="abc", validation="d")
+    second = known(train="ae", held_out="f")
+    second = pa.concat_tables([second, absent_clips(first, second)])
+    assert sorted(zip(second["subject"].to_pylist(), second["split"].to_pylist(), strict=True))[::2] == [
+        *(("a", "train"), ("b", "earlier"), ("c", "earlier"), ("d", "held-out"), ("e", "train"), ("f", "held-out")),
+    ]
+    train, judged = hold_out(second, clips_of("abcdef"), 1.0)
+    assert subjects_of(judged) == {"d", "f"}
+    assert subjects_of(train) == set("abce")
