@@ -1,4 +1,5 @@
-"""Whole training runs on Ray Train, as small as they can be."""
+"""Whole training runs on Ray Train, as small as they can be; test_chaos.py has those whose processes die, test_nodes.py and
+tests/test_end_to_end.py those that go on with another number of them."""
 
 import json
 from pathlib import Path
@@ -8,15 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
-from ray.train import WorkerGroupError
 
 from microaction.clips.manifest import ManifestError
 from microaction.model import CheckpointError, load_checkpoint
 from microaction.taxonomy import ACTIONS
 from microaction.training.progress import TrainingProgress
-from microaction.training.run import TrainingError, run_training
+from microaction.training.run import TrainingError, load_label_embeddings, run_training, with_embedding_dim
 from microaction.training.state import StateError
-from tests.training.runs import kill_training_processes, log_of, losses_of, settings
+from tests.training.runs import settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
@@ -42,12 +42,6 @@ def test_a_run_ends_in_a_checkpoint_that_says_what_it_is(data: Path, tmp_path: P
         run_training(settings(data, tmp_path, "one", seed=5))
 
 
-def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
-    result = run_training(settings(data, tmp_path, "two", num_workers=2))
-    assert np.isfinite(result.metrics["loss"])
-    assert load_checkpoint(result.checkpoint).config.recipe["num_workers"] == 2
-
-
 BETTER = {"label_smoothing": 0.1, "class_balance": 1.0, "ema_decay": 0.8}
 
 
@@ -61,25 +55,6 @@ def test_an_average_of_weights_is_what_is_measured_and_saved(data: Path, tmp_pat
     )
     assert plain.keys() == averaged.keys()
     assert not torch.equal(plain["action.weight"], averaged["action.weight"])
-
-
-def test_a_run_whose_process_was_killed_ends_bit_for_bit_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
-    recipe = {"batch_size": 2, "learning_rate": 0.05, "epochs": 6, **BETTER}
-    model = {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.3}
-    kills: list[int] = []
-
-    def kill_once(progress: TrainingProgress) -> None:
-        if not kills:
-            kills.append(kill_training_processes())
-
-    whole = run_training(settings(data, tmp_path, "whole", recipe=recipe, model=model))
-    killed = run_training(settings(data, tmp_path, "killed", recipe=recipe, model=model), on_progress=kill_once)
-    assert kills == [1], "a process was there to be killed"
-    assert killed.metrics == whole.metrics
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
-    assert [line["epoch"] for line in log_of(tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]
-    states = [load_checkpoint(result.checkpoint).model.state_dict() for result in (whole, killed)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_bf16_trains_much_as_fp32_does_and_saves_fp32(data: Path, tmp_path: Path) -> None:
@@ -110,9 +85,8 @@ def test_word_vectors_of_the_users_decide_the_embedding(data: Path, tmp_path: Pa
     words = sorted({word for name in ACTIONS for word in name.replace("-", " ").split()})
     table = tmp_path / "vectors.txt"
     table.write_text("".join(f"{word} {i} 1 2\n" for i, word in enumerate(words)))
-    recipe = {"epochs": 1, "batch_size": 4}
-    result = run_training(settings(data, tmp_path, "words", label_embeddings=str(table), recipe=recipe))
-    assert json.loads(Path(result.checkpoint, "config.json").read_text())["model"]["embedding_dim"] == 3
+    of = settings(data, tmp_path, "words", label_embeddings=str(table))
+    assert with_embedding_dim(of, load_label_embeddings(of)).model.embedding_dim == 3
 
 
 def test_what_cannot_work_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
@@ -134,32 +108,6 @@ def test_a_broken_state_is_said_with_what_to_do(data: Path, tmp_path: Path) -> N
     (tmp_path / "run/state/step-000000004.pt").write_bytes(b"cut short")
     with pytest.raises(StateError, match=r"step-000000004\.pt is not a whole state of a run; delete it to go on from"):
         run_training(settings(data, tmp_path, "run", max_failures=0))
-
-
-def test_a_run_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path) -> None:
-    """One process is killed with no second chance for its group; three go on from its state, in the middle of an epoch."""
-    changes = {
-        "recipe": {"epochs": 3, "batch_size": 3, "learning_rate": 1e-3, "batch_norm": "frozen"},
-        "max_failures": 0,
-    }
-    whole = run_training(settings(data, tmp_path, "whole", **changes))
-
-    def kill_in_the_second_epoch(progress: TrainingProgress) -> None:
-        if progress.epoch == 2:
-            kill_training_processes()
-
-    with pytest.raises(WorkerGroupError):
-        run_training(
-            settings(data, tmp_path, "some", checkpoint_interval_s=0.001, **changes),
-            on_progress=kill_in_the_second_epoch,
-        )
-    before = losses_of(tmp_path / "some")
-    assert 0 < np.isnan(before).sum() < len(before), "some steps were done, and some were not"
-    some = run_training(settings(data, tmp_path, "some", num_workers=3, **changes))
-    after = losses_of(tmp_path / "some")
-    np.testing.assert_allclose(after, losses_of(tmp_path / "whole"), rtol=1e-3)
-    np.testing.assert_array_equal(after[: len(before) - np.isnan(before).sum()], before[~np.isnan(before)])
-    assert some.metrics["f1_mean"] == pytest.approx(whole.metrics["f1_mean"])
 
 
 def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None:
