@@ -17,42 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from microaction import storage
-from microaction.clips.manifest import ManifestError
 from microaction.config import JobSettings
-from microaction.labeling.catalog import CatalogError
-from microaction.labeling.publish import PublishError
-from microaction.labeling.run import RunError
-from microaction.lease import LeaseHeldError, LeaseLostError
-from microaction.machines import MachinesError
-from microaction.model import CheckpointError, LabelEmbeddingError
-from microaction.registry import RegistryError
-from microaction.storage import StorageError
-from microaction.training.run import TrainingError
-from microaction.training.state import StateError
-from microaction.video import DecodeError
+from microaction.errors import InterruptedRunError, UsageError
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_TOO_MANY_FAILED = 3
 SECONDS_BETWEEN_LOG_LINES = 60
-
-# Errors whose message tells the user what to change: shown as one line, without a traceback.
-USE_ERRORS = (
-    CatalogError,
-    CheckpointError,
-    DecodeError,
-    LabelEmbeddingError,
-    LeaseHeldError,
-    ManifestError,
-    RegistryError,
-    RunError,
-    StateError,
-    StorageError,
-    TrainingError,
-)
-
-# What came in between; the same command again goes on.
-INTERRUPTIONS = (LeaseLostError, MachinesError, PublishError)
 
 # They tell every step of every pipeline; the same is in Ray's log files, and what fails is told by the job.
 QUIET_LOGGERS = ("ray.data", "ray.train")
@@ -106,11 +77,11 @@ def reported_errors() -> Iterator[None]:
     Ctrl-C into 130."""
     try:
         yield
-    except USE_ERRORS as error:
+    except UsageError as error:
         cause = error.cause if isinstance(error, RayTaskError) else error  # without the worker's traceback
         console.print(str(cause), markup=False, style="red", soft_wrap=True)
         sys.exit(EXIT_WRONG_USE)
-    except INTERRUPTIONS as error:
+    except InterruptedRunError as error:
         console.print(str(error), markup=False, style="red", soft_wrap=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from microaction import storage
+from microaction.errors import InterruptedRunError, UsageError
 
 LIFETIME_S = 30.0
 BEATS_PER_LIFETIME = 4
@@ -26,11 +27,11 @@ LOOKS_PER_LIFETIME = 60
 _TERM = re.compile(r"(\d{8})\.json")
 
 
-class LeaseHeldError(RuntimeError):
+class LeaseHeldError(UsageError, RuntimeError):
     """Somebody else holds the lease."""
 
 
-class LeaseLostError(RuntimeError):
+class LeaseLostError(InterruptedRunError, RuntimeError):
     """The holder did not keep its lease alive, and somebody else took it."""
 
 

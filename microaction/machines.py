@@ -8,11 +8,12 @@ import ray
 from ray.util import placement_group, remove_placement_group
 
 from microaction.config import ClusterSettings
+from microaction.errors import InterruptedRunError
 
 logger = logging.getLogger(__name__)
 
 
-class MachinesError(RuntimeError):
+class MachinesError(InterruptedRunError, RuntimeError):
     """The machines that a job needs did not come."""
 
 

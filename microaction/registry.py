@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from microaction import storage
+from microaction.errors import UsageError
 from microaction.model import Checkpoint, CheckpointError, load_checkpoint
 from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from microaction.model.golden import GOLDEN_FILE, make_golden
@@ -35,7 +36,7 @@ DIGITS_OF_DIGEST = 12
 _CHANGE = re.compile(r"(\d{8})\.json")
 
 
-class RegistryError(ValueError):
+class RegistryError(UsageError, ValueError):
     """The registry does not hold what was asked for, or must not take what it was given; the message says what to do."""
 
 

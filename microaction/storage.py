@@ -22,13 +22,15 @@ import pyarrow.fs as pafs
 from botocore import exceptions as boto
 from botocore.config import Config
 
+from microaction.errors import UsageError
+
 _REMOTE_SCHEMES = ("s3://", "gs://")
 ATTEMPTS = 10  # of a request; the waits between them double, up to 20 s
 CONNECT_TIMEOUT_S = 5
 _ARROW_ERROR = re.compile(r"AWS Error (?:\[code \d+\]|(\w+))")
 
 
-class StorageError(OSError):
+class StorageError(UsageError, OSError):
     """A store refuses what it was asked for, or does not answer; the message says what to check."""
 
 

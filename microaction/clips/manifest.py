@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microaction import storage
+from microaction.errors import UsageError
 from microaction.schema import REGION_COLUMNS
 from microaction.video import Region
 
 
-class ManifestError(ValueError):
+class ManifestError(UsageError, ValueError):
     """A list file cannot be read as one; the message names the file and the line."""
 
 

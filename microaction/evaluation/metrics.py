@@ -4,9 +4,9 @@ Shapes: N clips, K actions. Source: Guo et al. 2024; F1 as scikit-learn's f1_sco
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from microaction.evaluation.calibration import expected_calibration_error
 from microaction.taxonomy import BODY_PART_OF
@@ -41,10 +41,10 @@ def recognition_metrics(
         "body_top1": float(np.mean(body[predicted_N] == body[target_N])),
         "action_top1": float(np.mean(predicted_N == target_N)),
         "action_top5": float(np.mean((top_N5 == target_N[:, None]).any(axis=1))),
-        "body_f1_macro": float(f1_score(body[target_N], body[predicted_N], average="macro")),
-        "body_f1_micro": float(f1_score(body[target_N], body[predicted_N], average="micro")),
-        "action_f1_macro": float(f1_score(target_N, predicted_N, average="macro")),
-        "action_f1_micro": float(f1_score(target_N, predicted_N, average="micro")),
+        "body_f1_macro": float(_sklearn().f1_score(body[target_N], body[predicted_N], average="macro")),
+        "body_f1_micro": float(_sklearn().f1_score(body[target_N], body[predicted_N], average="micro")),
+        "action_f1_macro": float(_sklearn().f1_score(target_N, predicted_N, average="macro")),
+        "action_f1_micro": float(_sklearn().f1_score(target_N, predicted_N, average="micro")),
     }
     four = ("body_f1_macro", "body_f1_micro", "action_f1_macro", "action_f1_micro")
     return metrics | {"f1_mean": sum(metrics[name] for name in four) / len(four)}
@@ -62,7 +62,7 @@ def f1_mean_of_targets(
         score
         for actual_N, named_N in ((target_N, predicted_N), (body[target_N], body[predicted_N]))
         for score in (
-            float(f1_score(actual_N, named_N, average="macro", labels=np.unique(actual_N), zero_division=0)),
+            float(_sklearn().f1_score(actual_N, named_N, average="macro", labels=np.unique(actual_N), zero_division=0)),
             float(np.mean(actual_N == named_N)),
         )
     ]
@@ -79,7 +79,7 @@ def summed_body_metrics(
     predicted_N = body_part_probabilities(probabilities_NK, body_part_of).argmax(axis=1)
     return {
         "body_top1_summed": float(np.mean(predicted_N == body[target_N])),
-        "body_f1_macro_summed": float(f1_score(body[target_N], predicted_N, average="macro")),
+        "body_f1_macro_summed": float(_sklearn().f1_score(body[target_N], predicted_N, average="macro")),
     }
 
 
@@ -93,7 +93,7 @@ def per_class_metrics(scores_NK: np.ndarray, target_N: np.ndarray) -> list[dict[
     """precision, recall, f1 and support of each of the K actions; 0 where nothing was predicted or nothing is there."""
     num_classes = np.asarray(scores_NK).shape[1]
     scores_NK, target_N = _checked(scores_NK, target_N, num_classes)
-    columns = precision_recall_fscore_support(
+    columns = _sklearn().precision_recall_fscore_support(
         target_N, scores_NK.argmax(axis=1), labels=np.arange(num_classes), zero_division=0
     )
     names = ("precision", "recall", "f1", "support")
@@ -104,7 +104,7 @@ def confusion(scores_NK: np.ndarray, target_N: np.ndarray) -> np.ndarray:
     """Counts [K, K]: row is the true action, column the predicted one."""
     num_classes = np.asarray(scores_NK).shape[1]
     scores_NK, target_N = _checked(scores_NK, target_N, num_classes)
-    return np.asarray(confusion_matrix(target_N, scores_NK.argmax(axis=1), labels=np.arange(num_classes)))
+    return np.asarray(_sklearn().confusion_matrix(target_N, scores_NK.argmax(axis=1), labels=np.arange(num_classes)))
 
 
 def _checked(scores_NK: np.ndarray, target_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,3 +120,10 @@ def _checked(scores_NK: np.ndarray, target_N: np.ndarray, num_classes: int) -> t
     if target_N.min() < 0 or target_N.max() >= num_classes:
         raise ValueError(f"targets {target_N.min()}..{target_N.max()} must be in 0..{num_classes - 1}")
     return scores_NK, target_N
+
+
+def _sklearn() -> ModuleType:
+    """scikit-learn's metrics, imported where they are computed: it would take a second of every process's start."""
+    import sklearn.metrics
+
+    return sklearn.metrics  # type: ignore[no-any-return]

@@ -5,13 +5,15 @@ Shapes: K actions.
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from microaction.evaluation.calibration import ConfidenceBin
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PIXELS_PER_INCH = 110
 
@@ -73,14 +75,18 @@ def reliability_picture(bins: Sequence[ConfidenceBin]) -> bytes:
     return png(figure)
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> "Figure":
     """An empty figure, in inches, that needs no display."""
+    # Here, for most processes that can draw never do.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=PIXELS_PER_INCH)
     return file.getvalue()

@@ -15,6 +15,7 @@ import ray.data
 
 from microaction import storage
 from microaction.clips.manifest import region_of
+from microaction.errors import UsageError
 from microaction.schema import CATALOG, REGION_COLUMNS, parquet_bytes
 from microaction.storage import StorageError
 from microaction.video import DecodeError, probe
@@ -27,7 +28,7 @@ FILES_PER_WAVE = 100_000
 FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files a task would cost more in scheduling than in work
 
 
-class CatalogError(ValueError):
+class CatalogError(UsageError, ValueError):
     """An archive holds no videos, or a file is not a catalog."""
 
 

@@ -11,7 +11,9 @@ import ray
 import torch
 
 from microaction.config import LabelSettings
-from microaction.labeling.pipeline import Decoder, Labeler, block_bytes, labeler_pool
+from microaction.labeling.decoder import Decoder
+from microaction.labeling.labeler import Labeler
+from microaction.labeling.pipeline import block_bytes, labeler_pool
 from microaction.labeling.plan import chunks_of, count_windows
 from microaction.model import CheckpointConfig
 from microaction.model.classifier import Execution

@@ -8,6 +8,7 @@ a chunk the best counts (`best_rows`).
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,23 @@ ROWS_PER_GROUP = 64  # of a segment: readers want the chunks of a few videos
 def commit(out: str, rows: pa.Table) -> str:
     """Adds rows to the ledger, all at once; returns the name of the new file."""
     return _write(out, f"{uuid.uuid4().hex}.parquet", rows)
+
+
+@dataclass(frozen=True)
+class Committer:
+    """The commit stage: writes a block of labelled chunks to the ledger and passes on only what progress needs.
+
+    There `num_windows` counts those labelled now.
+    """
+
+    out: str
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        name = commit(self.out, rows)
+        runs_CW = rows["window_run"].to_pylist()
+        columns = {name: rows[name] for name in ("chunk_id", "chunk_start_us", "chunk_end_us", "error")}
+        columns["num_windows"] = pa.array([run_W.count(0) for run_W in runs_CW], pa.int32())
+        return pa.table(columns | {"file": pa.repeat(name, len(rows))})
 
 
 def list_commits(out: str) -> list[str]:

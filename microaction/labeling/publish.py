@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import ray
 
 from microaction import storage
+from microaction.errors import InterruptedRunError
 from microaction.labeling.events import Event, EventRule, find_events
 from microaction.labeling.ledger import best_rows, read_rows
 from microaction.schema import LEDGER_INDEX, PUBLISHED, SCHEMA_VERSION
@@ -71,7 +72,7 @@ class Published:
     failed_s: float = 0.0
 
 
-class PublishError(RuntimeError):
+class PublishError(InterruptedRunError, RuntimeError):
     """The ledger lacks chunks of the plan."""
 
 

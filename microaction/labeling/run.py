@@ -16,6 +16,7 @@ from ray.util.metrics import Gauge
 
 from microaction import storage
 from microaction.config import LabelSettings, digest_of
+from microaction.errors import UsageError
 from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
 from microaction.labeling.compaction import Compaction
 from microaction.labeling.earlier import EarlierRun
@@ -50,7 +51,7 @@ LEDGER_FORMAT = 3
 TRIES_ALONE = 2
 
 
-class RunError(ValueError):
+class RunError(UsageError, ValueError):
     """A run cannot start, or ended without an account of every chunk."""
 
 

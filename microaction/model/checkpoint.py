@@ -19,6 +19,7 @@ from torch import Tensor
 
 from microaction import storage
 from microaction.config import ModelConfig, Preprocessing
+from microaction.errors import UsageError
 from microaction.model.golden import GOLDEN_FILE, TOLERANCE, golden_difference
 from microaction.model.manet import MANet
 from microaction.model.normalize import normalize_frames
@@ -28,7 +29,7 @@ CONFIG_FILE = "config.json"
 FORMAT: Literal[1] = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UsageError, ValueError):
     """A checkpoint cannot be read, or does not fit the model."""
 
 

@@ -15,13 +15,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from microaction.errors import UsageError
 from microaction.taxonomy import ACTIONS
 
 DEFAULT_TABLE = "default_label_embeddings.safetensors"
 TABLE_KEY = "label_embeddings"
 
 
-class LabelEmbeddingError(ValueError):
+class LabelEmbeddingError(UsageError, ValueError):
     """A word-vector file cannot give every action a vector."""
 
 

@@ -1,6 +1,6 @@
 """Whose statistics the batch norms use in training: each process's own clips', the whole global batch's, or given ones."""
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -19,54 +19,6 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         )
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm by the statistics of all processes' inputs together. torch's own `SyncBatchNorm` knows no CPUs."""
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        if not self.training:
-            return super().forward(input)
-        x_FCHW = input.float()
-        num_channels = x_FCHW.shape[1]
-        num_own = x_FCHW.new_tensor([x_FCHW.numel() / num_channels])
-        totals = _sum_over_processes(torch.cat([num_own, x_FCHW.sum(dim=(0, 2, 3))]))
-        num, mean_C = totals[0].detach(), totals[1:] / totals[0].detach()
-        centred_FCHW = x_FCHW - mean_C[:, None, None]
-        var_C = _sum_over_processes(centred_FCHW.square().sum(dim=(0, 2, 3))) / num
-        self._remember(mean_C.detach(), var_C.detach() * num / (num - 1))
-        scale_C = self.weight * torch.rsqrt(var_C + self.eps)
-        return (centred_FCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
-
-    def _remember(self, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean_C, self.momentum)
-        self.running_var.lerp_(unbiased_var_C, self.momentum)
-        self.num_batches_tracked += 1
-
-
-class _Sum(torch.autograd.Function):
-    """Every process has the sum of all; so a gradient, too, is the sum of all processes'."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        total = own.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
-
-
-def _sum_over_processes(own: Tensor) -> Tensor:
-    return cast(Tensor, _Sum.apply(own))  # type: ignore[no-untyped-call]
-
-
 def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.device) -> None:
     """Replaces the model's batch norms in place; names, weights and statistics stay, so state dicts fit as before."""
     is_alone = not dist.is_initialized() or dist.get_world_size() == 1
@@ -78,7 +30,14 @@ def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.dev
         elif mode == "sync" and device.type == "cuda":
             setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
         else:
-            kind = FrozenBatchNorm2d if mode == "frozen" else SyncBatchNorm2d
+            kind = FrozenBatchNorm2d if mode == "frozen" else _sync_batch_norm()
             converted = kind(child.num_features, child.eps, child.momentum)
             converted.load_state_dict(child.state_dict())
             setattr(model, name, converted.to(child.weight.device))
+
+
+def _sync_batch_norm() -> type[nn.BatchNorm2d]:
+    """Imported where it is made: it needs torch's compiler, a second of every process's start."""
+    from microaction.training.sync_batch_norm import SyncBatchNorm2d
+
+    return SyncBatchNorm2d

@@ -16,6 +16,7 @@ from microaction.clips.ingest import DECODE_CPUS
 from microaction.clips.manifest import Clip
 from microaction.clips.progress import ProgressChannel
 from microaction.config import ClusterSettings, TrainSettings
+from microaction.errors import UsageError
 from microaction.machines import await_machines
 from microaction.model import (
     CheckpointConfig,
@@ -53,7 +54,7 @@ MAY_CHANGE = {
 }  # settings that a resumed run may have otherwise
 
 
-class TrainingError(ValueError):
+class TrainingError(UsageError, ValueError):
     """A training run cannot start or go on; the message says what to change."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from microaction import storage
+from microaction.errors import UsageError
 
 STATE_FOLDER = "state"
 STATES_KEPT = 2
@@ -44,7 +45,7 @@ class RunState:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-class StateError(ValueError):
+class StateError(UsageError, ValueError):
     """A saved state cannot be read; the message says what to do."""
 
 

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from pyarrow import NativeFile
 
 from microaction import storage
+from microaction.errors import UsageError
 from microaction.video.formats import (
     AVI_CHUNK_HEADER_BYTES,
     AVI_FIRST_CHUNK,
@@ -46,7 +47,7 @@ MAX_DURATION_S = 48 * 3600
 MAX_FRAMES = MAX_DURATION_S * 240
 
 
-class DecodeError(Exception):
+class DecodeError(UsageError):
     """A video cannot be read. `reason` says why, in words for people; the message names the video too."""
 
     def __init__(self, uri: str, reason: str) -> None:

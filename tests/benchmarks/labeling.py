@@ -26,7 +26,8 @@ from rich.table import Table
 from jobs.cli import running_ray
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling import pipeline
-from microaction.labeling.pipeline import BATCH_WINDOWS, Decoder, Labeler
+from microaction.labeling.decoder import Decoder
+from microaction.labeling.labeler import BATCH_WINDOWS, Labeler
 from microaction.labeling.run import Progress, run_labeling
 from microaction.model import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
 from microaction.model.classifier import Classifier, Execution
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=480, help="of video in all")
     arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,misc]
+    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,attr-defined]
     with tempfile.TemporaryDirectory() as folder, running_ray():
         for size in SIZES:
             compare(Path(folder) / str(size[1]), size, arguments.seconds, arguments.rounds)

@@ -24,8 +24,9 @@ from microaction import storage
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
+from microaction.labeling.decoder import Decoder, decoded_row
 from microaction.labeling.earlier import Windows
-from microaction.labeling.pipeline import Decoder, Labeler, decoded_row
+from microaction.labeling.labeler import Labeler
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.run import CATALOG_FILE, Progress, run_labeling
 from microaction.model import CheckpointConfig, build_model, save_checkpoint
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100_000)
     parser.add_argument("--chunks", type=int, default=10_000, help="of interviews")
     arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = StubDecoder, StubLabeler  # type: ignore[misc]
+    pipeline.Decoder, pipeline.Labeler = StubDecoder, StubLabeler  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder) / "clips", arguments.clips, CLIP_S)
         measure(Path(folder) / "clips", f"clips of {CLIP_S} s, up to {BLOCK_MAX_CHUNKS} a block")

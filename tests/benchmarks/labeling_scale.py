@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[2, 5, 10, 20, 100])
     parser.add_argument("--seconds", type=float, default=60, help="of work for each row")
     arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = NodeDecoder, StubLabeler  # type: ignore[misc]
+    pipeline.Decoder, pipeline.Labeler = NodeDecoder, StubLabeler  # type: ignore[attr-defined]
     table = Table(
         *("nodes", "processes", "chunks/s they could do", "done", "one waits: median, 95%", "driver's CPU per chunk"),
         *("of a core", "driver's memory", "nodes that would fill a core"),

@@ -7,7 +7,7 @@ from tests.labeling.decoders import ChaosDecoder
 CHUNKS_PER_BLOCK = 4
 
 if __name__ == "__main__":
-    pipeline.Decoder = ChaosDecoder  # type: ignore[misc]
+    pipeline.Decoder = ChaosDecoder  # type: ignore[attr-defined]
     plan.BLOCK_MAX_CHUNKS = CHUNKS_PER_BLOCK
     ledger.COMMITS_PER_SEGMENT = 8
     main()

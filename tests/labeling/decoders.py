@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from microaction.labeling.pipeline import Decoder
+from microaction.labeling.decoder import Decoder
 from tests.video.planted import decode_chunk_or_misbehave
 
 DECODING_S = 0.2

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from microaction.training.batch_norm import SyncBatchNorm2d, convert_batch_norms
+from microaction.training.batch_norm import convert_batch_norms
+from microaction.training.sync_batch_norm import SyncBatchNorm2d
 
 CPU = torch.device("cpu")
 
