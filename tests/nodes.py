@@ -134,7 +134,8 @@ class Nodes:
     def announce_end(self, number: int, command: Sequence[str]) -> None:
         """Starts a command on a node, as what takes the machine away does before it does so; for its output see `log`."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self._popen(number, "announced", command, self.environment | {"RAY_ADDRESS": self.address, "PATH": path})
+        environment = self.environment | {"RAY_ADDRESS": self.address, "PATH": path, "POD_IP": self._ip_of(number)}
+        self._popen(number, "announced", command, environment)
 
     def replace(self, number: int) -> None:
         """The node is gone, and another one comes in its place."""
