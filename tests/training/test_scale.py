@@ -49,10 +49,9 @@ def check_metrics(predictions: Path, listed: list[str], metrics: dict[str, float
 
 def test_synchronised_batch_norms_make_any_number_of_workers_the_same_run(many: Path, tmp_path: Path) -> None:
     """Frozen ones do as well: tests/training/test_nodes.py, tests/test_end_to_end.py."""
-    one, two, three = (train(many, tmp_path, "sync", num_workers, 5) for num_workers in (1, 2, 3))
-    np.testing.assert_allclose(two, one, rtol=1e-3)
+    one, three = (train(many, tmp_path, "sync", num_workers, 5) for num_workers in (1, 3))
     np.testing.assert_allclose(three, one, rtol=1e-3)
     assert one[-3:].mean() < 0.95 * one[:3].mean(), "something was learnt, so that there was something to differ"
 
-    local = train(many, tmp_path, "local", 3, 4)
+    local = train(many, tmp_path, "local", 2, 4)
     assert np.abs(local / one - 1).max() > 1e-3, "batch norms of each process's own clips are another run"
