@@ -109,7 +109,9 @@ def read_catalog(uri: str) -> pa.Table:
             if name not in table.column_names:  # as written before catalogs had regions, or by other hands
                 table = table.append_column(name, pa.nulls(len(table), pa.int32()))
         _require_whole_regions(table)
-        return _sorted([table])
+        catalog = _sorted([table])
+        _require_each_once(catalog["video"].combine_chunks())
+        return catalog
     except FileNotFoundError as error:
         raise CatalogError(f"{error}; `python -m jobs.catalog ARCHIVE {uri}` makes one") from error
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
@@ -122,6 +124,16 @@ def _require_whole_regions(table: pa.Table) -> None:
             region_of(row)
         except ValueError as error:
             raise ValueError(f"{row['video']}: {error}") from error
+
+
+def _require_each_once(videos: pa.StringArray) -> None:
+    """Raises `ValueError` where a video, of a list in order, is there twice."""
+    again = pc.equal(videos[1:], videos[:-1])
+    if pc.any(again).as_py():
+        twice = videos[1:].filter(again)[0].as_py()
+        raise ValueError(
+            f"{twice} is there twice; a video has one row and one region: label another region into another output"
+        )
 
 
 def _probe_batch(files: pa.Table) -> pa.Table:
