@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(RUN) -m jobs.demo
 
-# Two processes: one for all that uses Ray, one for the rest.
+# Two processes: one for what uses a cluster, one for the rest and for what makes several machines.
 test: setup
 	$(RUN) -m pytest --numprocesses 2
 

@@ -29,11 +29,13 @@ SHARED = ROOT.parent / "shared"
 
 
 class ByCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """With several processes: what uses a cluster runs in one of them, one after the other, the rest by module."""
+    """With several processes: what uses a cluster runs in one of them, one after the other, and so does what makes several
+    machines; the rest by module."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return "cluster" if "pytest.mark.cluster" in (ROOT / module).read_text() else module
+        text = (ROOT / module).read_text()
+        return next((mark for mark in ("nodes", "cluster") if f"pytest.mark.{mark}" in text), module)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

@@ -25,7 +25,7 @@ from tests.proxy import counting_proxy
 from tests.retraining.test_run import RECIPE, TINY, mislabelled, write_clips
 from tests.test_s3 import job_as
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.nodes, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[1]
 HEAD, KILLED, CUT = 0, 1, 2

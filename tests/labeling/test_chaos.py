@@ -21,7 +21,7 @@ from tests.labeling.chaos import (
 from tests.labeling.decoders import notes_of
 from tests.nodes import Nodes, require_namespaces, workers
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nodes, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 NUM_GOOD = 10

@@ -15,7 +15,7 @@ from microaction.training.run import run_training
 from tests.nodes import Nodes, require_namespaces
 from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, saved_step, settings, write_config
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.nodes
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 3
