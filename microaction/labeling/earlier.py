@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from microaction.labeling.ledger import best_rows, read_index, read_rows
 from microaction.labeling.plan import plan_chunks
-from microaction.labeling.publish import Provenance
+from microaction.labeling.tables import Provenance
 
 
 class Windows(NamedTuple):

@@ -16,7 +16,6 @@ from ray.util.metrics import Gauge
 
 from microaction import storage
 from microaction.config import LabelSettings, digest_of
-from microaction.errors import UsageError
 from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
 from microaction.labeling.compaction import Compaction
 from microaction.labeling.earlier import EarlierRun
@@ -25,7 +24,9 @@ from microaction.labeling.events import EventRule
 from microaction.labeling.ledger import commit, read_index, subtract_committed, subtract_tried
 from microaction.labeling.pipeline import label_blocks, labeler_pool
 from microaction.labeling.plan import chunks_of, count_all_windows, plan_blocks, plan_chunks
-from microaction.labeling.publish import Provenance, Published, Reading, publish
+from microaction.labeling.publish import Published, publish
+from microaction.labeling.record import RUN_FILE, RunError, differences, read_record, refuse_other_run, write_record
+from microaction.labeling.tables import Provenance, Reading
 from microaction.lease import Lease, held
 from microaction.machines import await_machines
 from microaction.model import Checkpoint
@@ -39,7 +40,6 @@ from microaction.versions import versions
 from microaction.video.av_backend import DECODER
 from microaction.video.windows import MICROSECONDS, microseconds
 
-RUN_FILE = "_run.json"
 CATALOG_FILE = "_catalog.parquet"
 LEASE_FOLDER = "_lease"
 WINDOW_SETTINGS = {"window_s", "stride_s", "chunk_s"}  # what changes a chunk's windows; part of every chunk's id
@@ -49,10 +49,6 @@ SLOWEST_WINDOW_S = 1.0
 COMPILE_GAIN = 0.4  # of the time of a window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
 LEDGER_FORMAT = 3
 TRIES_ALONE = 2
-
-
-class RunError(UsageError, ValueError):
-    """A run cannot start, or ended without an account of every chunk."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def run_labeling(
     settings, model = _with_resolved_model(settings)
     with held(storage.join(settings.out, LEASE_FOLDER)) as lease:
         work = _prepare(settings, model, on_progress)
-        _write_run(settings.out, work.record)
+        write_record(settings.out, work.record)
         started_s = time.monotonic()
         labelled = _label(work, settings, lease, on_progress)
         labelled_s = time.monotonic()
@@ -122,7 +118,7 @@ def run_labeling(
             labelled.num_failed,
             published,
         )
-        _write_run(settings.out, work.record | {"summary": asdict(summary)})
+        write_record(settings.out, work.record | {"summary": asdict(summary)})
     unaccounted_s = published.video_s - published.covered_s - published.failed_s
     if abs(unaccounted_s) > len(work.catalog) / MICROSECONDS:
         raise RunError(f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/; please report this")
@@ -149,7 +145,7 @@ def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Pr
     checkpoint = load_model(model)
     await_machines(settings)
     require_labels(checkpoint.config, ACTIONS, settings.model)
-    record = _read_record(settings.out)
+    record = read_record(settings.out)
     begun = None if record is None else record["identity"]
     earlier = _earlier_run(settings)
     # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
@@ -164,7 +160,7 @@ def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Pr
         "is_compiled": is_compiled[settings.compile],
         "relabel": None if earlier is None else {"below": earlier.keeper.below, **earlier.digests},
     }
-    _refuse_other_run(settings.out, begun, identity)
+    refuse_other_run(settings.out, begun, identity)
     catalog = _catalog(settings, on_progress)
     if identity["is_compiled"] is None:
         identity["is_compiled"] = _compiling_pays(settings, count_all_windows(catalog, settings), checkpoint, precision)
@@ -195,13 +191,13 @@ def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Pr
 def _earlier_run(settings: LabelSettings) -> EarlierRun | None:
     if settings.earlier is None:
         return None
-    record = _read_record(settings.earlier)
+    record = read_record(settings.earlier)
     if record is None:
         raise RunError(f"{settings.earlier} holds no run to keep windows of: there is no {RUN_FILE}")
     if "summary" not in record:
         raise RunError(f"the run in {settings.earlier} has not ended; run its command again first")
     same = {"format": LEDGER_FORMAT} | settings.model_dump(mode="json", include=WINDOW_SETTINGS)
-    different = _differences({name: record["identity"].get(name) for name in same}, same)
+    different = differences({name: record["identity"].get(name) for name in same}, same)
     if different:
         raise RunError(f"the windows in {settings.earlier} are others ({different}); none of them can be kept")
     return EarlierRun.of(settings.earlier, record, settings.relabel_below)
@@ -353,30 +349,3 @@ def _advance(progress: Progress, committed: pa.Table) -> Progress:
         num_windows=progress.num_windows + pc.sum(committed["num_windows"]).as_py(),
         num_failed=progress.num_failed + len(committed) - committed["error"].null_count,
     )
-
-
-def _refuse_other_run(out: str, earlier: dict[str, Any] | None, identity: dict[str, Any]) -> None:
-    there = identity if earlier is None else earlier
-    different = _differences(there, identity)
-    if different:
-        raise RunError(
-            f"{out} holds another run ({different}); give another folder, or delete this one if it is not needed"
-        )
-
-
-def _differences(there: dict[str, Any], now: dict[str, Any]) -> str:
-    differing = (name for name in now if there.get(name) != now[name])
-    return "; ".join(f"{name}: there {there.get(name)!r}, now {now[name]!r}" for name in differing)
-
-
-def _read_record(out: str) -> dict[str, Any] | None:
-    """What the run in an output says of itself; None where there is none."""
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))
-    except FileNotFoundError:
-        return None
-    return record
-
-
-def _write_run(out: str, record: dict[str, Any]) -> None:
-    storage.write_bytes(storage.join(out, RUN_FILE), json.dumps(record, indent=2).encode() + b"\n")

@@ -17,7 +17,8 @@ import pytest
 from microaction.labeling import ledger, publish
 from microaction.labeling.events import EventRule
 from microaction.labeling.plan import chunks_of, plan_chunks
-from microaction.labeling.publish import Provenance, Published, PublishError, Reading
+from microaction.labeling.publish import Published, PublishError
+from microaction.labeling.tables import Provenance, Reading
 from microaction.schema import CATALOG, COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
 

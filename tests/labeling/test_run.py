@@ -21,7 +21,8 @@ from microaction.config import LabelSettings, Preprocessing
 from microaction.labeling import pipeline, run
 from microaction.labeling.catalog import CatalogError, make_catalog, write_catalog
 from microaction.labeling.decoder import Decoder
-from microaction.labeling.run import Progress, RunError, RunSummary, run_labeling
+from microaction.labeling.record import RunError
+from microaction.labeling.run import Progress, RunSummary, run_labeling
 from microaction.lease import LeaseHeldError, held
 from microaction.model import load_checkpoint
 from microaction.model.normalize import normalize_frames
