@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -82,11 +84,23 @@ def exists(coding: str, suffix: str, timing: str) -> bool:
 
 def write(path: Path, coding: str, timing: str) -> None:
     """The video of this coding in the container of the path's ending."""
-    path.write_bytes(_encode(CODINGS[coding], FORMATS[path.suffix], timing))
+    with _own_priority():
+        path.write_bytes(_encode(CODINGS[coding], FORMATS[path.suffix], timing))
     if timing == "B-frames first":
         path.write_bytes(_without_first_group(path.read_bytes(), FORMATS[path.suffix]))
     if timing == "edit list":
         path.write_bytes(_edited(path.read_bytes(), skipped_frames=7))
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Whoever runs this is scheduled afterwards as before. As root, SVT-AV1 makes its caller a real-time thread of the highest
+    priority, and all processes that the caller starts: they starve the rest of the machine."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _encode(coding: Coding, format_name: str, timing: str) -> bytes:

@@ -1,5 +1,6 @@
 """What is decoded selectively is, bit for bit, what decoding everything gives."""
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
@@ -151,3 +152,10 @@ def test_less_than_everything_is_decoded_where_that_is_exact(
         "vp9": 30,
     }
     assert len(fed) <= expected.get(coding, 63)
+
+
+@pytest.mark.parametrize("coding", matrix.CODINGS)
+def test_no_encoder_changes_how_the_tests_are_scheduled(tmp_path: Path, coding: str) -> None:
+    before = os.sched_getscheduler(0)
+    matrix.write(tmp_path / "video.mkv", coding, "constant")
+    assert os.sched_getscheduler(0) == before
