@@ -67,7 +67,7 @@ def main() -> None:
     table.add_row("kills", ", ".join(f"{number} {victim}s" for victim, number in sorted(chaos.killed.items())))
     table.add_row("chunks", str(len(set(notes))))
     table.add_row("decoded again", str(len(notes) - len(set(notes))))
-    table.add_row("in flight at the kills", str(chaos.num_in_flight))
+    table.add_row("in flight at the kills", str(len(chaos.in_flight)))
     table.add_row("quiet, disturbed", f"{quiet_s:.0f} s, {disturbed_s:.0f} s")
     console.print(table)
 
