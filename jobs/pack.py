@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
-from microaction.clips.pack import LIST_FILE, VIDEOS_FOLDER, Packed, pack_clips
+from microaction.clips.pack import TABLE_FILE, VIDEOS_FOLDER, Packed, pack_clips
 from microaction.config import PackSettings
 
 
@@ -23,7 +23,7 @@ def summary_table(packed: Packed, out: str) -> Table:
     table.add_row("cannot be read", str(len(packed.failures)))
     table.add_row("MiB", f"{packed.num_bytes / 2**20:.1f}")
     table.add_row("lowest luma PSNR", f"{packed.lowest_psnr_db:.1f} dB")
-    table.add_row("to train on them", f"--train-list {out}/{LIST_FILE} --train-videos {out}/{VIDEOS_FOLDER}")
+    table.add_row("to train on them", f"--train-list {out}/{TABLE_FILE} --train-videos {out}/{VIDEOS_FOLDER}")
     return table
 
 

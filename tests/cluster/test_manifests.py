@@ -1,6 +1,8 @@
-"""What cluster/ hands to other programs is what these take: schemas, linters, parsers."""
+"""What cluster/ hands to other programs is what these take: schemas, linters, our own jobs' flags."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 
 import jsonschema
 import kubernetes_validate
-import promql_parser
 import pytest
 import ray.autoscaler
 import yaml
+from ray.autoscaler._private.aws.config import _configure_security_group
+
+from jobs.cli import parse_settings
+from microaction import config as job_config
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -74,6 +79,16 @@ def test_nobody_is_root_and_no_secret_is_written_down(name: str, document: dict[
                 assert "valueFrom" in variable or "SECRET" not in variable["name"]
 
 
+@pytest.mark.parametrize(("name", "document"), RAY, ids=[f"{name}-{document['kind']}" for name, document in RAY])
+def test_cards_are_for_pods_that_ask_for_them(name: str, document: dict[str, Any]) -> None:
+    """The image's variable shows all cards to a container that NVIDIA's runtime starts and the device plugin passes over."""
+    assert "ENV NVIDIA_VISIBLE_DEVICES=all" in (CLUSTER / "Containerfile").read_text()
+    for pod in pods_of(document):
+        (container,) = pod["containers"]
+        shown = [each["value"] for each in container.get("env", ()) if each["name"] == "NVIDIA_VISIBLE_DEVICES"]
+        assert shown == ([] if "nvidia.com/gpu" in container["resources"]["limits"] else ["void"])
+
+
 def pods_of(document: Any) -> list[dict[str, Any]]:
     """Every pod's spec inside a document."""
     if isinstance(document, list):
@@ -116,7 +131,65 @@ def test_every_port_of_ray_is_kept_inside() -> None:
     }
     assert open_to_others == {8265, 8080}
     assert all(rule["from"] for rule in policy["spec"]["ingress"]), "a rule without a source is open to all"
+    for source in (source for rule in policy["spec"]["ingress"] for source in rule["from"]):
+        assert source["podSelector"]["matchLabels"]
+        # Without a namespace it is the cluster's own; an empty selector would be all of them.
+        namespaces = source.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": "own"}})
+        assert namespaces["matchLabels"].keys() == {"kubernetes.io/metadata.name"}
     assert cluster["spec"]["authOptions"] == {"mode": "token"}
+
+
+def texts_in(document: Any) -> list[str]:
+    if isinstance(document, str):
+        return [document]
+    parts = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
+    return [text for part in parts for text in texts_in(part)]
+
+
+def commands() -> list[tuple[str, str]]:
+    """All jobs that the page and the manifests start: name and arguments."""
+    page = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
+    texts = [page, *(text for _, document in ALL for text in texts_in(document))]
+    return [command for text in texts for command in re.findall(r"python -m jobs\.(\w+) ([^\n\"'|`]+)", text)]
+
+
+def test_there_are_commands_of_all_jobs() -> None:
+    assert sorted(name for name, _ in commands()) == [
+        *("label", "label", "pack", "registry", "registry", "retrain", "retrain", "retrain", "train", "train")
+    ]
+
+
+@pytest.mark.parametrize(("name", "arguments"), commands())
+def test_commands_are_what_the_jobs_take(name: str, arguments: str) -> None:
+    settings = getattr(job_config, f"{name.capitalize()}Settings")
+    parse_settings(settings, arguments.split())
+    with pytest.raises(SystemExit):
+        parse_settings(settings, [*arguments.split(), "--no-such-flag", "1"])
+
+
+def retrainings() -> dict[str, str]:
+    """The entrypoints of all jobs that retrain, by their files."""
+    specs = {name: document["spec"] for name, document in RAY if document["kind"] in ("RayJob", "RayCronJob")}
+    entrypoints = {name: spec.get("jobTemplate", spec)["entrypoint"] for name, spec in specs.items()}
+    return {name: entrypoint for name, entrypoint in entrypoints.items() if "jobs.retrain" in entrypoint}
+
+
+def test_there_is_no_other_retraining() -> None:
+    """retrain-weekly.yaml's is a script of its own; tests/jobs/test_submission.py runs it."""
+    mentioned = {path.name for path in MANIFESTS if "jobs.retrain" in path.read_text()}
+    assert mentioned == retrainings().keys() | {"retrain-weekly.yaml"}
+
+
+@pytest.mark.parametrize("file", retrainings())
+@pytest.mark.parametrize(("code", "is_done"), [(0, True), (1, False), (2, False), (3, True)])
+def test_a_refused_model_is_no_failed_job(file: str, code: int, is_done: bool, tmp_path: Path) -> None:
+    """The entrypoint, run by a shell as Ray does, with a python that ends with this code."""
+    (tmp_path / "python").write_text(f'#!/bin/sh\n[ "$2" = jobs.retrain ] && [ "$#" = 15 ] && exit {code}\nexit 99\n')
+    (tmp_path / "python").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ended = subprocess.run(retrainings()[file], shell=True, env=env, check=False)
+    assert (ended.returncode == 0) == is_done
+    assert ended.returncode != 99
 
 
 def test_the_launchers_file_fits_rays_schema() -> None:
@@ -126,6 +199,17 @@ def test_the_launchers_file_fits_rays_schema() -> None:
     assert config["head_node_type"] in config["available_node_types"]
     bounds = config["available_node_types"].values()
     assert all(kind["min_workers"] <= kind["max_workers"] <= config["max_workers"] for kind in bounds)
+
+
+def test_the_launcher_opens_nothing_of_its_own() -> None:
+    """Ray makes a security group, with port 22 open to all, for types of nodes that name none; to do so it would ask AWS."""
+    (config,) = documents(CLUSTER / "cluster.yaml")
+    nodes = {name: kind["node_config"] for name, kind in config["available_node_types"].items()}
+    groups = {name: node["SecurityGroupIds"] for name, node in nodes.items()}
+    _configure_security_group(config)
+    assert {name: node["SecurityGroupIds"] for name, node in nodes.items()} == groups
+    assert all(node["SubnetIds"] for node in nodes.values())
+    assert config["provider"]["use_internal_ips"] is True
 
 
 def test_the_container_file_is_clean() -> None:
@@ -138,43 +222,3 @@ def test_the_container_file_is_clean() -> None:
         word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
     ]
     assert all((ROOT / name).exists() for name in copied)
-
-
-def expressions() -> dict[str, str]:
-    """All queries of the dashboard and of the alert rules, by where they stand."""
-    found = {}
-    for panel in json.loads((CLUSTER / "monitoring/dashboard.json").read_text())["panels"]:
-        for target in panel.get("targets", ()):
-            found[f"panel {panel['title']}, {target['refId']}"] = target["expr"]
-    (rules,) = documents(CLUSTER / "monitoring/alerts.yaml")
-    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
-        found[f"alert {rule['alert']}"] = rule["expr"]
-    return found
-
-
-def names_in(expression: Any) -> set[str]:
-    """The metrics that a parsed query reads."""
-    if isinstance(expression, promql_parser.VectorSelector):
-        return {str(expression.name)}
-    parts = (getattr(expression, name, None) for name in ("lhs", "rhs", "expr", "vector_selector"))
-    found = set().union(*(names_in(part) for part in parts if part is not None))
-    for argument in getattr(expression, "args", None) or ():
-        found |= names_in(argument)
-    return found
-
-
-@pytest.mark.parametrize("where", expressions())
-def test_queries_parse_and_name_metrics_that_there_are(where: str) -> None:
-    names = names_in(promql_parser.parse(expressions()[where].replace("$__rate_interval", "5m")))
-    assert names
-    code = "".join(path.read_text() for path in (ROOT / "microaction").rglob("*.py"))
-    for name in names:
-        if name.startswith("ray_microaction_"):
-            assert f'"{name.removeprefix("ray_")}"' in code, name
-        else:
-            assert name.startswith("ray_"), name
-
-
-def test_there_is_an_alert_for_stalls_failures_and_waiting() -> None:
-    alerts = {where.removeprefix("alert ") for where in expressions() if where.startswith("alert ")}
-    assert alerts == {"MicroactionLabelingStalled", "MicroactionManyFailures", "MicroactionTrainingWaitsForData"}
