@@ -4,6 +4,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from jobs.cli import console, parse_settings, reported_errors, running_ray, shown_progress
+from microaction import storage
 from microaction.config import CatalogSettings
 from microaction.labeling.catalog import make_catalog, write_catalog
 
@@ -11,6 +12,7 @@ from microaction.labeling.catalog import make_catalog, write_catalog
 def main() -> None:
     settings = parse_settings(CatalogSettings)
     with reported_errors(), running_ray(), shown_progress("reading videos") as show:
+        storage.require_writable(settings.out)
         catalog = make_catalog(
             settings.archive, on_video=lambda done, total: show(done, total, f"{done} of {total} videos")
         )

@@ -7,8 +7,10 @@ and later; what stays refused is a `StorageError`.
 
 import functools
 import os
+import random
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +29,13 @@ from microaction.errors import UsageError
 _REMOTE_SCHEMES = ("s3://", "gs://")
 ATTEMPTS = 10  # of a request; the waits between them double, up to 20 s
 CONNECT_TIMEOUT_S = 5
-_ARROW_ERROR = re.compile(r"AWS Error (?:\[code \d+\]|(\w+))")
+CREATE_TRIES = 5  # where another's attempt is under way
+# Where pyarrow has a store's own word: of S3 what the SDK does not know, else what it does; of Google's storage.
+_STORE_SAYS = (
+    re.compile(r"Unable to parse ExceptionName: (\w+)"),
+    re.compile(r"AWS Error (?:\[code \d+\]|(\w+))"),
+    re.compile(r"google::cloud::Status\((\w+)"),
+)
 
 
 class StorageError(UsageError, OSError):
@@ -73,7 +81,7 @@ def open_filesystem(location: str) -> tuple[Any, str]:
 @functools.cache
 def _s3_filesystem(bucket: str, endpoint: str) -> Any:
     _trust_plain_uploads()
-    with _told(f"s3://{bucket}"):
+    with told(f"s3://{bucket}"):
         region = pafs.FileSystem.from_uri(f"s3://{bucket}")[0].region
     parts = urlsplit(endpoint)
     return pafs.S3FileSystem(
@@ -92,7 +100,7 @@ def open_input(uri: str) -> BinaryIO:
         if not is_remote(uri):
             return open(absolute(uri), "rb")
         filesystem, path = open_filesystem(uri)
-        with _told(uri):
+        with told(uri):
             return cast(BinaryIO, filesystem.open_input_file(path))
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"no file at {uri}") from None
@@ -100,7 +108,7 @@ def open_input(uri: str) -> BinaryIO:
 
 def read_bytes(uri: str) -> bytes:
     """The whole content of a file. Raises `FileNotFoundError` that names it."""
-    with open_input(uri) as file:
+    with open_input(uri) as file, told(uri):
         return file.read()
 
 
@@ -108,7 +116,7 @@ def write_bytes(uri: str, data: bytes) -> None:
     """Writes a file so that readers see all of it or none: object stores do, local files by a renamed temporary."""
     if is_remote(uri):
         filesystem, path = open_filesystem(uri)
-        with _told(uri), filesystem.open_output_stream(path) as stream:
+        with told(uri), filesystem.open_output_stream(path) as stream:
             stream.write(data)
         return
     path = absolute(uri)
@@ -130,17 +138,8 @@ def create(uri: str, data: bytes) -> bool:
     On gs:// that takes two steps: there, two within the same moment may both get True.
     """
     if uri.startswith("s3://"):
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        with _told(uri):
-            try:
-                _s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-            except boto.ClientError as error:
-                answer = error.response["ResponseMetadata"]
-                if answer["HTTPStatusCode"] not in (409, 412):  # 409: another's attempt was under way at the same time
-                    raise
-                # Was it an earlier try of this very request, whose answer was lost?
-                return answer["RetryAttempts"] > 0 and read_bytes(uri) == data
-        return True
+        with told(uri):
+            return _create_on_s3(uri, data)
     if is_remote(uri):
         if exists(uri):
             return False
@@ -155,6 +154,46 @@ def create(uri: str, data: bytes) -> bool:
     finally:
         os.unlink(temporary)
     return True
+
+
+def _create_on_s3(uri: str, data: bytes) -> bool:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    for tries_left in reversed(range(CREATE_TRIES)):
+        try:
+            _s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except boto.ClientError as error:
+            answer = error.response["ResponseMetadata"]
+            if answer["HTTPStatusCode"] == 412:
+                # Was it an earlier try of this very request, whose answer was lost?
+                return answer["RetryAttempts"] > 0 and read_bytes(uri) == data
+            if answer["HTTPStatusCode"] != 409 or not tries_left:  # 409: another's attempt, which may yet fail
+                raise
+            time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - only so that they do not meet again
+        else:
+            return True
+    raise AssertionError("the last try returns or raises")
+
+
+def require_writable(uri: str) -> None:
+    """Writes a small file beside `uri`, a file to be, and deletes it: whoever will write in hours learns now that they may
+    not. Raises `StorageError` or `OSError`."""
+    probe = f"{uri}.{uuid.uuid4().hex}.tmp"
+    write_bytes(probe, b"may this be written?")
+    delete_file(probe)
+
+
+def version_of(uri: str) -> str:
+    """The version of a file as it is now, as listings state it. Raises `FileNotFoundError`, `StorageError`."""
+    if uri.startswith("s3://"):
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        with told(uri):
+            try:
+                return str(_s3_client().head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
+            except boto.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    raise FileNotFoundError(f"no file at {uri}") from None
+                raise
+    return next(list_files(uri)).version
 
 
 def exists(uri: str) -> bool:
@@ -188,7 +227,7 @@ def list_files(prefix: str) -> Iterator[StoredFile]:
 def list_folders(location: str) -> list[str]:
     """Names of the folders right below a folder, in order; none where there is no folder."""
     filesystem, path = open_filesystem(location)
-    with _told(location):
+    with told(location):
         infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
@@ -197,7 +236,7 @@ def delete_file(uri: str) -> None:
     """Deletes a file; nothing happens where there is none."""
     if exists(uri):
         filesystem, path = open_filesystem(uri)
-        with _told(uri):
+        with told(uri):
             filesystem.delete_file(path)
 
 
@@ -208,7 +247,7 @@ def delete_tree(location: str) -> None:
         return
     if _type_of(location) == pafs.FileType.Directory:
         filesystem, path = open_filesystem(location)
-        with _told(location):
+        with told(location):
             filesystem.delete_dir(path)
 
 
@@ -221,7 +260,7 @@ def point(link: str, target: str) -> None:
 
 def _type_of(location: str) -> pafs.FileType:
     filesystem, path = open_filesystem(location)
-    with _told(location):
+    with told(location):
         return filesystem.get_file_info(path).type
 
 
@@ -235,7 +274,7 @@ def _s3_client() -> Any:
 
 
 @contextmanager
-def _told(location: str) -> Iterator[None]:
+def told(location: str) -> Iterator[None]:
     """Turns what stores answer into one line that says what to check."""
     try:
         yield
@@ -248,9 +287,22 @@ def _told(location: str) -> Iterator[None]:
     except boto.BotoCoreError as error:
         raise StorageError(f"{location}: {error}") from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or (match := _ARROW_ERROR.search(str(error))) is None:
+        match = next((match for pattern in _STORE_SAYS if (match := pattern.search(str(error)))), None)
+        if match is None or isinstance(error, FileNotFoundError):
             raise
-        raise StorageError(_advice(match[1] or str(error), location)) from error
+        said = match[1] or str(error)
+        if said == "UNKNOWN" and location.startswith("s3://"):  # an answer without a body, which cannot say why
+            said = _s3_says(location) or said
+        raise StorageError(_advice(said, location)) from error
+
+
+def _s3_says(location: str) -> str:
+    """What the store answers to a request whose answer can say why."""
+    try:
+        _s3_client().list_objects_v2(Bucket=location.removeprefix("s3://").partition("/")[0], MaxKeys=1)
+    except boto.ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""
 
 
 def _advice(code: str, location: str) -> str:
@@ -261,13 +313,13 @@ def _advice(code: str, location: str) -> str:
             return f"no bucket {bucket!r} (from {location}); make it, or mend the name"
         case "nocredentials":
             return f"no credentials for {location}: {credentials}"
-        case "invalidaccesskeyid" | "signaturedoesnotmatch" | "invalidtoken":
+        case "invalidaccesskeyid" | "signaturedoesnotmatch" | "invalidtoken" | "unauthenticated":
             return f"the credentials for {location} are wrong: {credentials}"
         case "expiredtoken" | "requestexpired" | "tokenrefreshrequired":
             return f"the credentials for {location} have expired: get new ones, and run the same command again"
-        case "accessdenied" | "forbidden" | "403" | "allaccessdisabled":
+        case "accessdenied" | "forbidden" | "403" | "allaccessdisabled" | "permissiondenied":
             return f"no access to {location}: these credentials are wrong, or lack the right to it; {credentials}"
-        case "networkconnection":
+        case "networkconnection" | "unavailable":
             endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "the store")
             return f"{endpoint} does not answer (for {location}): check AWS_ENDPOINT_URL and the network"
     return f"{location}: the store answers {code}"
@@ -281,7 +333,7 @@ def _trust_plain_uploads() -> None:
 
 def _list_s3(prefix: str) -> Iterator[StoredFile]:
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
-    with _told(prefix):
+    with told(prefix):
         pages = _s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         for page in pages:
             for item in page.get("Contents", ()):

@@ -75,3 +75,40 @@ def test_a_link_changes_in_one_step(tmp_path: Path) -> None:
         assert (tmp_path / "link").resolve() == tmp_path / name
     assert storage.list_folders(str(tmp_path)) == ["link", "one", "two"]
     assert storage.list_folders(str(tmp_path / "absent")) == []
+
+
+@pytest.mark.parametrize(
+    ("store_says", "we_say"),
+    [
+        (
+            "When reading information for key 'a': AWS Error UNKNOWN (HTTP status 400) during GetObject operation: Unable "
+            "to parse ExceptionName: ExpiredToken Message: The provided token has expired.",
+            "the credentials for gs://b/a have expired",
+        ),
+        ("AWS Error ACCESS_DENIED during GetObject operation: Access Denied", "no access to gs://b/a"),
+        ("google::cloud::Status(PERMISSION_DENIED: Permission denied)", "no access to gs://b/a"),
+        ("google::cloud::Status(UNAUTHENTICATED: no)", "the credentials for gs://b/a are wrong"),
+        ("google::cloud::Status(INTERNAL: no)", "gs://b/a: the store answers INTERNAL"),
+    ],
+)
+def test_what_stores_say_becomes_what_to_check(store_says: str, we_say: str) -> None:
+    with pytest.raises(storage.StorageError, match=we_say), storage.told("gs://b/a"):
+        raise OSError(store_says)
+
+
+def test_whether_a_place_can_be_written_is_known_before(tmp_path: Path) -> None:
+    storage.require_writable(str(tmp_path / "new/catalog.parquet"))
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        storage.require_writable(str(tmp_path / "file/catalog.parquet"))
+
+
+def test_a_version_is_what_listings_say(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one")
+    (listed,) = storage.list_files(str(tmp_path))
+    assert storage.version_of(str(tmp_path / "a")) == listed.version
+    (tmp_path / "a").write_text("another")
+    assert storage.version_of(str(tmp_path / "a")) != listed.version
+    with pytest.raises(FileNotFoundError, match="no file"):
+        storage.version_of(str(tmp_path / "b"))

@@ -61,6 +61,7 @@ def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None
         }
         for clip in clips
     }
+    storage.require_writable(storage.join(settings.out, MANIFEST_FILE))
     before = {name: page for name, page in _read_pages(settings.out).items() if _is_same_work(rows.get(name), page)}
     done = len(before)
     on_progress(done, len(clips))
@@ -99,6 +100,7 @@ def _encode(rows: list[dict[str, Any]], out: str) -> Iterator[list[dict[str, Any
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
     dataset = ray.data.from_arrow(blocks)
     dataset.context.enable_progress_bars = False
+    dataset.context.raise_original_map_exception = True  # a store's refusal, in its own words
     encoded = dataset.map_batches(
         _encode_block,
         batch_size=None,

@@ -5,6 +5,8 @@ import os
 from collections import OrderedDict
 from typing import BinaryIO
 
+from microaction import storage
+
 FIRST_REQUEST_BYTES = 256 << 10  # where nothing is known: the head of a file, or of its index
 MAX_REQUEST_BYTES = 4 << 20
 CACHED_REQUESTS = 4  # sound and picture, or index and data, lie apart and are read in turns
@@ -77,8 +79,9 @@ class RangedReader(io.RawIOBase):
         else:
             length = FIRST_REQUEST_BYTES
         length = min(length, self._size - start)
-        self._file.seek(start)
-        block = self._file.read(length)
+        with storage.told(self.name):
+            self._file.seek(start)
+            block = self._file.read(length)
         self.num_requests += 1
         self.num_bytes += len(block)
         # After what was needed there is nothing that is known again.
