@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import ray
@@ -39,6 +40,7 @@ def run_evaluation(
     checkpoint = load_model(model)
     require_labels(checkpoint.config, ACTIONS, settings.model)
     clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))
+    storage.require_writable(storage.join(settings.out, UNREADABLE_FILE))
     await_machines(settings)
     there = machines(settings)
     # Half of a machine's CPUs, the other half decodes.
@@ -53,7 +55,7 @@ def run_evaluation(
         seen_s = time.monotonic()
         on_progress(progress)
 
-    with channel.followed_by(on_step):
+    def score() -> Any:
         task = ray.remote(score_clips).options(**options)
         scored = task.remote(model.uri, clips, settings.batch_size, max(1, int(num_cpus)), most_unreadable, channel)
         while not ray.wait([scored], timeout=1)[0]:
@@ -63,7 +65,9 @@ def run_evaluation(
                     f"no clip was measured for {settings.machines_wait_s:g} s (machines_wait_s): the machine that did is "
                     "gone, or none was free; see `ray status`"
                 )
-        scores_NK, unreadable = ray.get(scored)
+        return ray.get(scored)
+
+    scores_NK, unreadable = channel.follow(score, on_step)
     clips = [clip for clip in clips if clip.uri not in unreadable]
     names = [clip.name for clip in clips]
     target_N = np.array([clip.label for clip in clips])

@@ -118,16 +118,15 @@ def run_training(
             ),
         ).fit()
 
-    with channel.followed_by(on_progress):
-        try:
-            _fit_again_after_deaths(fit, settings.max_failures)
-        except WorkerGroupError as error:
-            cause = _cause(error)
-            if isinstance(cause, DecodeError):
-                raise TrainingError(f"{cause}; mend the clip, or take it out of the list") from error
-            if isinstance(cause, StateError):
-                raise cause from error
-            raise
+    try:
+        channel.follow(lambda: _fit_again_after_deaths(fit, settings.max_failures), on_progress)
+    except WorkerGroupError as error:
+        cause = _cause(error)
+        if isinstance(cause, DecodeError):
+            raise TrainingError(f"{cause}; mend the clip, or take it out of the list") from error
+        if isinstance(cause, StateError):
+            raise cause from error
+        raise
     storage.delete_tree(ray_uri)
     return _publish(settings, run_uri, {"train": train_clips, "validation": val_clips})
 
