@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,16 +124,24 @@ def shown_progress(what: str) -> Iterator[Callable[[float, float, str], None]]:
 
             yield show
         return
-    started = last = time.monotonic()
+    started, present, ended = time.monotonic(), "waiting to begin", threading.Event()
 
-    def log(done: float, total: float, note: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LOG_LINES:
-            last = now
-            console.print(f"{what}: {note} after {now - started:.0f} s", markup=False, soft_wrap=True)
+    def note_down(done: float, total: float, note: str) -> None:
+        nonlocal present
+        present = note
 
-    yield log
+    def log() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOG_LINES):
+            console.print(f"{what}: {present} after {time.monotonic() - started:.0f} s", markup=False, soft_wrap=True)
+
+    # A thread of its own: that nothing goes on is worth a line too.
+    logger = threading.Thread(target=log, daemon=True)
+    logger.start()
+    try:
+        yield note_down
+    finally:
+        ended.set()
+        logger.join()
 
 
 def _config_path(arguments: list[str]) -> str | None:
