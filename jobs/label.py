@@ -6,7 +6,15 @@ from collections import deque
 
 from rich.table import Table
 
-from jobs.cli import EXIT_TOO_MANY_FAILED, console, parse_settings, reported_errors, running_ray, shown_progress
+from jobs.cli import (
+    EXIT_FAILED,
+    EXIT_TOO_MANY_FAILED,
+    console,
+    parse_settings,
+    reported_errors,
+    running_ray,
+    shown_progress,
+)
 from microaction.config import LabelSettings
 from microaction.labeling.estimate import Estimate
 from microaction.labeling.run import Progress, RunSummary, plan_labeling, run_labeling
@@ -27,6 +35,14 @@ def main() -> None:
         return
     console.print(summary_table(summary, settings.out))
     num_failures = summary.published.num_failures
+    if summary.num_to_retry:
+        console.print(
+            f"{summary.num_to_retry} chunks or videos failed for reasons that are not theirs (see failures/); the same "
+            "command takes them again",
+            style="red",
+            soft_wrap=True,
+        )
+        sys.exit(EXIT_FAILED)
     if settings.max_failed is not None and num_failures > settings.max_failed:
         console.print(
             f"{num_failures} spans could not be labelled, more than max_failed ({settings.max_failed}): see failures/, and "

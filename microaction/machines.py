@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.util import placement_group, remove_placement_group
@@ -63,3 +64,15 @@ def await_machines(settings: ClusterSettings, num_processes: int = 1) -> None:
                 )
     finally:
         remove_placement_group(group)
+
+
+def result_of(task: ray.ObjectRef, within_s: float, what: str) -> Any:
+    """What a task returns; raises what it raises, and `MachinesError` where that takes too long: its machine may be cut off,
+    or none may come. `what` completes "… has not ended"."""
+    if not ray.wait([task], timeout=within_s)[0]:
+        ray.cancel(task, force=True)
+        raise MachinesError(
+            f"{what} has not ended within {within_s:g} s: see `ray status` for machines that are missing or cut off, and run "
+            "the same command again"
+        )
+    return ray.get(task)

@@ -3,6 +3,8 @@
 archive → list (driver) → probe (CPU tasks, 1:1) → one Parquet file
 """
 
+import functools
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
@@ -25,6 +27,8 @@ from microaction.video.sandbox import Limits, sandboxed
 PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read
 FILES_PER_PAGE = 10_000
 FILES_PER_WAVE = 100_000
+FILES_THAT_TELL = 64  # where storage hands out none of so many, it will hand out none
+SAVE_EVERY_S = 60.0
 FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files a task would cost more in scheduling than in work
 
 
@@ -36,34 +40,40 @@ def make_catalog(
     archive: str,
     *,
     known: pa.Table | None = None,
+    retry_failed: bool = False,
     on_video: Callable[[int, int], None] = lambda done, total: None,
     on_part: Callable[[pa.Table], None] | None = None,
 ) -> pa.Table:
     """Lists the archive and probes every video: a table of `schema.CATALOG`, in order of name.
 
     A file counts as a video by the ending of its name. Rows of `known`, an earlier catalog, are kept for files whose
-    version is the same. `on_video(done, total)` is called as probes finish, and `on_part` now and then with the catalog so
-    far: given as `known`, it spares the work. Raises `CatalogError` where there is no video, and `StorageError` where storage
-    hands none of them out.
+    version is the same; with `retry_failed` not those of files that could not be read. `on_video(done, total)` is called as
+    probes finish, and `on_part` every minute or so with the catalog so far: given as `known`, it spares the work. Raises
+    `CatalogError` where there is no video, and `StorageError` where storage hands none of them out.
     """
     listing = _listing(archive)
     keys = ["video", "version"]
     if known is not None:  # what storage did not hand out then, it may now
-        known = known.filter(pc.not_equal(pc.fill_null(known["error"], ""), StorageError.__name__))
+        known = known.filter(pc.is_null(known["error"]) if retry_failed else pc.invert(_is_withheld(known)))
     tables = [CATALOG.empty_table() if known is None else known.join(listing.select(keys), keys, join_type="inner")]
     new = listing.join(tables[0].select(keys), keys, join_type="left anti")
     done = len(tables[0])
+    saved_s, is_any_given = time.monotonic(), done > 0
     for first in range(0, len(new), FILES_PER_WAVE):
-        if first and on_part is not None:
-            on_part(_sorted(tables))
         wave = new.slice(first, FILES_PER_WAVE).combine_chunks()
         blocks = [wave.slice(start, FILES_PER_TASK) for start in range(0, len(wave), FILES_PER_TASK)]
         probed = ray.data.from_blocks(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
         for table in probed.iter_batches(batch_size=None, batch_format="pyarrow"):
-            _require_readable(table)
             tables.append(table)
             done += len(table)
             on_video(done, len(listing))
+            is_any_given = is_any_given or not pc.all(_is_withheld(table)).as_py()
+            if not is_any_given and (done == len(listing) or done >= FILES_THAT_TELL):
+                # Some files may be kept from us; that all of them are is no fact about the files.
+                raise StorageError(table["reason"][0].as_py())
+            if on_part is not None and time.monotonic() - saved_s > SAVE_EVERY_S:
+                on_part(_sorted(tables))
+                saved_s = time.monotonic()
     return _sorted(tables)
 
 
@@ -83,10 +93,8 @@ def _listing(archive: str) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
-def _require_readable(probed: pa.Table) -> None:
-    """Some files may be kept from us; that all of them are is no fact about the files."""
-    if pc.all(pc.equal(pc.fill_null(probed["error"], ""), StorageError.__name__)).as_py():
-        raise StorageError(probed["reason"][0].as_py())
+def _is_withheld(catalog: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(pc.fill_null(catalog["error"], ""), StorageError.__name__)
 
 
 def _sorted(tables: list[pa.Table]) -> pa.Table:
@@ -119,7 +127,8 @@ def read_catalog(uri: str) -> pa.Table:
 
 
 def _require_whole_regions(table: pa.Table) -> None:
-    for row in table.select(["video", *REGION_COLUMNS]).to_pylist():
+    given = functools.reduce(pc.or_, (pc.is_valid(table[name]) for name in REGION_COLUMNS))
+    for row in table.filter(given).select(["video", *REGION_COLUMNS]).to_pylist():
         try:
             region_of(row)
         except ValueError as error:

@@ -6,8 +6,10 @@ from typing import Self
 import ray
 
 from microaction.labeling import ledger
+from microaction.machines import result_of
 
 COMPACTION_CPUS = 0.1  # it waits for storage
+COMPACTION_LIMIT_S = 1800.0  # it takes seconds
 
 
 class Compaction:
@@ -40,7 +42,7 @@ class Compaction:
     def settle(self) -> None:
         """Waits until no task is under way."""
         if self._task is not None:
-            ray.get(self._task)
+            result_of(self._task, COMPACTION_LIMIT_S, "putting the ledger's files together")
             self._task = None
 
 

@@ -13,7 +13,7 @@ from microaction.clips.manifest import region_of
 from microaction.config import LabelSettings, Preprocessing
 from microaction.labeling.earlier import Keeper, Windows
 from microaction.schema import NOT_COMMITTED
-from microaction.storage import StorageError
+from microaction.storage import StorageError, version_of
 from microaction.video import ChunkFrames, DecodeError, Framing, decode_chunk
 from microaction.video.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from microaction.model import CheckpointConfig
 
 LEAST_DECODE_TIME_S = 30  # for the shortest clip, on a machine that has other things to do too
+
+
+class VideoChangedError(Exception):
+    """A video is not what the catalog says any more."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Decoder:
                 starts_us = set(kept.start_us_W.tolist())
                 windows = [window for window in windows if window.start_us not in starts_us]
             if windows:
+                _require_same(row["video"], row["video_version"])
                 pixels = sandboxed(
                     row["video"],
                     self._limits_of(chunk),
@@ -78,10 +83,8 @@ class Decoder:
                 error, reason = DecodeError.__name__ if pixels.damage else "", pixels.damage
         except DecodeError as failure:
             error, reason = type(failure).__name__, failure.reason
-        except (
-            ValueError,
-            StorageError,
-        ) as failure:  # ValueError: a region that does not lie inside the video's frames
+        # ValueError: a region that does not lie inside the video's frames
+        except (ValueError, StorageError, VideoChangedError) as failure:
             error, reason = type(failure).__name__, str(failure)
         except Exception as failure:  # nothing in one file may cost another its row
             error, reason = type(failure).__name__, f"unexpected: {failure}"
@@ -93,6 +96,19 @@ class Decoder:
         """Less time for less video: a block of many short clips must not stall for as many times the limit."""
         share_s = self.limits.time_s * (chunk.end_us - chunk.start_us) / self.chunk_us
         return replace(self.limits, time_s=min(self.limits.time_s, max(share_s, LEAST_DECODE_TIME_S)))
+
+
+def _require_same(video: str, version: str) -> None:
+    """Raises `VideoChangedError`: windows of two files must not stand as those of one."""
+    try:
+        now = version_of(video)
+    except FileNotFoundError:
+        now = ""
+    if now != version:
+        what = "is another one" if now else "is gone"
+        raise VideoChangedError(
+            f"the file {what} since it was catalogued; the same command again, or a new catalog, sees it"
+        )
 
 
 def decoded_row(

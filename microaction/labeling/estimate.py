@@ -13,8 +13,10 @@ import torch
 from microaction.config import LabelSettings
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.labeler import Labeler
+from microaction.labeling.ledger import best_rows
 from microaction.labeling.pipeline import block_bytes, labeler_pool
 from microaction.labeling.plan import chunks_of, count_windows
+from microaction.machines import result_of
 from microaction.model import CheckpointConfig
 from microaction.model.classifier import Execution
 from microaction.video.windows import MICROSECONDS
@@ -62,7 +64,7 @@ def estimate(
     windows_C = count_windows(todo, catalog, settings)
     todo_us = _sum_us(todo)
     in_plan = index.filter(pc.is_in(index["chunk_id"], value_set=plan["chunk_id"].combine_chunks()))
-    failed = in_plan.filter(pc.is_valid(in_plan["error"]))
+    best = best_rows(in_plan)
     decode_s, read_bytes = _measure_decoding(todo, catalog, settings, checkpoint) if len(todo) else (0.0, 0.0)
     pool = labeler_pool(settings)
     window_s = measure_model(settings, checkpoint, Execution(execution.precision, False)) if len(todo) else 0.0
@@ -73,7 +75,7 @@ def estimate(
         video_h=_sum_us(plan) / MICROSECONDS / 3600,
         num_chunks=len(plan),
         num_committed=len(plan) - len(todo),
-        num_failed_before=len(pc.unique(failed["chunk_id"])),
+        num_failed_before=len(best) - best["error"].null_count,
         num_todo=len(todo),
         todo_h=todo_s / 3600,
         bytes_to_read=None if read_bytes is None else int(read_bytes * todo_s),
@@ -89,10 +91,12 @@ def measure_model(settings: LabelSettings, checkpoint: CheckpointConfig, executi
     """Seconds that a labeler takes for a window, on a device of the cluster."""
     pool = labeler_pool(settings)
     measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(_window_s)
-    return float(ray.get(measure.remote(settings, checkpoint, execution, pool.num_threads)))
+    task = measure.remote(settings, checkpoint, execution, pool.num_threads)
+    return float(result_of(task, settings.machines_wait_s, "measuring the network"))
 
 
 def _window_s(settings: LabelSettings, checkpoint: CheckpointConfig, execution: Execution, num_threads: int) -> float:
+    assert settings.batch_windows is not None, "a run has settled it"
     labeler = Labeler(settings.model, execution, settings.batch_windows, num_threads)
     crop, T = checkpoint.preprocessing.crop, checkpoint.model.num_segments
     B = labeler.classify.batch_size
@@ -113,7 +117,10 @@ def _measure_decoding(
     rows = chunks_of(todo.take(pa.array(places)), catalog).to_pylist()
     measure = ray.remote(num_cpus=labeler_pool(settings).decode_cpus, max_retries=0)(_decode_some)
     decoder = Decoder.of(settings, checkpoint, keeper=None)
-    measured = [ray.get(measure.remote(decoder, row)) for row in rows]
+    measured = [
+        result_of(measure.remote(decoder, row), settings.machines_wait_s, "measuring how long decoding takes")
+        for row in rows
+    ]
     video_s = sum(each[0] for each in measured)
     if not video_s:
         return None, None

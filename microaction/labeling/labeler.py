@@ -8,34 +8,45 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 import torch
-from ray.util.metrics import Counter, Gauge
 
 from microaction.labeling.earlier import Windows
+from microaction.labeling.ledger import LABEL_ERROR
+from microaction.labeling.metrics import Metrics
 from microaction.model import load_checkpoint
 from microaction.model.classifier import Classifier, Execution
 from microaction.schema import COMMITTED_CHUNK
-from microaction.video.windows import MICROSECONDS
-
-BATCH_WINDOWS = {"cuda": 64, "cpu": 8}
-BUSY_SHARE_OVER_S = 60
 
 
 class Labeler:
     """The label stage: an actor that holds the model and turns each chunk's frames into its windows' probabilities."""
 
-    def __init__(self, model_uri: str, execution: Execution, batch_windows: int | None, num_threads: int) -> None:
+    def __init__(
+        self,
+        model_uri: str,
+        execution: Execution,
+        batch_windows: int,
+        num_threads: int,
+        *,
+        records_errors: bool = False,
+    ) -> None:
+        """With `records_errors`, chunks that cannot be labelled become failures; without, they raise."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
             torch.set_num_threads(min(num_threads, len(os.sched_getaffinity(0))))
-        batch_size = batch_windows or BATCH_WINDOWS[device]
-        self.classify = Classifier(load_checkpoint(model_uri, device=device), execution, batch_size)
+        self.classify = Classifier(load_checkpoint(model_uri, device=device), execution, batch_windows)
+        self.records_errors = records_errors
         self.metrics = Metrics()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """`batch` holds chunks; windows of all of them share forward passes."""
         started_s = time.monotonic()
+        try:
+            probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"])
+        except Exception as error:
+            if not self.records_errors:
+                raise
+            batch, probabilities_WK = _unlabelled(batch, error), np.empty((0, self.classify.num_classes), np.float32)
         num_windows_C = [len(windows_WT) for windows_WT in batch["window_frames"]]
-        probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"])
         self.metrics.count(batch, busy_s=time.monotonic() - started_s)
         is_failed_C = batch["error"] != ""
         windows_C = _with_kept(batch, np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1]))
@@ -45,7 +56,9 @@ class Labeler:
             "window_end_us": _lists(windows.end_us_W for windows in windows_C),
             "probabilities": _lists(windows.probabilities_WK for windows in windows_C),
             "window_run": _lists(windows.run_W for windows in windows_C),
-            "stage": pa.array(np.full(len(is_failed_C), "decode"), pa.string(), mask=~is_failed_C),
+            "stage": pa.array(
+                np.where(batch["error"] == LABEL_ERROR, "label", "decode"), pa.string(), mask=~is_failed_C
+            ),
             "error": pa.array(batch["error"], pa.string(), mask=~is_failed_C),
             "reason": pa.array(batch["reason"], pa.string(), mask=~is_failed_C),
         }
@@ -63,6 +76,29 @@ class Labeler:
         return self.classify(frames, torch.from_numpy(windows_WT)).numpy()
 
 
+def _unlabelled(batch: dict[str, np.ndarray], error: Exception) -> dict[str, np.ndarray]:
+    """The same chunks without the windows that were to be labelled, and with the reason why."""
+    C = len(batch["error"])
+    nothing = {name: _column([part[:0] for part in batch[name]]) for name in ("window_start_us", "window_end_us")}
+    nothing["window_frames"] = _column([part[:0] for part in batch["window_frames"]])
+    reason = f"{type(error).__name__}: {error}"
+    is_whole_C = batch["error"] == ""
+    return (
+        batch
+        | nothing
+        | {
+            "error": np.where(is_whole_C, np.full(C, LABEL_ERROR, object), batch["error"]),
+            "reason": np.where(is_whole_C, np.full(C, reason, object), batch["reason"]),
+        }
+    )
+
+
+def _column(parts: list[np.ndarray]) -> np.ndarray:
+    column = np.empty(len(parts), object)
+    column[:] = parts
+    return column
+
+
 def _with_kept(batch: dict[str, np.ndarray], probabilities_CWK: list[np.ndarray]) -> list[Windows]:
     """Each chunk's windows: those labelled now, and those kept of an earlier run."""
     windows_C = []
@@ -76,42 +112,6 @@ def _with_kept(batch: dict[str, np.ndarray], probabilities_CWK: list[np.ndarray]
             windows = windows.merged(Windows(kept_us_W, batch["kept_end_us"][row], kept_WK, batch["kept_run"][row]))
         windows_C.append(windows)
     return windows_C
-
-
-class Metrics:
-    """What a labeler tells Ray's Prometheus endpoint of its work."""
-
-    def __init__(self) -> None:
-        self._windows = Counter("microaction_label_windows_total", "Windows labelled.")
-        self._frames = Counter("microaction_label_frames_total", "Frames decoded for windows.")
-        self._video_s = Counter("microaction_label_video_seconds_total", "Seconds of video done, labelled or failed.")
-        self._bytes = Counter("microaction_label_read_bytes_total", "Bytes of video files read.")
-        self._chunks = Counter("microaction_label_chunks_total", "Chunks done, labelled or failed.")
-        self._failures = Counter("microaction_label_failed_chunks_total", "Chunks that failed.", tag_keys=("error",))
-        self._busy_share = Gauge(
-            "microaction_label_busy_share", "Share of its time in which a labeler runs the network."
-        )
-        self._since_s, self._busy_s = time.monotonic(), 0.0
-
-    def count(self, batch: dict[str, np.ndarray], *, busy_s: float) -> None:
-        """One batch of chunks and how long the network ran for it."""
-        _add(self._windows, sum(len(windows) for windows in batch["window_frames"]))
-        _add(self._frames, sum(len(frames) for frames in batch["frames"]))
-        _add(self._video_s, float((batch["chunk_end_us"] - batch["chunk_start_us"]).sum()) / MICROSECONDS)
-        _add(self._bytes, int(batch["num_bytes"].sum()))
-        _add(self._chunks, len(batch["error"]))
-        for error in batch["error"][batch["error"] != ""]:
-            self._failures.inc(1, {"error": str(error)})
-        self._busy_s += busy_s
-        elapsed_s = time.monotonic() - self._since_s
-        self._busy_share.set(min(1.0, self._busy_s / elapsed_s))
-        if elapsed_s > BUSY_SHARE_OVER_S:
-            self._since_s, self._busy_s = time.monotonic(), 0.0
-
-
-def _add(counter: Counter, number: float) -> None:
-    if number:  # Ray refuses to count nothing
-        counter.inc(number)
 
 
 def _lists(arrays: Iterable[np.ndarray]) -> pa.Array:

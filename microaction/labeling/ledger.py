@@ -22,6 +22,9 @@ CHUNKS_FOLDER = "_chunks"
 COMMITS_PER_SEGMENT = 512
 INDEX_TRIES = 3
 SEGMENT_PREFIX = "segment-"
+LABEL_ERROR = "LabelError"
+# What says nothing about the chunk: it is done when somebody has looked at it.
+NOT_THE_CHUNKS = (LABEL_ERROR, "StorageError", "VideoChangedError")
 ROWS_PER_GROUP = 64  # of a segment: readers want the chunks of a few videos
 
 
@@ -34,17 +37,22 @@ def commit(out: str, rows: pa.Table) -> str:
 class Committer:
     """The commit stage: writes a block of labelled chunks to the ledger and passes on only what progress needs.
 
-    There `num_windows` counts those labelled now.
+    There `num_windows` counts those labelled now, and `file` is empty where the ledger could not be written, for the reason
+    that `error` gives: an exception would be passed over as that of one block.
     """
 
     out: str
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        name = commit(self.out, rows)
+        error = rows["error"]
+        try:
+            name = commit(self.out, rows)
+        except Exception as failure:
+            name, error = "", pa.repeat(f"{type(failure).__name__}: {failure}", len(rows))
         runs_CW = rows["window_run"].to_pylist()
-        columns = {name: rows[name] for name in ("chunk_id", "chunk_start_us", "chunk_end_us", "error")}
+        columns = {name: rows[name] for name in ("chunk_id", "chunk_start_us", "chunk_end_us")}
         columns["num_windows"] = pa.array([run_W.count(0) for run_W in runs_CW], pa.int32())
-        return pa.table(columns | {"file": pa.repeat(name, len(rows))})
+        return pa.table(columns | {"error": error, "file": pa.repeat(name, len(rows))})
 
 
 def list_commits(out: str) -> list[str]:
@@ -123,16 +131,23 @@ def best_rows(rows: pa.Table) -> pa.Table:
 
 
 def subtract_committed(plan: pa.Table, index: pa.Table, *, retry_failed: bool) -> pa.Table:
-    """The part of the plan that is still to do. With `retry_failed`, chunks that failed are to do again, tries counted."""
+    """The part of the plan that is still to do, tries counted: what nobody has done, what failed for a reason that is not the
+    chunk's, and with `retry_failed` whatever failed."""
     best = best_rows(index)
-    done = best.filter(pc.is_null(best["error"])) if retry_failed else best
+    again = pc.is_valid(best["error"]) if retry_failed else not_the_chunks(best)
+    done = best.filter(pc.invert(again))
     todo = plan.filter(pc.invert(pc.is_in(plan["chunk_id"], value_set=done["chunk_id"].combine_chunks())))
-    if not retry_failed or len(todo) == 0 or len(index) == 0:
+    if len(todo) == 0 or len(index) == 0:
         return todo
     tried = index.group_by("chunk_id").aggregate([("attempts", "max")])
     places = pc.index_in(todo["chunk_id"], value_set=tried["chunk_id"].combine_chunks())
     attempts = pc.add(pc.fill_null(tried["attempts_max"].take(places), 0), 1).cast(pa.int32())
     return todo.set_column(todo.schema.get_field_index("attempts"), todo.schema.field("attempts"), attempts)
+
+
+def not_the_chunks(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows failed for a reason that is not the chunk's own: the next run takes them again."""
+    return pc.is_in(rows["error"], value_set=pa.array(NOT_THE_CHUNKS))
 
 
 def subtract_tried(todo: pa.Table, index: pa.Table) -> pa.Table:

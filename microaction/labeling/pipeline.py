@@ -7,15 +7,18 @@ frames; actors normalise and classify on the device; a commit writes its block's
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.util.annotations import RayDeprecationWarning
 
 from microaction.clips.ingest import Unhurried
 from microaction.config import LabelSettings
+from microaction.errors import InterruptedRunError
 from microaction.labeling.decoder import LEAST_DECODE_TIME_S, Decoder
 from microaction.labeling.earlier import Keeper
 from microaction.labeling.labeler import Labeler
@@ -33,6 +36,7 @@ COMMIT_CPUS = 0.05  # it waits for storage
 DECODE_MAX_RETRIES = 1  # a chunk that kills its worker twice is dropped here, then tried alone
 NO_PROGRESS_TIMEOUT_S = 600
 CPUS_PER_LABELER = 8
+BATCH_WINDOWS = {"GPU": 64, "CPU": 8}
 BLOCKS_PER_LABELER = 4  # one at work, and some on their way
 
 
@@ -41,14 +45,18 @@ def label_blocks(
     settings: LabelSettings,
     checkpoint: CheckpointConfig,
     execution: Execution,
+    pool: "LabelerPool",
     keeper: Keeper | None = None,
+    *,
+    records_errors: bool = False,
 ) -> Iterator[pa.Table]:
     """Runs the pipeline over blocks of chunks; yields a small table for each block that is committed.
 
-    A block whose decoding kills its worker is lost without a trace here: compare with the ledger afterwards.
+    A block whose decoding kills its worker is lost without a trace here, and so, but with `records_errors`, is one that
+    cannot be labelled: compare with the ledger afterwards. Raises `PipelineError` where the ledger cannot be written, or
+    nothing goes on any more.
     """
     decoder = Decoder.of(settings, checkpoint, keeper)
-    pool = labeler_pool(settings)
     with warnings.catch_warnings():
         # max_retries has no parameter of its own yet; without it a chunk that kills its worker is tried for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
@@ -67,13 +75,27 @@ def label_blocks(
     labelled = decoded.map_batches_internal(
         Labeler,
         fn_constructor_args=(settings.model, execution, settings.batch_windows, pool.num_threads),
+        fn_constructor_kwargs={"records_errors": records_errors},
         batch_size=None,  # a block as it is: a view of the object store, not a copy
         batch_format="numpy",
         compute=ActorPoolStrategy(min_size=pool.min_size, max_size=pool.max_size),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
     ).map_batches(Committer(settings.out), batch_size=None, batch_format="pyarrow", num_cpus=COMMIT_CPUS)
-    yield from labelled.iter_batches(batch_size=None, batch_format="pyarrow")
+    try:
+        for committed in labelled.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if not committed["file"][0].as_py():
+                raise PipelineError(f"the ledger in {settings.out} cannot be written: {committed['error'][0].as_py()}")
+            yield committed
+    except ExecutionTimeoutError as error:
+        raise PipelineError(
+            f"no block of chunks has ended for {chunks.context.execution_no_progress_timeout_s} s: see `ray status` for "
+            "machines that are missing or cut off, and run the same command again"
+        ) from error
+
+
+class PipelineError(InterruptedRunError, RuntimeError):
+    """The pipeline cannot go on, for a reason that is no chunk's."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,11 @@ class LabelerPool:
     num_gpus: float
     num_threads: int
     decode_cpus: float
+
+    @property
+    def device(self) -> Literal["GPU", "CPU"]:
+        """What labelers run the network on."""
+        return "GPU" if self.num_gpus else "CPU"
 
 
 def labeler_pool(settings: LabelSettings) -> LabelerPool:

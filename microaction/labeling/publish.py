@@ -25,7 +25,9 @@ from microaction import storage
 from microaction.errors import InterruptedRunError
 from microaction.labeling.ledger import best_rows, read_rows
 from microaction.labeling.tables import Provenance, Reading, Tables, Totals
+from microaction.machines import result_of
 from microaction.schema import LEDGER_INDEX, PUBLISHED, SCHEMA_VERSION
+from microaction.video.windows import MICROSECONDS
 
 TABLES_FOLDER = "tables"
 PUBLISHED_FILE = "_published.json"
@@ -34,6 +36,7 @@ WINDOWS_PER_PART = 100_000
 VIDEOS_PER_PART = 4096
 WINDOWS_PER_GROUP = 16_384  # a video of some hours: one video is one or two groups of its part
 PART_CPUS = 0.9
+PART_LIMIT_S = 1800.0  # it takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class Published(Totals):
 
 
 class PublishError(InterruptedRunError, RuntimeError):
-    """The ledger lacks chunks of the plan."""
+    """The ledger lacks chunks of the plan, or its windows and failures do not make up the videos."""
 
 
 def publish(
@@ -64,8 +67,9 @@ def publish(
     `runs` are those that labelled the windows, this one first; what is no window has this one's provenance. Of a chunk that
     was tried several times the best row of the ledger's `index` counts (`ledger.best_rows`). Nothing is
     written where the present tables say the same already. `metadata` goes into every file; `before_switch` is called last
-    before readers see the new tables, and what it raises prevents that; `on_part(done, total)` counts videos. Needs a running
-    Ray. Raises `PublishError` where a chunk is missing.
+    before readers see the new tables, and again before the old ones go, and what it raises prevents that;
+    `on_part(done, total)` counts videos. Needs a running Ray. Raises `PublishError` where a chunk is missing, or windows and
+    failures are not all of the videos.
     """
     best = best_rows(index)
     places = pc.index_in(plan["chunk_id"], value_set=best["chunk_id"].combine_chunks())
@@ -81,12 +85,14 @@ def publish(
         for part_totals in _write_parts(out, folder, catalog, plan, chunks, runs, reading, metadata):
             totals += part_totals
             on_part(totals.num_videos, len(catalog))
+        _require_account(totals)
         before_switch()
         previous = None if record is None else record["totals"]["version"]
         record = {"content": content, "previous": previous, "totals": asdict(totals) | {"version": version}}
         record["tables"] = {name: storage.join(folder, name) for name in PUBLISHED}
         storage.write_bytes(storage.join(out, PUBLISHED_FILE), json.dumps(record, indent=2).encode() + b"\n")
     published = Published(**record["totals"])
+    before_switch()  # the switch may have taken its time: what another has published since must not be deleted
     _link(out, published.version)
     _delete_others(out, {published.version, record["previous"]})
     return published
@@ -99,6 +105,16 @@ def read_published(out: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return record
+
+
+def _require_account(totals: Totals) -> None:
+    """Seconds of video in are seconds covered by windows and seconds in failures/, to a microsecond a video."""
+    unaccounted_s = totals.video_s - totals.covered_s - totals.failed_s
+    if abs(unaccounted_s) > totals.num_videos / MICROSECONDS:
+        raise PublishError(
+            f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/, and nothing was published: this is a "
+            "bug; please report it"
+        )
 
 
 def _digest(
@@ -151,12 +167,19 @@ def _write_parts(
             table,
         )
         waiting.append(write.remote(*arguments, runs, reading, metadata))
-        if len(waiting) >= at_once:
-            (first,), waiting = ray.wait(waiting, num_returns=1)
-            yield ray.get(first)
+        while len(waiting) >= at_once:
+            yield _first_of(waiting)
     while waiting:
-        (first,), waiting = ray.wait(waiting, num_returns=1)
-        yield ray.get(first)
+        yield _first_of(waiting)
+
+
+def _first_of(waiting: list[ray.ObjectRef]) -> Totals:
+    """The result of the part that ends first, which is no longer waited for."""
+    ready, _ = ray.wait(waiting, num_returns=1, timeout=PART_LIMIT_S)
+    first = ready[0] if ready else waiting[0]
+    waiting.remove(first)
+    totals: Totals = result_of(first, 0, f"writing a part of the tables, for which {PART_LIMIT_S:g} s are plenty,")
+    return totals
 
 
 def _parts(video_row_C: np.ndarray, num_windows_C: np.ndarray, num_videos: int) -> Iterator[tuple[range, range]]:

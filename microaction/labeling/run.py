@@ -4,6 +4,7 @@ lease → catalog → plan − ledger → pipeline → what the pipeline lost, t
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+import torch
 from ray.util.metrics import Gauge
 
 from microaction import storage
@@ -21,19 +23,27 @@ from microaction.labeling.compaction import Compaction
 from microaction.labeling.earlier import EarlierRun
 from microaction.labeling.estimate import Estimate, estimate, measure_model
 from microaction.labeling.events import EventRule
-from microaction.labeling.ledger import commit, read_index, subtract_committed, subtract_tried
-from microaction.labeling.pipeline import label_blocks, labeler_pool
+from microaction.labeling.ledger import (
+    best_rows,
+    commit,
+    not_the_chunks,
+    read_index,
+    subtract_committed,
+    subtract_tried,
+)
+from microaction.labeling.metrics import Metrics
+from microaction.labeling.pipeline import BATCH_WINDOWS, LabelerPool, block_bytes, label_blocks, labeler_pool
 from microaction.labeling.plan import chunks_of, count_all_windows, plan_blocks, plan_chunks
 from microaction.labeling.publish import Published, publish
 from microaction.labeling.record import RUN_FILE, RunError, differences, read_record, refuse_other_run, write_record
 from microaction.labeling.tables import Provenance, Reading
 from microaction.lease import Lease, held
-from microaction.machines import await_machines
-from microaction.model import Checkpoint
+from microaction.machines import await_machines, result_of
+from microaction.model import Checkpoint, CheckpointConfig
 from microaction.model.checkpoint import require_labels
-from microaction.model.classifier import Execution, preferred_precision
+from microaction.model.classifier import Execution, is_there, preferred_precision
 from microaction.model.inference import can_compile
-from microaction.registry import Resolved, load_model, resolve
+from microaction.registry import Resolved, load_model, pin, resolve
 from microaction.schema import COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
 from microaction.versions import versions
@@ -47,8 +57,11 @@ BLOCKS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the 
 COMPILE_COST_S = 120.0  # of a labeler, generously
 SLOWEST_WINDOW_S = 1.0
 COMPILE_GAIN = 0.4  # of the time of a window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
-LEDGER_FORMAT = 3
+LEDGER_FORMAT = 4
 TRIES_ALONE = 2
+WORKER_DIED = "WorkerDied"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did: chunks labelled now, chunks found done, seconds taken, and the totals of the published tables."""
+    """What a run did: chunks labelled now, chunks found done, seconds taken, and the totals of the published tables.
+
+    `num_to_retry` counts chunks, and videos that could not be catalogued, that failed for reasons that are not their own: the
+    same command takes them again.
+    """
 
     num_chunks: int
     num_committed_before: int
@@ -74,6 +91,7 @@ class RunSummary:
     publish_s: float
     num_windows_now: int
     num_failed_now: int
+    num_to_retry: int
     published: Published
 
 
@@ -86,6 +104,8 @@ class _Work:
     plan: pa.Table
     index: pa.Table
     todo: pa.Table
+    settings: LabelSettings  # with all that was left open settled
+    pool: LabelerPool
     execution: Execution
     runs: tuple[Provenance, ...]
     earlier: EarlierRun | None
@@ -101,9 +121,10 @@ def run_labeling(
     Raises `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `RunError` before any work
     where the output belongs to another run, and `LeaseHeldError` where another process is at work in it.
     """
-    settings, model = _with_resolved_model(settings)
+    model, pinned = _resolve_model(settings)
     with held(storage.join(settings.out, LEASE_FOLDER)) as lease:
-        work = _prepare(settings, model, on_progress)
+        work = _prepare(settings, model, pinned, on_progress)
+        settings = work.settings
         write_record(settings.out, work.record)
         started_s = time.monotonic()
         labelled = _label(work, settings, lease, on_progress)
@@ -116,12 +137,10 @@ def run_labeling(
             time.monotonic() - labelled_s,
             labelled.num_windows,
             labelled.num_failed,
+            _num_to_retry(work, settings),
             published,
         )
         write_record(settings.out, work.record | {"summary": asdict(summary)})
-    unaccounted_s = published.video_s - published.covered_s - published.failed_s
-    if abs(unaccounted_s) > len(work.catalog) / MICROSECONDS:
-        raise RunError(f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/; please report this")
     return summary
 
 
@@ -130,42 +149,67 @@ def plan_labeling(
 ) -> Estimate:
     """What `run_labeling` would do and about what it takes, from a short measured sample. Writes nothing. Needs a running
     Ray, and raises what `run_labeling` raises."""
-    settings, model = _with_resolved_model(settings)
-    work = _prepare(settings, model, on_progress)
-    return estimate(work.catalog, work.plan, work.todo, work.index, settings, work.checkpoint.config, work.execution)
+    model, pinned = _resolve_model(settings)
+    work = _prepare(settings, model, pinned, on_progress)
+    estimated = (work.catalog, work.plan, work.todo, work.index, work.settings, work.checkpoint.config, work.execution)
+    return estimate(*estimated)
 
 
-def _with_resolved_model(settings: LabelSettings) -> tuple[LabelSettings, Resolved]:
-    """What is in production now is what the whole run uses."""
-    model = resolve(settings.model)
-    return settings.model_copy(update={"model": model.uri}), model
+def _resolve_model(settings: LabelSettings) -> tuple[Resolved, str]:
+    """The model, and its name that never changes. What was in production when a run began is what all of it uses, whatever is
+    promoted before it ends."""
+    begun = read_record(settings.out)
+    if begun is not None and "summary" not in begun and begun.get("model", {}).get("asked") == settings.model:
+        pinned = begun["model"]["pinned"]
+    else:
+        pinned = pin(settings.model)
+    return resolve(pinned), pinned
 
 
-def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Progress], None]) -> _Work:
+def _prepare(settings: LabelSettings, model: Resolved, pinned: str, on_progress: Callable[[Progress], None]) -> _Work:
     checkpoint = load_model(model)
-    await_machines(settings)
     require_labels(checkpoint.config, ACTIONS, settings.model)
+    _require_memory(settings, checkpoint.config)
+    asked = settings.model
     record = read_record(settings.out)
     begun = None if record is None else record["identity"]
     earlier = _earlier_run(settings)
-    # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
-    precision = _precision(settings, begun)
-    is_compiled = {"yes": True, "no": False, "auto": None if begun is None else begun.get("is_compiled")}
-    identity = {
+    identity: dict[str, Any] = {
         "format": LEDGER_FORMAT,
         "archive": settings.archive,
         "model_digest": checkpoint.digest,
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
+        "relabel": None if earlier is None else {"below": earlier.keeper.below, **earlier.digests},
+    }
+    refuse_other_run(settings.out, begun, identity)  # before machines are asked for
+    await_machines(settings)
+    pool = labeler_pool(settings)
+    if pool.device == "GPU" and not _asked(is_there, settings, pool):
+        logger.warning(
+            "torch sees no GPU on a machine that has one for Ray: labelling runs on its CPUs, which is slow; is its driver "
+            "new enough for this build of torch (%s)?",
+            torch.__version__,
+        )
+    batch_windows = settings.batch_windows or (begun or {}).get("batch_windows") or BATCH_WINDOWS[pool.device]
+    settings = settings.model_copy(update={"model": model.uri, "batch_windows": batch_windows})
+    # How the network is run changes its rounding: it is decided once for all of a run, and part of every chunk's id.
+    precision = _precision(settings, begun, pool)
+    is_compiled = {"yes": True, "no": False, "auto": None if begun is None else begun.get("is_compiled")}
+    identity |= {
+        "device": pool.device,
+        "batch_windows": batch_windows,
         "precision": precision,
         "is_compiled": is_compiled[settings.compile],
-        "relabel": None if earlier is None else {"below": earlier.keeper.below, **earlier.digests},
     }
     refuse_other_run(settings.out, begun, identity)
     catalog = _catalog(settings, on_progress)
     if identity["is_compiled"] is None:
-        identity["is_compiled"] = _compiling_pays(settings, count_all_windows(catalog, settings), checkpoint, precision)
+        identity["is_compiled"] = _compiling_pays(
+            settings, count_all_windows(catalog, settings), checkpoint, precision, pool
+        )
     execution = Execution(precision, identity["is_compiled"])
-    settings_digest = digest_of(settings, WINDOW_SETTINGS, **asdict(execution), relabel=identity["relabel"])
+    how = asdict(execution) | {name: identity[name] for name in ("device", "batch_windows", "relabel")}
+    settings_digest = digest_of(settings, WINDOW_SETTINGS, **how)
     plan = plan_chunks(catalog, microseconds(settings.chunk_s), checkpoint.digest, settings_digest)
     index = read_index(settings.out)
     runs = (Provenance(settings.model, checkpoint.digest, settings_digest), *(earlier.runs if earlier else ()))
@@ -175,12 +219,15 @@ def _prepare(settings: LabelSettings, model: Resolved, on_progress: Callable[[Pr
         plan,
         index,
         subtract_committed(plan, index, retry_failed=settings.retry_failed),
+        settings,
+        pool,
         execution,
         runs,
         earlier,
         None if earlier is None else earlier.places(plan, catalog, microseconds(settings.chunk_s)),
         {
             "identity": identity,
+            "model": {"asked": asked, "pinned": pinned},
             "settings": settings.model_dump(mode="json"),
             "runs": [asdict(run) for run in runs],
             "versions": versions(),
@@ -211,6 +258,7 @@ def _catalog(settings: LabelSettings, on_progress: Callable[[Progress], None]) -
         catalog = make_catalog(
             settings.archive,
             known=read_catalog(uri) if storage.exists(uri) else None,
+            retry_failed=settings.retry_failed,
             on_video=lambda done, total: on_progress(Progress("catalog", done, total)),
             on_part=None if settings.plan else lambda part: write_catalog(part, uri),
         )
@@ -219,24 +267,36 @@ def _catalog(settings: LabelSettings, on_progress: Callable[[Progress], None]) -
     return catalog
 
 
-def _precision(settings: LabelSettings, earlier: dict[str, Any] | None) -> Any:
+def _require_memory(settings: LabelSettings, checkpoint: CheckpointConfig) -> None:
+    """Raises `RunError` where decoders could not hold a chunk."""
+    needed_gib = 2 * block_bytes(settings, checkpoint) / 2**30  # its frames, and a copy of them on their way
+    if needed_gib > settings.decode_memory_gib:
+        raise RunError(
+            f"chunk_s ({settings.chunk_s:g}) needs {needed_gib:.1f} GiB to decode, more than decode_memory_gib "
+            f"({settings.decode_memory_gib:g}); make chunks shorter, or allow more"
+        )
+
+
+def _precision(settings: LabelSettings, begun: dict[str, Any] | None, pool: LabelerPool) -> Any:
     if settings.precision != "auto":
         return settings.precision
-    if earlier is not None and "precision" in earlier:
-        return earlier["precision"]
-    pool = labeler_pool(settings)
-    ask = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(preferred_precision)
-    return ray.get(ask.remote("cuda" if pool.num_gpus else "cpu"))
+    if begun is not None and "precision" in begun:
+        return begun["precision"]
+    return _asked(preferred_precision, settings, pool)
 
 
-def _compiling_pays(settings: LabelSettings, num_windows: int, checkpoint: Checkpoint, precision: Any) -> bool:
+def _asked(ask: Callable[[str], Any], settings: LabelSettings, pool: LabelerPool) -> Any:
+    """What a machine that will label answers for its kind of device."""
+    task = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(ask).remote("cuda" if pool.num_gpus else "cpu")
+    return result_of(task, settings.machines_wait_s, "asking a machine that labels what it can do")
+
+
+def _compiling_pays(
+    settings: LabelSettings, num_windows: int, checkpoint: Checkpoint, precision: Any, pool: LabelerPool
+) -> bool:
     # Of labelers' time, below which it cannot.
-    least_s = COMPILE_COST_S / COMPILE_GAIN * labeler_pool(settings).max_size
-    if num_windows * SLOWEST_WINDOW_S < least_s:
-        return False
-    pool = labeler_pool(settings)
-    ask = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(can_compile)
-    if not ray.get(ask.remote("cuda" if pool.num_gpus else "cpu")):
+    least_s = COMPILE_COST_S / COMPILE_GAIN * pool.max_size
+    if num_windows * SLOWEST_WINDOW_S < least_s or not _asked(can_compile, settings, pool):
         return False
     return num_windows * measure_model(settings, checkpoint.config, Execution(precision, False)) > least_s
 
@@ -264,12 +324,15 @@ def _label(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Call
         lost = subtract_tried(todo, read_index(settings.out))
         for _ in range(TRIES_ALONE):  # more than one: processes also die of what is not their work's fault
             for part, blocks in _waves(lost, alone=True) if len(lost) else ():
-                for committed in _committed(part, blocks, work, settings):
+                for committed in _committed(part, blocks, work, settings, alone=True):
+                    lease.require(look=False)
                     progress = _advance(progress, committed)
                     on_progress(progress)
             lost = subtract_tried(lost, read_index(settings.out))
         if len(lost):
             commit(settings.out, _worker_died(chunks_of(lost, work.catalog)))
+            lost_us = pc.sum(pc.subtract(lost["chunk_end_us"], lost["chunk_start_us"])).as_py()
+            Metrics().count_died(WORKER_DIED, len(lost), lost_us / MICROSECONDS)
             progress = replace(progress, done=progress.done + len(lost), num_failed=progress.num_failed + len(lost))
     remaining.set(0)
     return progress
@@ -287,11 +350,14 @@ def _waves(todo: pa.Table, *, alone: bool = False) -> Iterator[tuple[pa.Table, l
         )
 
 
-def _committed(part: pa.Table, blocks: list[range], work: _Work, settings: LabelSettings) -> Iterator[pa.Table]:
+def _committed(
+    part: pa.Table, blocks: list[range], work: _Work, settings: LabelSettings, *, alone: bool = False
+) -> Iterator[pa.Table]:
     chunks = chunks_of(part, work.catalog, work.places)
     tables = [chunks.slice(block.start, len(block)) for block in blocks]
     keeper = None if work.earlier is None else work.earlier.keeper
-    yield from label_blocks(tables, settings, work.checkpoint.config, work.execution, keeper)
+    config, execution = work.checkpoint.config, work.execution
+    yield from label_blocks(tables, settings, config, execution, work.pool, keeper, records_errors=alone)
 
 
 def _worker_died(chunks: pa.Table) -> pa.Table:
@@ -304,7 +370,7 @@ def _worker_died(chunks: pa.Table) -> pa.Table:
         "probabilities": [],
         "window_run": [],
         "stage": "decode",
-        "error": "WorkerDied",
+        "error": WORKER_DIED,
         "reason": "it killed, stalled or failed the process that decoded or labelled it, alone and more than once",
     }
     rows = chunks.select([name for name in chunks.column_names if name in COMMITTED_CHUNK.names]).to_pylist()
@@ -338,6 +404,12 @@ def _publish(work: _Work, settings: LabelSettings, lease: Lease, on_progress: Ca
     )
     on_progress(Progress("publish", total, total))
     return published
+
+
+def _num_to_retry(work: _Work, settings: LabelSettings) -> int:
+    best = best_rows(read_index(settings.out) if len(work.todo) else work.index)
+    of_plan = best.filter(pc.is_in(best["chunk_id"], value_set=work.plan["chunk_id"].combine_chunks()))
+    return sum(pc.sum(not_the_chunks(rows)).as_py() or 0 for rows in (of_plan, work.catalog))
 
 
 def _advance(progress: Progress, committed: pa.Table) -> Progress:

@@ -69,10 +69,11 @@ class Tables:
         """One video and its chunks, by time."""
         source = asdict(self._runs[0]) | {
             "video_version": video["version"],
-            "decoder": chunks["decoder"][0].as_py() if len(chunks) else DECODER,
+            "decoder": ", ".join(sorted(set(chunks["decoder"].to_pylist()))) or DECODER,
         }
         starts_us_W, ends_us_W = (_flat(chunks[name]).to_numpy() for name in ("window_start_us", "window_end_us"))
         W, K = len(starts_us_W), len(self._reading.labels)
+        assert (np.diff(starts_us_W) > 0).all(), f"windows of {video['video']} are there twice, or out of order"
         probabilities_WK = _flat(chunks["probabilities"]).to_numpy().reshape(W, K)
         abstained_W = probabilities_WK.max(axis=1, initial=0) < self._reading.abstain_below
         if W:

@@ -31,6 +31,8 @@ class Classifier:
     def __init__(self, checkpoint: Checkpoint, execution: Execution, batch_size: int) -> None:
         self.device = next(checkpoint.model.parameters()).device
         self._temperature, self.batch_size = checkpoint.config.temperature, batch_size
+        self.num_classes = checkpoint.config.model.num_classes
+        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         dtype = torch.bfloat16 if execution.precision == "bf16" else torch.float32
         model = InferenceModel(checkpoint.model, checkpoint.config.preprocessing, dtype)
         self._logits = compiled(model) if execution.is_compiled else model
@@ -42,20 +44,40 @@ class Classifier:
     @torch.inference_mode()
     def __call__(self, frames_NHWC: Tensor, windows_WT: Tensor) -> Tensor:
         """Probabilities [W, K] (float32, on the CPU) of windows, each T rows of `frames_NHWC` (uint8). W may be 0."""
-        frames_NHWC, windows_WT = self._moved(frames_NHWC), self._moved(windows_WT)
         W, B = len(windows_WT), self.batch_size
         batches = []
         for start in range(0, W, B):
-            places_B = torch.arange(start, start + B, device=self.device).clamp(max=W - 1)
-            batches.append(self._logits(frames_NHWC[windows_WT[places_B]]).clone())
+            windows_BT = windows_WT[torch.arange(start, start + B).clamp(max=W - 1)]
+            batches.append(self._logits(self._gathered(frames_NHWC, windows_BT)).clone())
         if not batches:
-            return torch.empty(0, 0)
+            return torch.empty(0, self.num_classes)
         return (torch.cat(batches)[:W] / self._temperature).softmax(dim=1).cpu()
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+    def _gathered(self, frames_NHWC: Tensor, windows_BT: Tensor) -> Tensor:
+        """A batch's frames [B, T, H, W, 3] on the device, each of them moved once.
+
+        To a GPU they go on a stream of their own, while the network runs on the batch before: calls only queue work
+        there, and nothing waits before the last batch's results are fetched.
+        """
+        if self._copies is None:
+            return frames_NHWC[windows_BT]
+        first, last = int(windows_BT.min()), int(windows_BT.max())
+        with torch.cuda.stream(self._copies):
+            moved = [
+                tensor.pin_memory().to(self.device, non_blocking=True)
+                for tensor in (frames_NHWC[first : last + 1], windows_BT - first)
+            ]
+        network = torch.cuda.current_stream(self.device)
+        network.wait_stream(self._copies)
+        for tensor in moved:
+            tensor.record_stream(network)  # its memory is free for the next copy only when the network has read it
+        frames, places = moved
+        return frames[places]
+
+
+def is_there(device_type: str) -> bool:
+    """Whether torch can use such a device on this machine."""
+    return device_type == "cpu" or torch.cuda.is_available()
 
 
 def preferred_precision(device_type: str) -> Literal["bf16", "fp32"]:

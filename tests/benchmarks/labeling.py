@@ -27,7 +27,8 @@ from jobs.cli import running_ray
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.decoder import Decoder
-from microaction.labeling.labeler import BATCH_WINDOWS, Labeler
+from microaction.labeling.labeler import Labeler
+from microaction.labeling.pipeline import BATCH_WINDOWS
 from microaction.labeling.run import Progress, run_labeling
 from microaction.model import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
 from microaction.model.classifier import Classifier, Execution
@@ -139,7 +140,9 @@ def model_alone(root: Path) -> Callable[[], float]:
     """Windows per second of a labeler's network on every core, once it is compiled."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     checkpoint = load_checkpoint(str(root / "model"), device=device)
-    classify = Classifier(checkpoint, Execution("bf16", is_compiled=True), BATCH_WINDOWS[device])
+    classify = Classifier(
+        checkpoint, Execution("bf16", is_compiled=True), BATCH_WINDOWS["GPU" if device == "cuda" else "CPU"]
+    )
     path, span, windows = chunks_of(root)[0]
     pixels = decode_chunk(path, span, windows, framing=FRAMING)
     frames, windows_WT = torch.from_numpy(pixels.frames_NHWC), torch.from_numpy(pixels.window_frames_WT).long()

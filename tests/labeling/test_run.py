@@ -430,6 +430,8 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
     readable = [archive / name for name in (*GOOD, "broken.mp4")]
     assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)
     assert gained["frames_total"] > gained["windows_total"]
+    assert after["busy_share"] > 0
+    assert after["remaining_video_seconds"] == 0
 
 
 def test_the_run_is_on_record(archive: Path, model: str, tmp_path: Path) -> None:
