@@ -147,7 +147,7 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
     # Small steps: large ones make a difference in the last digit another run.
     recipe = RECIPE | {"batch_norm": "frozen", "learning_rate": 0.003, "epochs": 3}
     training = TINY | {
-        "train_list": f"{OUT}/packed/list.txt",
+        "train_list": f"{OUT}/packed/list.parquet",
         "train_videos": f"{OUT}/packed/videos",
         "split_by": "subject",
         "val_share": 0.3,
@@ -208,6 +208,12 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
     (tmp_path / "labels/2.txt").write_text("".join([*lines, *new]))
     upload(tmp_path / "labels", "s3://interviews/labels")
     cluster.run(*retrain)
-    assert registry.production(MODELS).version != "first"
+    better = registry.production(MODELS).version
+    assert better != "first"
+    uncertain = ("--relabel", "uncertain", "--earlier", f"{OUT}/labels", "--relabel-below", "0.3")
+    cluster.run(*label, f"{OUT}/newer", *flags, *uncertain)
+    newer = tables(f"{OUT}/newer")
+    assert len(newer["windows"]) == len(quiet_tables["windows"])
+    assert {f"{MODELS}/{better}"} <= set(newer["windows"]["model"]) <= {f"{MODELS}/{better}", f"{MODELS}/first"}
     assert job("registry", "rollback", MODELS, "--reason", "on second thoughts").returncode == 0
     assert registry.production(MODELS).version == "first"

@@ -94,8 +94,8 @@ def write(path: Path, coding: str, timing: str) -> None:
 
 @contextmanager
 def _own_priority() -> Iterator[None]:
-    """Whoever runs this is scheduled afterwards as before. As root, SVT-AV1 makes its caller a real-time thread of the highest
-    priority, and all processes that the caller starts: they starve the rest of the machine."""
+    """Whoever runs this is scheduled afterwards as before. As root, SVT-AV1 makes its caller a real-time thread of the
+    highest priority, and with it all processes that the caller starts: they starve the rest of the machine."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield
