@@ -71,11 +71,15 @@ def open_filesystem(location: str) -> tuple[Any, str]:
     if is_remote(location):
         scheme, _, path = location.partition("://")
         if scheme == "s3":
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-            return _s3_filesystem(path.partition("/")[0], endpoint), path.rstrip("/")
+            return _s3_filesystem(path.partition("/")[0], _s3_endpoint()), path.rstrip("/")
         filesystem, path = pafs.FileSystem.from_uri(location)
         return filesystem, path.rstrip("/")
     return pafs.LocalFileSystem(), absolute(location)
+
+
+def _s3_endpoint() -> str:
+    """The S3-compatible store that is used in Amazon's place; empty for Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
 
 
 @functools.cache
@@ -266,9 +270,14 @@ def _type_of(location: str) -> pafs.FileType:
 
 def _s3_client() -> Any:
     _trust_plain_uploads()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    endpoint = _s3_endpoint()
     if endpoint and "://" not in endpoint:
         raise StorageError(f"AWS_ENDPOINT_URL ({endpoint}) must begin with http:// or https://")
+    return _s3_client_of(endpoint)
+
+
+@functools.cache  # making one takes longer than a request
+def _s3_client_of(endpoint: str) -> Any:
     retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     return boto3.client("s3", config=Config(retries=retries, connect_timeout=CONNECT_TIMEOUT_S))
 
@@ -320,8 +329,7 @@ def _advice(code: str, location: str) -> str:
         case "accessdenied" | "forbidden" | "403" | "allaccessdisabled" | "permissiondenied":
             return f"no access to {location}: these credentials are wrong, or lack the right to it; {credentials}"
         case "networkconnection" | "unavailable":
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "the store")
-            return f"{endpoint} does not answer (for {location}): check AWS_ENDPOINT_URL and the network"
+            return f"{_s3_endpoint() or 'the store'} does not answer (for {location}): check AWS_ENDPOINT_URL and the network"
     return f"{location}: the store answers {code}"
 
 

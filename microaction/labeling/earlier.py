@@ -49,8 +49,7 @@ class Keeper:
         """Of a row of `schema.CHUNK`. Raises what reading raises."""
         if chunk["earlier_file"] is None:
             return Windows.none()
-        video, ids = chunk["video"], pa.array([chunk["earlier_chunk_id"]])
-        (row,) = read_rows(self.out, [chunk["earlier_file"]], ids, (video, video)).to_pylist()
+        row = self._row(chunk)
         starts_us_W = np.array(row["window_start_us"], np.int64)
         if not len(starts_us_W):
             return Windows.none()
@@ -62,6 +61,18 @@ class Keeper:
             probabilities_WK[is_kept_W],
             np.array(row["window_run"], np.int32)[is_kept_W] + 1,
         )
+
+    def _row(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
+        """The earlier run's row of the chunk."""
+        video, ids = chunk["video"], pa.array([chunk["earlier_chunk_id"]])
+        try:
+            rows = read_rows(self.out, [chunk["earlier_file"]], ids, (video, video))
+        except FileNotFoundError:  # that run's command was started again, and put its files together
+            index = read_index(self.out)
+            files = pc.unique(index["file"].filter(pc.is_in(index["chunk_id"], value_set=ids))).to_pylist()
+            rows = read_rows(self.out, files, ids, (video, video))
+        (row,) = rows.to_pylist()
+        return dict(row)
 
 
 @dataclass(frozen=True)

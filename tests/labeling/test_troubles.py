@@ -3,11 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow.dataset as pads
 import pytest
 
-from microaction.labeling import catalog, pipeline, plan, run
+from microaction.labeling import catalog, ledger, pipeline, plan, run
 from microaction.labeling.catalog import make_catalog, write_catalog
+from microaction.labeling.earlier import Keeper
 from microaction.labeling.pipeline import PipelineError
 from microaction.labeling.publish import PublishError, publish
 from microaction.labeling.record import RunError
@@ -116,6 +120,25 @@ def test_chunks_of_which_all_is_kept_are_labelled_too(
     )
     assert kept.num_windows_now == 0
     assert_same_tables(tables(tmp_path / "old"), tables(tmp_path / "new"), but=("settings_digest",))
+
+
+def test_what_is_kept_is_found_where_the_earlier_run_has_put_its_files_together(
+    archive: Path, model: str, tmp_path: Path
+) -> None:
+    old = str(tmp_path / "old")
+    label(archive, tmp_path / "old", model)
+    files = ledger.list_commits(old)
+    (row,) = (row for row in committed_rows(tmp_path / "old") if row["video"].endswith("a.mp4"))
+    chunk = {"video": row["video"], "earlier_chunk_id": row["chunk_id"], "earlier_file": files[0]}
+    before = Keeper(old, 0.0).kept(chunk)
+    assert before.start_us_W.tolist() == row["window_start_us"]
+    ledger.compact(old, files)
+    np.testing.assert_array_equal(Keeper(old, 0.0).kept(chunk).probabilities_WK, before.probabilities_WK)
+
+
+def committed_rows(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pads.dataset(out / "_chunks").to_table().to_pylist()
+    return rows
 
 
 def test_many_waves_are_one_run(archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
