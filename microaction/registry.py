@@ -10,7 +10,9 @@ changes of production at once one creates the next number and the other is told.
 
 import hashlib
 import io
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -41,26 +43,30 @@ class RegistryError(UsageError, ValueError):
 
 
 class Split(BaseModel):
-    """One side of the data that a model was made from."""
+    """One side of the data that a model was made from. `digest` is the SHA-256 of its manifest: of a JSON array of its clips'
+    [name, label, subject], in order."""
 
     model_config = ConfigDict(extra="forbid")
 
     num_clips: int
     subjects: list[str]
+    digest: str
 
 
 class Version(BaseModel):
     """`version.json`: what a version is. `files` are the SHA-256 of its files, `digest` that of the checkpoint, `notes` what
-    whoever registered it had to say."""
+    whoever registered it had to say. `lists` are the SHA-256 of the list files that training names, as they were when it was
+    registered; those that could not be read then are left out."""
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2  # 2: splits have digests, and there are lists
     name: str
     created_at: str
     digest: str
     files: dict[str, str]
     data: dict[str, Split]
+    lists: dict[str, str]
     metrics: dict[str, float]
     temperature: float
     code: dict[str, str]
@@ -82,10 +88,12 @@ class Change(BaseModel):
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model that was asked for by name: the checkpoint directory, and the digest that it must have, if that is known."""
+    """A model that was asked for by name: the checkpoint directory, and where a version says so the digest that it must have
+    and the SHA-256 of its golden file."""
 
     uri: str
     digest: str | None
+    golden_sha256: str | None = None
 
 
 def resolve(model: str) -> Resolved:
@@ -93,16 +101,21 @@ def resolve(model: str) -> Resolved:
 
     Raises `RegistryError`.
     """
-    root, at, name = model.rpartition("@")
-    if not at or "/" in name or not root:
-        return Resolved(model, None)
-    version = find_version(root, name)
-    return Resolved(storage.join(root, version.name), version.digest)
+    root, name = _root_and_name(model)
+    return Resolved(model, None) if name is None else _resolved(root, find_version(root, name))
+
+
+def pin(model: str) -> str:
+    """`ROOT@production` as the `ROOT@VERSION` that it stands for at this moment: what is begun with that goes on with it,
+    whatever is promoted meanwhile. Anything else stays as it is. Raises `RegistryError`."""
+    root, name = _root_and_name(model)
+    return f"{root}@{production(root).version}" if name == PRODUCTION else model
 
 
 def load_model(model: Resolved, *, device: str = "cpu") -> Checkpoint:
-    """Loads a checkpoint and holds it to what its version says. Raises `CheckpointError`."""
-    checkpoint = load_checkpoint(model.uri, device=device)
+    """Loads a checkpoint and holds it to what its version says: that these are its weights, and that it computes what its
+    golden file, which must be the registered one, says. Raises `CheckpointError`."""
+    checkpoint = load_checkpoint(model.uri, device=device, golden_sha256=model.golden_sha256)
     if model.digest not in (None, checkpoint.digest):
         raise CheckpointError(f"{model.uri} is not what was registered: its files have changed; use another version")
     return checkpoint
@@ -146,6 +159,7 @@ def register(
         digest=checkpoint.digest,
         files={file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
         data=data,
+        lists=_list_digests(config.recipe),
         metrics=config.metrics,
         temperature=config.temperature,
         code=code_versions() | {"trained with": config.versions.get("microaction", "unknown")},
@@ -181,14 +195,18 @@ def read_version(root: str, name: str) -> Version:
             f"no version {name!r} in {root}; `python -m jobs.registry list {root}` shows what there is"
         ) from None
     except ValidationError as error:
-        raise RegistryError(f"{uri} does not describe a version: {error}") from error
+        raise RegistryError(
+            f"{uri} does not describe a version as this code does: {error}; register its folder in another registry, or use "
+            "the code that wrote it"
+        ) from error
 
 
 def read_clips_of(root: str, name: str) -> pa.Table:
     """The clips that a version was made from: a table of `schema.TRAINING_CLIPS`. Raises `RegistryError`."""
+    version = read_version(root, name)
     uri = storage.join(storage.absolute(root), name, CLIPS_FILE)
     content = storage.read_bytes(uri)
-    if hashlib.sha256(content).hexdigest() != read_version(root, name).files[CLIPS_FILE]:
+    if hashlib.sha256(content).hexdigest() != version.files[CLIPS_FILE]:
         raise RegistryError(f"{uri} is not what was registered: it has changed; promote another version")
     return pq.read_table(io.BytesIO(content))
 
@@ -214,6 +232,14 @@ def production(root: str) -> Change:
     return changes[-1]
 
 
+def taken_back(root: str) -> list[str]:
+    """The versions that were first put into production after the present one was, and are there no more: by rollbacks, or
+    because an older version was promoted by hand."""
+    changes = history(root)
+    names = list(dict.fromkeys(change.version for change in changes))
+    return names[names.index(changes[-1].version) + 1 :] if changes else []
+
+
 def promote(root: str, name: str, *, reason: str, after: int | None = None) -> Change:
     """Puts a version into production. With `after`, the number of the change that the decision is based on (0: none), only if
     nothing has changed since.
@@ -221,8 +247,7 @@ def promote(root: str, name: str, *, reason: str, after: int | None = None) -> C
     Raises `RegistryError` where there is no such version, where it does not compute what it did when it was registered
     (`CheckpointError`), and where production has changed meanwhile.
     """
-    version = read_version(root, name)
-    load_model(Resolved(storage.join(storage.absolute(root), name), version.digest))
+    load_model(_resolved(root, read_version(root, name)))
     changes = history(root)
     last = changes[-1].number if changes else 0
     if after is not None and last != after:
@@ -236,9 +261,18 @@ def rollback(root: str, *, reason: str) -> Change:
     before = _before_present(changes)
     if before is None:
         raise RegistryError(f"nothing was in production in {root} before {production(root).version}")
-    version = read_version(root, before)
-    load_model(Resolved(storage.join(storage.absolute(root), before), version.digest))
+    load_model(_resolved(root, read_version(root, before)))
     return _change(root, changes[-1].number + 1, "rollback", before, reason)
+
+
+def _root_and_name(model: str) -> tuple[str, str | None]:
+    """The parts of `ROOT@NAME`; of anything else the whole, and None."""
+    root, _, name = model.rpartition("@")
+    return (root, name) if root and "/" not in name else (model, None)
+
+
+def _resolved(root: str, version: Version) -> Resolved:
+    return Resolved(storage.join(root, version.name), version.digest, version.files[GOLDEN_FILE])
 
 
 def _before_present(changes: list[Change]) -> str | None:
@@ -294,7 +328,24 @@ def _splits(clips: bytes, checkpoint_uri: str) -> dict[str, Split]:
     found = {}
     for name in pc.unique(table["split"]).to_pylist():
         rows = table.filter(pc.equal(table["split"], name))
-        found[name] = Split(num_clips=len(rows), subjects=sorted(pc.unique(rows["subject"].drop_null()).to_pylist()))
+        subjects = sorted(pc.unique(rows["subject"].drop_null()).to_pylist())
+        found[name] = Split(num_clips=len(rows), subjects=subjects, digest=_clips_digest(rows))
+    return found
+
+
+def _clips_digest(clips: pa.Table) -> str:
+    columns = (clips[name].to_pylist() for name in ("name", "label", "subject"))
+    listed = sorted(zip(*columns, strict=True), key=lambda clip: (clip[0], clip[1], clip[2] or ""))
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def _list_digests(recipe: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 by URI of the lists that training was given, where they can be read from here."""
+    found = {}
+    for uri in (recipe.get("train_list"), recipe.get("val_list")):
+        if isinstance(uri, str):
+            with suppress(OSError):
+                found[uri] = hashlib.sha256(storage.read_bytes(uri)).hexdigest()
     return found
 
 

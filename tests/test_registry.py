@@ -65,8 +65,8 @@ def content_of(root: str) -> dict[str, bytes]:
 def test_a_version_holds_all_that_a_model_is_and_never_changes(root: str, trained: Callable[[float], str]) -> None:
     version = registry.register(root, trained(0), name="first", notes={"why": "a test"})
     assert sorted(file.uri.rsplit("/", 1)[-1] for file in storage.list_files(f"{root}/first")) == FILES
-    assert version.data["train"].model_dump() == {"num_clips": 2, "subjects": ["0001"]}
-    assert version.data["validation"].model_dump() == {"num_clips": 1, "subjects": ["0002"]}
+    found = {split: (data.num_clips, data.subjects) for split, data in version.data.items()}
+    assert found == {"train": (2, ["0001"]), "validation": (1, ["0002"])}
     assert version.code["microaction"]
     assert version.notes == {"why": "a test"}
     assert registry.read_clips_of(root, "first").num_rows == len(CLIPS)
@@ -106,6 +106,68 @@ def test_a_registration_that_is_cut_short_is_no_version_and_is_completed(
     registry.register(root, checkpoint_uri, name="first")
     registry.promote(root, "first", reason="whole")
     assert registry.load_model(registry.resolve(f"{root}@production")).config.labels
+
+
+def with_recipe(checkpoint_uri: str, recipe: dict[str, Any]) -> str:
+    config = Path(checkpoint_uri, "config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"recipe": recipe}))
+    return checkpoint_uri
+
+
+def test_a_version_tells_its_manifests_by_their_digests(trained: Callable[[float], str], tmp_path: Path) -> None:
+    root, lists = str(tmp_path / "models"), {name: str(tmp_path / name) for name in ("train_list", "val_list")}
+    Path(lists["train_list"]).write_bytes(b"0001_a.mp4 3\n")
+    first = registry.register(root, with_recipe(trained(0), lists), name="first")
+    rows = [["0001_a.mp4", 3, "0001"], ["0001_b.mp4", 4, "0001"]]
+    assert first.data["train"].digest == hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    assert first.lists == {lists["train_list"]: hashlib.sha256(b"0001_a.mp4 3\n").hexdigest()}, "the other is not there"
+
+    def digests(*clips: tuple[object, ...]) -> list[str]:
+        table = [dict(zip(TRAINING_CLIPS.names, (*clip, True), strict=True)) for clip in clips]
+        other = Path(trained(len(registry.list_versions(root))))
+        (other / CLIPS_FILE).write_bytes(parquet_bytes(pa.Table.from_pylist(table, schema=TRAINING_CLIPS)))
+        return [split.digest for _, split in sorted(registry.register(root, str(other)).data.items())]
+
+    train, validation = first.data["train"].digest, first.data["validation"].digest
+    assert digests(*reversed(CLIPS)) == [train, validation], "the order of a list says nothing"
+    corrected = digests(("0001_a.mp4", 5, "0001", "train"), *CLIPS[1:])
+    renamed = digests(("0001_a.mp4", 3, None, "train"), *CLIPS[1:])
+    assert len({train, corrected[0], renamed[0]}) == 3
+    assert corrected[1] == renamed[1] == validation
+
+
+def test_a_version_without_digests_is_refused(trained: Callable[[float], str], tmp_path: Path) -> None:
+    root = str(tmp_path / "models")
+    registry.register(root, trained(0), name="first")
+    uri = tmp_path / "models/first/version.json"
+    before = json.loads(uri.read_text()) | {"format": 1}
+    del before["data"]["train"]["digest"]
+    uri.write_text(json.dumps(before))
+    with pytest.raises(
+        RegistryError, match=r"(?s)not describe a version as this code does: .*; register its folder in"
+    ):
+        registry.resolve(f"{root}@first")
+
+
+def test_what_was_taken_back_and_what_a_run_goes_on_with(trained: Callable[[float], str], tmp_path: Path) -> None:
+    root = str(tmp_path / "models")
+    assert registry.taken_back(root) == []
+    with pytest.raises(RegistryError, match="nothing is in production in"):
+        registry.pin(f"{root}@production")
+    for number in range(3):
+        registry.register(root, trained(number), name=f"v{number}")
+        registry.promote(root, f"v{number}", reason="newer")
+        assert registry.taken_back(root) == []
+    pinned = registry.pin(f"{root}@production")
+    assert pinned == f"{root}@v2"
+    for version, expected in (("v1", ["v2"]), ("v0", ["v1", "v2"])):
+        assert registry.rollback(root, reason="worse").version == version
+        assert registry.taken_back(root) == expected
+    registry.promote(root, "v1", reason="the second look")
+    assert registry.taken_back(root) == ["v2"], "v0 was there before it"
+    assert registry.pin(f"{root}@production") == f"{root}@v1"
+    for other in (pinned, f"{root}@v9", f"{root}/v0", f"{tmp_path}/with@production/model"):
+        assert registry.pin(other) == other
 
 
 def test_production_follows_promotions_and_rollbacks_and_keeps_their_history(
@@ -175,6 +237,27 @@ def test_a_version_whose_files_were_changed_is_refused(root: str, trained: Calla
     with pytest.raises(CheckpointError, match="does not compute here what it computed when it was kept"):
         load_checkpoint(f"{root}/first")
     with pytest.raises(CheckpointError):
+        registry.promote(root, "first", reason="again")
+
+
+@pytest.mark.parametrize("how", ["is gone", "is"])
+def test_a_version_is_not_loaded_without_its_own_golden_file(
+    root: str, trained: Callable[[float], str], how: str
+) -> None:
+    registry.register(root, trained(0), name="first")
+    registry.promote(root, "first", reason="the only one")
+    golden = f"{root}/first/{GOLDEN_FILE}"
+    if how == "is gone":
+        storage.delete_file(golden)
+    else:  # the same numbers, so that nothing but the digest tells
+        tensors = safetensors.torch.load(storage.read_bytes(golden))
+        storage.write_bytes(golden, safetensors.torch.save(tensors, {"made": "later"}))
+    assert load_checkpoint(f"{root}/first").config.labels, "a folder that nobody vouches for"
+    told = rf"first is not what was registered: .*{GOLDEN_FILE} {how}.*; put the file back, or use another version"
+    for name in ("production", "first"):
+        with pytest.raises(CheckpointError, match=told):
+            registry.load_model(registry.resolve(f"{root}@{name}"))
+    with pytest.raises(CheckpointError, match=told):
         registry.promote(root, "first", reason="again")
 
 

@@ -1,6 +1,7 @@
 """A checkpoint is a directory: `model.safetensors` and `config.json`. Weights carry their preprocessing and their labels.
 
-With a `golden.safetensors` beside them, as in a registry, a checkpoint is loaded only if it computes what that says.
+With a `golden.safetensors` beside them, as in a registry, a checkpoint is loaded only if it computes what that says. Who
+knows that file's SHA-256 gets no checkpoint without it.
 
 Nothing here unpickles: safetensors holds numbers only, and foreign files are read with `weights_only=True`.
 """
@@ -81,11 +82,11 @@ def save_checkpoint(model: MANet, config: CheckpointConfig, uri: str) -> None:
     storage.write_bytes(storage.join(uri, CONFIG_FILE), config.model_dump_json(indent=2).encode() + b"\n")
 
 
-def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(uri: str, *, device: str = "cpu", golden_sha256: str | None = None) -> Checkpoint:
     """Reads a checkpoint directory by path or URI; the model is in evaluation mode on `device`.
 
-    Raises `CheckpointError` where the directory is not one, its config is not valid, weights and config disagree, or the
-    model does not give its golden output.
+    Raises `CheckpointError` where the directory is not one, its config is not valid, weights and config disagree, the model
+    does not give its golden output, or, with `golden_sha256`, the golden file is absent or another one.
     """
     config_uri = storage.join(uri, CONFIG_FILE)
     config_bytes, weights = _read(uri, CONFIG_FILE), _read(uri, WEIGHTS_FILE)
@@ -100,7 +101,7 @@ def load_checkpoint(uri: str, *, device: str = "cpu") -> Checkpoint:
     model = build_model(config.model)
     _fill(model, weights, uri)
     checkpoint = Checkpoint(model.eval(), config, _digest(weights, config))
-    _require_golden(checkpoint, uri)
+    _require_golden(checkpoint, uri, golden_sha256)
     model.to(device)
     return checkpoint
 
@@ -120,12 +121,17 @@ def _read(uri: str, name: str) -> bytes:
         ) from error
 
 
-def _require_golden(checkpoint: Checkpoint, uri: str) -> None:
+def _require_golden(checkpoint: Checkpoint, uri: str, sha256: str | None) -> None:
     golden_uri = storage.join(uri, GOLDEN_FILE)
     try:
         golden = storage.read_bytes(golden_uri)
-    except FileNotFoundError:
-        return
+    except FileNotFoundError as error:
+        if sha256 is None:
+            return
+        raise CheckpointError(_not_as_registered(uri, f"{GOLDEN_FILE} is gone")) from error
+    found = hashlib.sha256(golden).hexdigest()
+    if sha256 not in (None, found):
+        raise CheckpointError(_not_as_registered(uri, f"the SHA-256 of {GOLDEN_FILE} is {found}, not {sha256}"))
     try:
         difference = golden_difference(checkpoint, golden)
     except ValueError as error:
@@ -135,6 +141,13 @@ def _require_golden(checkpoint: Checkpoint, uri: str) -> None:
             f"{uri} does not compute here what it computed when it was kept: its logits for the golden input differ by "
             f"{difference:.2%}; its files have changed, or versions of the code or of torch that do not fit are installed"
         )
+
+
+def _not_as_registered(uri: str, what: str) -> str:
+    return (
+        f"{uri} is not what was registered: {what}, and nothing else tells whether the model computes what it did; put the "
+        "file back, or use another version"
+    )
 
 
 def _fill(model: MANet, weights: bytes, uri: str) -> None:

@@ -60,11 +60,15 @@ def _lists(labels: str | None) -> list[str]:
     return [uri for uri in files if uri.endswith(LIST_ENDINGS) and not uri.startswith(inside)]
 
 
-def news_since(known: pa.Table, clips: Sequence[Clip]) -> News:
-    """Compares with `known`, the clips of a registry's version (`schema.TRAINING_CLIPS`)."""
-    label_of = dict(zip(known["name"].to_pylist(), known["label"].to_pylist(), strict=True))
-    num_new = sum(clip.name not in label_of for clip in clips)
-    num_known_alike = sum(label_of.get(clip.name) == clip.label for clip in clips)
+def news_since(tables: Sequence[pa.Table], clips: Sequence[Clip]) -> News:
+    """Compares with the clips (`schema.TRAINING_CLIPS`) of production, and of the versions that were taken back: what any of
+    them has learned is nothing new to try, a clip that all of them know by other labels only is corrected."""
+    known = {
+        clip for table in tables for clip in zip(table["name"].to_pylist(), table["label"].to_pylist(), strict=True)
+    }
+    names = {name for name, _ in known}
+    num_new = sum(clip.name not in names for clip in clips)
+    num_known_alike = sum((clip.name, clip.label) in known for clip in clips)
     return News(num_new, len(clips) - num_new - num_known_alike)
 
 
@@ -72,8 +76,9 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list
     """The clips to train on, and those to judge on: of people whom neither production nor the candidate has learned from.
 
     These are the people that were held out for production (for a first version, those that it was validated on), and `share`
-    of those whom it does not know, chosen by their names alone: who is held out once stays so. Raises `ManifestError` where
-    clips do not tell their subject, or one of the sides is empty.
+    of those whom it does not know, chosen by their names alone: who is held out once stays so. Somebody in a clip that
+    production knows is known to it, whatever the dataset calls them now. Raises `ManifestError` where clips do not tell their
+    subject, or one of the sides is empty.
     """
     nameless = next((clip.name for clip in clips if clip.subject is None), None)
     if nameless is not None:
@@ -81,10 +86,8 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list
             f"{nameless} does not tell its subject, by which people are held out: names begin with it, as in "
             "SSSS_BB_NNNN.mp4, or the list is a Parquet table with a column subject"
         )
-    everybody, kept = set(known["subject"].to_pylist()), _held_out_people(known)
-    held = [
-        clip.subject in kept or (clip.subject not in everybody and _fraction(clip.subject) < share) for clip in clips
-    ]
+    learned, kept = _people_now(known, clips)
+    held = [clip.subject not in learned and (clip.subject in kept or _fraction(clip.subject) < share) for clip in clips]
     train = [clip for clip, is_held in zip(clips, held, strict=True) if not is_held]
     judged = [clip for clip, is_held in zip(clips, held, strict=True) if is_held]
     if not train or not judged:
@@ -107,11 +110,25 @@ def absent_clips(known: pa.Table, table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
+def _people_now(known: pa.Table, clips: Sequence[Clip]) -> tuple[set[str | None], set[str | None]]:
+    """Whom production has learned from and who was held out for it, by their names then and by those that its clips give them
+    now. Who is in both has been learned from."""
+    held_then = _held_out_people(known)
+    rows = list(zip(known["name"].to_pylist(), known["subject"].to_pylist(), strict=True))
+    clips_learned = {name for name, subject in rows if subject not in held_then}
+    clips_kept = {name for name, subject in rows if subject in held_then}
+    learned = {subject for _, subject in rows} - held_then
+    learned |= {clip.subject for clip in clips if clip.name in clips_learned}
+    return learned, held_then | {clip.subject for clip in clips if clip.name in clips_kept}
+
+
 def _held_out_people(known: pa.Table) -> set[str | None]:
+    """Those who are on the side that was held out and on no other, as somebody without a name may be."""
     people: dict[str, set[str | None]] = {}
     for split, subject in zip(known["split"].to_pylist(), known["subject"].to_pylist(), strict=True):
         people.setdefault(split, set()).add(subject)
-    return people.get(HELD_OUT) or people.get("validation", set()) - people.get("train", set())
+    held = people.pop(HELD_OUT, None) or people.pop("validation", set())
+    return held.difference({None}, *people.values())
 
 
 def list_file(clips: Sequence[Clip]) -> bytes:

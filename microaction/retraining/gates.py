@@ -87,12 +87,13 @@ def changed_confusions(
     ]
 
 
-def golden_parity(model_uri: str) -> float:
-    """The largest difference of the golden input's probabilities between the network as it was trained, in float32, and as
-    labelling runs it: folded, and in the precision that this machine prefers."""
+def golden_parity(model_uri: str, device: str) -> float:
+    """The largest difference of the golden input's probabilities between the network as it was trained, in float32 and on the
+    CPU, and as labelling runs it on `device`: folded, and in the precision that it prefers."""
     checkpoint = load_checkpoint(model_uri)
     frames_BTHWC = golden_frames(checkpoint.config)
     expected_BK = checkpoint.classify(frames_BTHWC)
-    classify = Classifier(checkpoint, Execution(preferred_precision("cpu"), is_compiled=False), batch_size=1)
+    checkpoint.model.to(device)
+    classify = Classifier(checkpoint, Execution(preferred_precision(device), is_compiled=False), batch_size=1)
     found_BK = classify(frames_BTHWC[0], torch.arange(frames_BTHWC.shape[1])[None])
     return float((found_BK - expected_BK).abs().max())

@@ -20,10 +20,12 @@ def write_page(
     candidate_NK: np.ndarray,
     production_NK: np.ndarray,
     target_N: np.ndarray,
+    num_left_out: int,
     verdicts: list[Verdict],
     settings: RetrainSettings,
 ) -> None:
-    """Writes the page; `production` is the name of the version that the candidate was held against."""
+    """Writes the page; `production` is the name of the version that the candidate was held against, `num_left_out` the number
+    of held-out clips that could not be read."""
     environment = Environment(
         loader=PackageLoader("microaction.retraining", "."),
         autoescape=True,
@@ -38,6 +40,7 @@ def write_page(
         production=production,
         news=news,
         num_clips=len(target_N),
+        num_left_out=num_left_out,
         verdicts=verdicts,
         failed=[verdict for verdict in verdicts if not verdict.is_passed],
         metrics=[(name, ours[name], theirs[name]) for name in ours],

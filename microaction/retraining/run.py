@@ -13,13 +13,17 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
+import torch
 
 from microaction import registry, storage
 from microaction.clips.manifest import Clip
 from microaction.config import ClusterSettings, EvaluateSettings, RetrainSettings, TrainSettings, digest_of
 from microaction.evaluation.run import run_evaluation
 from microaction.lease import held
+from microaction.machines import MachinesError, machines
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.registry import Version
 from microaction.retraining.data import HELD_OUT, News, absent_clips, hold_out, list_file, news_since, read_dataset
@@ -68,11 +72,11 @@ def run_retraining(
         production = registry.read_version(settings.registry, change.version)
         clips = read_dataset(settings.dataset, settings.labels, len(ACTIONS))
         known = registry.read_clips_of(settings.registry, production.name)
-        news = news_since(known, clips)
-        if change.kind == "rollback":
-            # What was put back was not good enough: what it has learned is nothing new to try.
-            taken_back = registry.read_clips_of(settings.registry, registry.history(settings.registry)[-2].version)
-            news = min(news, news_since(taken_back, clips), key=lambda each: each.num_clips)
+        # What was taken back was not good enough: what it has learned is nothing new to try.
+        taken_back = [
+            registry.read_clips_of(settings.registry, name) for name in registry.taken_back(settings.registry)
+        ]
+        news = news_since([known, *taken_back], clips)
         if news.num_clips < settings.min_new:
             return Outcome("too little new", production.name, news)
         train, judged = hold_out(known, clips, settings.held_out_share)
@@ -152,7 +156,7 @@ def _judge(
     clips_list = storage.join(folder, f"{HELD_OUT}.parquet")
     storage.write_bytes(clips_list, list_file(judged))
     tables: list[pa.Table] = []
-    models = {"candidate": candidate, "production": storage.join(settings.registry, production.name)}
+    models = {"candidate": candidate, "production": f"{settings.registry}@{production.name}"}
     for name, model in models.items():
         out = storage.join(folder, name)
         run_evaluation(
@@ -167,15 +171,43 @@ def _judge(
             on_progress=on_measuring,
         )
         tables.append(pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, "predictions.parquet")))))
-    ours, theirs = tables
-    assert ours["clip"].equals(theirs["clip"]), "both are measured on the same clips"
+    ours, theirs = read_by_both(*tables)
     target_N = ours["target"].to_numpy()
-    candidate_NK, production_NK = (np.stack(table["probabilities"].to_numpy()) for table in tables)
-    verdicts = judge(candidate_NK, production_NK, target_N, ACTIONS, golden_parity(candidate), settings.gates)
-    write_page(page_uri, production.name, news, candidate_NK, production_NK, target_N, verdicts, settings)
+    candidate_NK, production_NK = (np.stack(table["probabilities"].to_numpy()) for table in (ours, theirs))
+    parity = parity_where_labelled(candidate, settings)
+    verdicts = judge(candidate_NK, production_NK, target_N, ACTIONS, parity, settings.gates)
+    num_left_out = len(judged) - len(target_N)
+    write_page(page_uri, production.name, news, candidate_NK, production_NK, target_N, num_left_out, verdicts, settings)
     decision = {"candidate": load_checkpoint(candidate).digest, "gates": [asdict(verdict) for verdict in verdicts]}
     storage.write_bytes(storage.join(folder, DECISION_FILE), json.dumps(decision, indent=2).encode() + b"\n")
     return verdicts
+
+
+def read_by_both(ours: pa.Table, theirs: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The predictions for the clips that are in both tables, in one order: each evaluation leaves out what it could not
+    read."""
+    ours_too = ours.filter(pc.is_in(ours["clip"], theirs["clip"].combine_chunks()))
+    theirs_too = theirs.filter(pc.is_in(theirs["clip"], ours["clip"].combine_chunks()))
+    return ours_too.sort_by("clip"), theirs_too.sort_by("clip")
+
+
+def parity_where_labelled(candidate: str, settings: RetrainSettings) -> float:
+    """`golden_parity` on what labelling would run on: a GPU if the cluster has any, else the CPU here. Raises
+    `MachinesError`."""
+    if machines(settings).num_gpus == 0:
+        return golden_parity(candidate, "cpu")
+    parity = ray.remote(num_gpus=1)(_parity_on_gpu).remote(candidate)
+    if not ray.wait([parity], timeout=settings.machines_wait_s)[0]:
+        ray.cancel(parity, force=True)
+        raise MachinesError(
+            f"no GPU has compared the golden output of {candidate} in {settings.machines_wait_s:g} s (machines_wait_s): none "
+            "was free, or its machine is gone; see `ray status`"
+        )
+    return float(ray.get(parity))
+
+
+def _parity_on_gpu(candidate: str) -> float:
+    return golden_parity(candidate, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _decided(folder: str, candidate: str) -> list[Verdict] | None:

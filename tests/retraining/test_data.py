@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,11 +55,31 @@ def test_later_lists_correct_and_add(tmp_path: Path) -> None:
 
 def test_news_are_clips_that_production_does_not_know_so() -> None:
     clips = clips_of("ab")
-    assert news_since(known(train="ab"), clips) == News(0, 0)
-    assert news_since(known(train="a"), clips) == News(2, 0)
+    assert news_since([known(train="ab")], clips) == News(0, 0)
+    assert news_since([known(train="a")], clips) == News(2, 0)
     corrected = [Clip(clip.name, clip.uri, clip.label + 10 * (clip.subject == "a")) for clip in clips]
-    assert news_since(known(train="a"), corrected) == News(2, 2)
+    assert news_since([known(train="a")], corrected) == News(2, 2)
     assert News(2, 2).num_clips == 4
+
+
+def test_what_several_versions_know_together_is_no_news() -> None:
+    clips = clips_of("abc")
+    corrected = [Clip(clip.name, clip.uri, clip.label + 10 * (clip.subject == "a")) for clip in clips]
+    knows_corrected = pa.Table.from_pylist(
+        [
+            {"name": clip.name, "label": clip.label, "subject": "a", "split": "train", "is_readable": True}
+            for clip in corrected[:2]
+        ],
+        schema=TRAINING_CLIPS,
+    )
+    production, second, third = known(train="a"), known(train="ab"), known(train="c")
+    assert news_since([production, second], clips) == News(2, 0)
+    assert news_since([production, second, third], clips) == News(0, 0)
+    assert news_since([production, second, third], corrected) == News(0, 2)
+    assert news_since([production, second, third, knows_corrected], corrected) == News(0, 0)
+    assert news_since([production, second, third, knows_corrected], clips) == News(0, 0), (
+        "production knows the old label"
+    )
 
 
 def test_people_whom_production_has_learned_from_are_never_judged_on() -> None:
@@ -69,6 +90,33 @@ def test_people_whom_production_has_learned_from_are_never_judged_on() -> None:
     assert not subjects_of(judged) & set("abcdef")
     assert subjects_of(judged) >= set("gh")
     assert 2 <= len(subjects_of(judged) - set("gh")) <= 10, "about 0.3 of 18"
+
+
+def test_people_who_go_by_other_names_now_are_known_by_their_clips() -> None:
+    """Production was trained from list.txt, whose names begin with a subject; the table that came later names people."""
+    names = {subject: f"person {subject}" for subject in "abcdefgh"} | {"c": "person a"}
+    clips = [replace(clip, subject=names[clip.subject or ""]) for clip in clips_of("abcdefgh", each=3)]
+    # A third take of each, which production does not know.
+    table = known(train="abcd", validation="ef")
+    train, judged = hold_out(table, clips, 1.0)
+    assert subjects_of(train) == {"person a", "person b", "person d"}
+    assert subjects_of(judged) == {f"person {subject}" for subject in "efgh"}
+    assert len(train) == 4 * 3
+    train, judged = hold_out(table, clips, 1e-9)
+    assert subjects_of(judged) == {"person e", "person f"}, "who was held out is not forgotten either"
+
+
+def test_who_is_on_both_sides_has_been_learned_from() -> None:
+    both = [replace(clip, subject="one") for clip in clips_of("ae")]
+    train, judged = hold_out(known(train="ab", validation="ef"), [*both, *clips_of("f")], 1.0)
+    assert (subjects_of(train), subjects_of(judged)) == ({"one"}, {"f"})
+    table = pa.concat_tables([known(train="a", held_out="f"), known(earlier="f", held_out="g")])
+    train, judged = hold_out(table, clips_of("afg"), 1.0)
+    assert (subjects_of(train), subjects_of(judged)) == (set("af"), {"g"})
+    nameless = known(train="a", validation="fg").to_pylist()
+    nameless = [row | {"subject": None if row["subject"] == "f" else row["subject"]} for row in nameless]
+    train, judged = hold_out(pa.Table.from_pylist(nameless, schema=TRAINING_CLIPS), clips_of("afg"), 1.0)
+    assert (subjects_of(train), subjects_of(judged)) == (set("af"), {"g"}), "f may have been any of those learned from"
 
 
 def test_who_is_held_out_once_stays_so() -> None:

@@ -1,20 +1,31 @@
 """Whole retrainings on a local Ray: clips of one colour each, which a small network tells apart within seconds."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 
 from jobs.retrain import said
 from microaction import registry
-from microaction.config import RetrainSettings, TrainSettings
+from microaction.config import EvaluateSettings, RetrainSettings, TrainSettings
+from microaction.evaluation.report import predictions_table
+from microaction.evaluation.run import run_evaluation
 from microaction.lease import LeaseHeldError, held
+from microaction.machines import MachinesError
 from microaction.registry import RegistryError
 from microaction.retraining import run
-from microaction.retraining.run import Outcome, run_retraining
+from microaction.retraining.run import Outcome, parity_where_labelled, read_by_both, run_retraining
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult, run_training
 
@@ -129,7 +140,18 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
     # The labels are put right, and there are new people.
     new = write_clips(labels, "ghijkl")
     (labels / "2.txt").write_text("\n".join([*lines, ""]) + "".join(new))
-    promoted = retrain()
+
+    def loses_a_clip(settings: EvaluateSettings, **how: Any) -> dict[str, float]:
+        metrics = run_evaluation(settings, **how)
+        predictions = Path(settings.out, "predictions.parquet")
+        if settings.out.endswith("/candidate"):
+            predictions.write_bytes(parquet_bytes(pq.read_table(predictions).slice(1)))
+        return metrics
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "run_evaluation", loses_a_clip)
+        promoted = retrain()
+    assert "1 more could not be read." in Path(promoted.page).read_text()
     assert promoted.ended == "promoted", promoted.failed_gates
     assert promoted.news.num_corrected == 0
     assert promoted.news.num_new == len(new)
@@ -148,6 +170,87 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
         "what was taken back does not come back by itself"
     )
     assert registry.production(models).version == "first"
+
+
+def test_what_was_taken_back_by_several_rollbacks_is_nothing_new(
+    retrain: Callable[..., Outcome], first: tuple[Path, str], tmp_path: Path
+) -> None:
+    models = str(tmp_path / "models")
+    lines = [line.split() for line in write_clips(tmp_path / "labels", "ghij")]
+    (tmp_path / "labels/1.txt").write_text("".join(f"{name} {label}\n" for name, label in lines))
+    assert len(lines) == 4 * 8
+    # Two versions, as if retraining had made them: one learned half of what is new, the other half only the later one.
+    for version, learned in (("second", lines[:16]), ("third", lines[16:])):
+        checkpoint = shutil.copytree(first[1], tmp_path / version)
+        weights = safetensors.torch.load_file(checkpoint / "model.safetensors")
+        weights["action.bias"] += len(version) / 10
+        safetensors.torch.save_file(weights, checkpoint / "model.safetensors")
+        rows = [
+            {"name": name, "label": int(label), "subject": name[0], "split": "train", "is_readable": True}
+            for name, label in learned
+        ]
+        table = pa.concat_tables(
+            [pq.read_table(checkpoint / CLIPS_FILE), pa.Table.from_pylist(rows, schema=TRAINING_CLIPS)]
+        )
+        (checkpoint / CLIPS_FILE).write_bytes(parquet_bytes(table))
+        registry.register(models, str(checkpoint), name=version)
+        registry.promote(models, version, reason="newer")
+    for version in ("second", "first"):
+        assert registry.rollback(models, reason="worse").version == version
+        outcome = retrain()
+        assert (outcome.ended, outcome.version, outcome.news.num_clips) == ("too little new", version, 0)
+
+
+def test_models_are_compared_by_the_clips_that_both_could_read() -> None:
+    def predictions(*clips: tuple[str, int, float]) -> pa.Table:
+        names, targets, scores = zip(*clips, strict=True)
+        file = predictions_table(names, np.array([[score, 1 - score] for score in scores]), np.array(targets))
+        return pq.read_table(pa.BufferReader(file))
+
+    ours = predictions(("b", 1, 0.1), ("a", 0, 0.2), ("c", 1, 0.3))
+    theirs = predictions(("d", 1, 0.9), ("a", 0, 0.8), ("c", 1, 0.7))
+    found = [table.to_pydict() for table in read_by_both(ours, theirs)]
+    assert [table["clip"] for table in found] == [["a", "c"], ["a", "c"]]
+    assert [table["target"] for table in found] == [[0, 1], [0, 1]]
+    scores = [[first for first, _ in table["probabilities"]] for table in found]
+    assert scores == [pytest.approx([0.2, 0.3]), pytest.approx([0.8, 0.7])]
+
+
+def of_places(**changes: object) -> RetrainSettings:
+    return RetrainSettings.model_validate({"registry": "r", "dataset": "d", "work": "w"} | changes)
+
+
+def test_a_gpu_that_does_not_come_is_not_waited_for_without_end(model: str) -> None:
+    assert 0 <= parity_where_labelled(model, of_places()) < 0.05, "there is none, and none is to come"
+    with pytest.raises(
+        MachinesError, match=r"no GPU has compared the golden output of .* in 0\.5 s \(machines_wait_s\)"
+    ):
+        parity_where_labelled(model, of_places(gpus=1, machines_wait_s=0.5))
+
+
+ON_A_GPU = """
+import sys
+import ray
+from microaction.config import RetrainSettings
+from microaction.retraining import run
+
+ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
+settings = RetrainSettings.model_construct(gpus=None, cpus=None, machines_wait_s=300.0)
+print(run.parity_where_labelled(sys.argv[1], settings))
+run._parity_on_gpu = lambda candidate: 1.0 + len(ray.get_gpu_ids())
+print(run.parity_where_labelled(sys.argv[1], settings))
+"""
+
+
+def test_the_golden_output_is_compared_on_a_gpu_where_there_is_one(model: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_GPU, model], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    difference, assigned = map(float, done.stdout.split())
+    assert 0 <= difference < 0.05
+    assert assigned == 1.0 + 1
 
 
 def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_changed_meanwhile(
