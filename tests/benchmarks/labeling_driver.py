@@ -28,7 +28,8 @@ from microaction.labeling.decoder import Decoder, decoded_row
 from microaction.labeling.earlier import Windows
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
-from microaction.labeling.run import CATALOG_FILE, Progress, run_labeling
+from microaction.labeling.run import Progress, run_labeling
+from microaction.labeling.work import CATALOG_FILE
 from microaction.model import CheckpointConfig, build_model, save_checkpoint
 from microaction.schema import CATALOG
 from microaction.taxonomy import ACTIONS
