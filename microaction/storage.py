@@ -300,7 +300,7 @@ def told(location: str) -> Iterator[None]:
         if match is None or isinstance(error, FileNotFoundError):
             raise
         said = match[1] or str(error)
-        if said == "UNKNOWN" and location.startswith("s3://"):  # an answer without a body, which cannot say why
+        if said in ("UNKNOWN", "ACCESS_DENIED") and location.startswith("s3://"):  # answers without a body do not say why
             said = _s3_says(location) or said
         raise StorageError(_advice(said, location)) from error
 

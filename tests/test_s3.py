@@ -169,7 +169,7 @@ def test_wrong_missing_and_unreachable_are_one_line_before_any_work(s3: S3Server
     none = {name: value for name, value in right.items() if "KEY" not in name}
     look = ("registry", "list", "s3://results/models")
     for environment, use, says in (
-        (wrong, command, "the credentials for s3://results/few/_lease"),
+        (wrong, command, "the credentials for s3://results/few/_run.json are wrong"),
         (unknown, look, "the credentials for s3://results/models"),
         (none, look, "no credentials for s3://results/models"),
         (right | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, look, "http://127.0.0.1:9 does not answer"),
