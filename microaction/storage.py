@@ -300,7 +300,8 @@ def told(location: str) -> Iterator[None]:
         if match is None or isinstance(error, FileNotFoundError):
             raise
         said = match[1] or str(error)
-        if said in ("UNKNOWN", "ACCESS_DENIED") and location.startswith("s3://"):  # answers without a body do not say why
+        # Answers without a body do not say why.
+        if said in ("UNKNOWN", "ACCESS_DENIED") and location.startswith("s3://"):
             said = _s3_says(location) or said
         raise StorageError(_advice(said, location)) from error
 

@@ -123,19 +123,12 @@ def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Pa
     assert pd.read_parquet(tmp_path / "out/videos")["covered_s"].sum() == pytest.approx(10.1, abs=0.01)
 
     os.utime(archive / "a.mp4")  # another version than the catalog's: no fault of the chunk's
-    command = (
-        "label",
-        str(archive),
-        str(tmp_path / "again"),
-        "--model",
-        model,
-        "--catalog",
-        str(tmp_path / "catalog.parquet"),
-    )
-    changed = run_job(*command)
+    catalog = ("--catalog", str(tmp_path / "catalog.parquet"))
+    again = ("label", str(archive), str(tmp_path / "again"), "--model", model, *catalog)
+    changed = run_job(*again)
     assert changed.returncode == 1, changed.stderr
     assert "1 chunks or videos failed for reasons that are not theirs (see failures/)" in changed.stderr
-    planned = run_job(*command, "--plan")
+    planned = run_job(*again, "--plan")
     rows = dict(re.findall(r"│ (\S.*?) +│ (\S.*?) +│", planned.stderr))
     assert (rows["chunks"], rows["failed before"]) == ("3: 2 committed, 1 to do (0.0 h)", "1")
 
