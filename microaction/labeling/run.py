@@ -84,7 +84,8 @@ def run_labeling(
         started_s = time.monotonic()
         labelled = _label(work, settings, lease, on_progress)
         labelled_s = time.monotonic()
-        published = _publish(work, settings, lease, on_progress)
+        index = read_index(settings.out) if len(work.todo) else work.index
+        published = _publish(work, index, settings, lease, on_progress)
         summary = RunSummary(
             len(work.todo),
             len(work.plan) - len(work.todo),
@@ -92,7 +93,7 @@ def run_labeling(
             time.monotonic() - labelled_s,
             labelled.num_windows,
             labelled.num_failed,
-            _num_to_retry(work, settings),
+            _num_to_retry(work, index),
             published,
         )
         write_record(settings.out, work.record | {"summary": asdict(summary)})
@@ -190,7 +191,9 @@ def _worker_died(chunks: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([row | failure for row in rows], schema=COMMITTED_CHUNK)
 
 
-def _publish(work: Work, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]) -> Published:
+def _publish(
+    work: Work, index: pa.Table, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]
+) -> Published:
     rule = EventRule(
         settings.min_probability,
         settings.kept_probability,
@@ -203,7 +206,7 @@ def _publish(work: Work, settings: LabelSettings, lease: Lease, on_progress: Cal
         settings.out,
         work.catalog,
         work.plan,
-        read_index(settings.out) if len(work.todo) else work.index,
+        index,
         work.runs,
         Reading(work.checkpoint.config.labels, rule, settings.abstain_below),
         metadata={
@@ -219,8 +222,8 @@ def _publish(work: Work, settings: LabelSettings, lease: Lease, on_progress: Cal
     return published
 
 
-def _num_to_retry(work: Work, settings: LabelSettings) -> int:
-    best = best_rows(read_index(settings.out) if len(work.todo) else work.index)
+def _num_to_retry(work: Work, index: pa.Table) -> int:
+    best = best_rows(index)
     of_plan = best.filter(pc.is_in(best["chunk_id"], value_set=work.plan["chunk_id"].combine_chunks()))
     return sum(pc.sum(not_the_chunks(rows)).as_py() or 0 for rows in (of_plan, work.catalog))
 
