@@ -169,11 +169,12 @@ class Nodes:
             _ip("-n", name, "link", "set", INTERFACE, "up")
 
     def _start(self, number: int) -> None:
-        role = ["--head", f"--port={PORT}", f"--temp-dir={self.folder / 'ray'}"]
-        role.append(f"--include-dashboard={str(self._takes_jobs).lower()}")
+        role = ["--head", f"--port={PORT}", f"--include-dashboard={str(self._takes_jobs).lower()}"]
         if number > 0:
             role = [f"--address={self.address}"]
         options = [
+            # Its own, as machines have: nodes replace a job's files in there, under the job of another node.
+            f"--temp-dir={self.folder / f'ray{number}'}",
             f"--node-ip-address={self._ip_of(number)}",
             f"--num-cpus={self.num_cpus[number]}",
             f"--num-gpus={self.num_gpus[number]}",
@@ -193,7 +194,7 @@ class Nodes:
             if name in existing:
                 self.kill(number)
                 _ip("netns", "delete", name)
-        shutil.rmtree(self.folder / "ray", ignore_errors=True)
+            shutil.rmtree(self.folder / f"ray{number}", ignore_errors=True)
 
 
 def workers(nodes: Nodes, word: str) -> list[int]:

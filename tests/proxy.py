@@ -12,15 +12,14 @@ from urllib.parse import urlsplit
 
 REQUEST_LINE = re.compile(rb"^(?:GET|HEAD|PUT|POST|DELETE) \S+ HTTP/1\.1\r\n", re.MULTILINE)
 CHUNK_BYTES = 1 << 18
-SLOW_DOWN = b"<Error><Code>SlowDown</Code></Error>"
-THROTTLED = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(SLOW_DOWN), SLOW_DOWN)
+ANSWERS = {"throttle": (b"503 Slow Down", b"SlowDown"), "conflict": (b"409 Conflict", b"ConditionalRequestConflict")}
 BYTES_BEFORE_CUT = 100
 
 
 class Proxy:
     """Counts over all connections; `num_bytes` are those that came from the server, headers included.
 
-    `troubles` happen to connections in turn: "throttle" answers 503, "reset" breaks the connection at once, "cut" within the
+    `troubles` happen to connections in turn: "throttle" answers 503, "conflict" 409, "reset" breaks the connection at once, "cut" within the
     first answer, "" does nothing.
     """
 
@@ -44,8 +43,8 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 trouble = next(self._troubles)
-                if trouble == "throttle":
-                    threading.Thread(target=_throttle, args=(client,), daemon=True).start()
+                if trouble in ANSWERS:
+                    threading.Thread(target=_answer, args=(client, *ANSWERS[trouble]), daemon=True).start()
                     continue
                 if trouble == "reset":
                     _reset(client)
@@ -83,10 +82,11 @@ class Proxy:
             self.num_bytes += len(data)
 
 
-def _throttle(client: socket.socket) -> None:
+def _answer(client: socket.socket, status: bytes, code: bytes) -> None:
+    body = b"<Error><Code>%s</Code></Error>" % code
     with suppress(OSError), client:
         client.recv(CHUNK_BYTES)
-        client.sendall(THROTTLED)
+        client.sendall(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
 
 
 def _reset(connection: socket.socket) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.exceptions import TaskCancelledError, WorkerCrashedError
 
 from microaction.config import EvaluateSettings
-from microaction.machines import MachinesError, await_machines, machines
+from microaction.machines import MachinesError, await_machines, machines, result_of
 from tests.jobs.test_submission import RAY, ROOT, free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -118,3 +119,12 @@ def test_what_is_there_is_not_waited_for(ray_cluster: None, monkeypatch: pytest.
     assert machines(settings).node_cpus == ray.cluster_resources()["CPU"]
     with pytest.raises(MachinesError, match=r"machines for 64 processes in 0\.1 s"):
         await_machines(settings, 64)
+
+
+@pytest.mark.parametrize("needs", [{"num_cpus": 0}, {"num_gpus": 64}], ids=["cut off", "without a machine"])
+def test_what_takes_too_long_is_not_waited_for(ray_cluster: None, needs: dict[str, int]) -> None:
+    task = ray.remote(**needs)(time.sleep).remote(600)
+    with pytest.raises(MachinesError, match=r"asking has not ended within 0\.5 s: see `ray status`"):
+        result_of(task, 0.5, "asking")
+    with pytest.raises((TaskCancelledError, WorkerCrashedError)):  # nothing stays that would take a machine's place
+        ray.get(task, timeout=30)

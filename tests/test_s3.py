@@ -200,3 +200,13 @@ def test_what_is_throttled_or_broken_off_is_tried_again(
         storage.write_bytes("s3://interviews/troubled.mp4", counted_video.read_bytes())
         frames = decode_frames("s3://interviews/troubled.mp4", [0, 50, 100])
         assert [number_of(frame) for frame in frames] == [0, 50, 100]
+
+
+def test_a_create_that_meets_another_is_tried_again(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with counting_proxy(s3.endpoint, ("conflict", "conflict", "")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        assert storage.create("s3://results/met", b"data"), "the other's attempt came to nothing"
+    with counting_proxy(s3.endpoint, ("conflict",)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with pytest.raises(StorageError, match="ConditionalRequestConflict"):
+            storage.create("s3://results/met-forever", b"data")

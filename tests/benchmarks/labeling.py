@@ -2,7 +2,9 @@
 
 python -m tests.benchmarks.labeling [--rounds 3] [--seconds 480]
 
-The full MANet with random weights. A labeler's compiling is not counted: decoders wait until it has been done.
+The full MANet with random weights. A labeler's compiling is not counted: decoders wait until it has been done. Each size is
+labelled with all cores shared by both stages, as `jobs.label` does without a GPU; 1080p also with one half of the cores for
+each stage, which is then measured alone on its half, too: what stages without a common resource lose to the pipeline.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,10 @@ from rich.table import Table
 
 from jobs.cli import running_ray
 from microaction.config import LabelSettings, ModelConfig, Preprocessing
-from microaction.labeling import pipeline
+from microaction.labeling import pipeline, work
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.labeler import Labeler
-from microaction.labeling.pipeline import BATCH_WINDOWS
+from microaction.labeling.pipeline import BATCH_WINDOWS, LabelerPool, labeler_pool
 from microaction.labeling.run import Progress, run_labeling
 from microaction.model import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
 from microaction.model.classifier import Classifier, Execution
@@ -42,7 +45,8 @@ from tests.benchmarks.videos import write_long_video
 
 CHUNK_S = 60
 NUM_VIDEOS = 2
-SIZES = [(1920, 1080), (640, 360)]
+LARGE = (1920, 1080)
+SIZES = [LARGE, (640, 360)]
 PLAIN_WINDOWS = 40
 STAGE_CHUNKS = 4
 READY_FILE = "ready"
@@ -65,6 +69,19 @@ class WaitingDecoder(Decoder):
         while not Path(row["video"]).parents[1].joinpath(READY_FILE).exists():
             time.sleep(0.05)
         return super().__call__(row)
+
+
+def num_cores() -> int:
+    return int(ray.cluster_resources()["CPU"])
+
+
+def pool_of_a_half(settings: LabelSettings) -> LabelerPool:
+    """One labeler on a half of the cores, and decoders for the other half."""
+    half = num_cores() // 2
+    pool = labeler_pool(settings)
+    return replace(
+        pool, min_size=1, max_size=1, num_cpus=half, num_threads=half, decode_cpus=pipeline.DECODE_CPUS["cuda"]
+    )
 
 
 def prepare(root: Path, size: tuple[int, int], seconds: int) -> None:
@@ -110,16 +127,15 @@ def chunks_of(root: Path) -> list[tuple[str, Span, list[Span]]]:
     ]
 
 
-def decoding_alone(root: Path) -> float:
-    """Windows per second, a decoder in a process of its own on every core."""
-    num_cores = int(ray.cluster_resources()["CPU"])
-    sandboxes = [Sandbox(Limits()) for _ in range(num_cores)]
+def decoding_alone(root: Path, num_decoders: int) -> float:
+    """Windows per second, each decoder in a process of its own."""
+    sandboxes = [Sandbox(Limits()) for _ in range(num_decoders)]
 
     def decode(number: int, path: str, span: Span, windows: list[Span]) -> ChunkFrames:
         return sandboxes[number].call(path, decode_chunk, path, span, windows, framing=FRAMING)
 
     work = chunks_of(root)[:-1]  # windows of the last chunk would reach past the video's end
-    for number in range(num_cores):
+    for number in range(num_decoders):
         decode(number, *work[0])  # starts the process
     started_s, todo = time.perf_counter(), list(work) * 2
     total = sum(len(windows) for *_, windows in todo)
@@ -128,16 +144,17 @@ def decoding_alone(root: Path) -> float:
         while todo:
             decode(number, *todo.pop())
 
-    with ThreadPoolExecutor(num_cores) as pool:
-        list(pool.map(drain, range(num_cores)))
+    with ThreadPoolExecutor(num_decoders) as pool:
+        list(pool.map(drain, range(num_decoders)))
     taken_s = time.perf_counter() - started_s
     for sandbox in sandboxes:
         sandbox.close()
     return total / taken_s
 
 
-def model_alone(root: Path) -> Callable[[], float]:
-    """Windows per second of a labeler's network on every core, once it is compiled."""
+def model_alone(root: Path, num_threads: int) -> Callable[[], float]:
+    """Windows per second of a labeler's network, once it is compiled."""
+    torch.set_num_threads(num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     checkpoint = load_checkpoint(str(root / "model"), device=device)
     classify = Classifier(
@@ -177,30 +194,56 @@ def one_process(root: Path) -> float:
     return PLAIN_WINDOWS / (time.perf_counter() - started_s)
 
 
-def compare(root: Path, size: tuple[int, int], seconds: int, rounds: int) -> None:
-    prepare(root, size, seconds)
-    ways: dict[str, Callable[[], float]] = {
-        "one process: decord per window, float32": lambda: one_process(root),
-        "decoding alone, on all cores": lambda: decoding_alone(root),
-        "the network alone, on all cores": model_alone(root),
-        "jobs.label": lambda: end_to_end(root),
-    }
+def medians_of(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Windows per second of each way, over alternated rounds."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             taken[name].append(way())
-    rates = {name: statistics.median(each) for name, each in taken.items()}
-    plain, decoding, network, ours = rates.values()
-    together = 1 / (1 / decoding + 1 / network)
-    width, height = size
-    table = Table("way", "windows/s", "times the first", title=f"{width}×{height}, the full MANet · {machine()}")
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def print_windows_per_s(title: str, rates: dict[str, float]) -> None:
+    first = next(iter(rates.values()))
+    table = Table("way", "windows/s", "times the first", title=f"{title}, the full MANet · {machine()}")
     for name, rate in rates.items():
-        table.add_row(name, f"{rate:.2f}", f"{rate / plain:.2f}×")
+        table.add_row(name, f"{rate:.2f}", f"{rate / first:.2f}×")
     console.print(table)
+
+
+def on_shared_cores(root: Path, size: tuple[int, int], rounds: int) -> None:
+    ways: dict[str, Callable[[], float]] = {
+        "one process: decord per window, float32": lambda: one_process(root),
+        "decoding alone, on all cores": lambda: decoding_alone(root, num_cores()),
+        "the network alone, on all cores": model_alone(root, num_cores()),
+        "jobs.label": lambda: end_to_end(root),
+    }
+    rates = medians_of(ways, rounds)
+    _, decoding, network, ours = rates.values()
+    together = 1 / (1 / decoding + 1 / network)
+    print_windows_per_s("{}×{}".format(*size), rates)
     console.print(
         f"jobs.label is at {ours / min(decoding, network):.0%} of the slower stage alone, and at {ours / together:.0%} of "
         f"what two stages that share these cores can do ({together:.2f} windows/s)"
     )
+
+
+def on_cores_of_their_own(root: Path, size: tuple[int, int], rounds: int) -> None:
+    half = num_cores() // 2
+    if not half:
+        console.print("a machine of one core has none for each stage")
+        return
+    work.labeler_pool = pool_of_a_half  # type: ignore[attr-defined]
+    ways: dict[str, Callable[[], float]] = {
+        "decoding alone, on half of the cores": lambda: decoding_alone(root, half),
+        "the network alone, on half of the cores": model_alone(root, half),
+        "jobs.label, half of the cores for each": lambda: end_to_end(root),
+    }
+    rates = medians_of(ways, rounds)
+    work.labeler_pool = labeler_pool  # type: ignore[attr-defined]
+    *alone, ours = rates.values()
+    print_windows_per_s("{}×{}".format(*size), rates)
+    console.print(f"jobs.label is at {ours / min(alone):.0%} of the slower stage alone")
 
 
 def main() -> None:
@@ -211,7 +254,11 @@ def main() -> None:
     pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,attr-defined]
     with tempfile.TemporaryDirectory() as folder, running_ray():
         for size in SIZES:
-            compare(Path(folder) / str(size[1]), size, arguments.seconds, arguments.rounds)
+            root = Path(folder) / str(size[1])
+            prepare(root, size, arguments.seconds)
+            on_shared_cores(root, size, arguments.rounds)
+            if size == LARGE:
+                on_cores_of_their_own(root, size, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -419,7 +419,10 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
     before = read()
     summary = label(archive, tmp_path / "out", model)
     deadline_s = time.monotonic() + 60
-    while (after := read())["windows_total"] - before["windows_total"] < summary.published.num_windows:
+    # Labelers and the driver report to the endpoint each at its own time.
+    while (after := read())["remaining_video_seconds"] or (
+        after["windows_total"] - before["windows_total"] < summary.published.num_windows
+    ):
         assert time.monotonic() < deadline_s, f"{before} {after}"
         time.sleep(0.5)
     gained = {name: after[name] - before[name] for name in names}
@@ -431,7 +434,6 @@ def test_prometheus_learns_of_the_work(archive: Path, model: str, tmp_path: Path
     assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)
     assert gained["frames_total"] > gained["windows_total"]
     assert after["busy_share"] > 0
-    assert after["remaining_video_seconds"] == 0
 
 
 def test_the_run_is_on_record(archive: Path, model: str, tmp_path: Path) -> None:
