@@ -57,8 +57,8 @@ FRAMING = Framing.of(Preprocessing(), None)
 class ReadyLabeler(Labeler):
     """Says when it has been compiled."""
 
-    def __init__(self, model_uri: str, *how: Any) -> None:
-        super().__init__(model_uri, *how)
+    def __init__(self, model_uri: str, *how: Any, **more: Any) -> None:
+        super().__init__(model_uri, *how, **more)
         Path(model_uri).with_name(READY_FILE).touch()
 
 
