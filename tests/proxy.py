@@ -19,8 +19,8 @@ BYTES_BEFORE_CUT = 100
 class Proxy:
     """Counts over all connections; `num_bytes` are those that came from the server, headers included.
 
-    `troubles` happen to connections in turn: "throttle" answers 503, "conflict" 409, "reset" breaks the connection at once, "cut" within the
-    first answer, "" does nothing.
+    `troubles` happen to connections in turn: "throttle" answers 503, "conflict" 409, "reset" breaks the connection at once,
+    "cut" within the first answer, "" does nothing.
     """
 
     def __init__(self, target: str, troubles: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> None:

@@ -107,7 +107,7 @@ def test_labelling_asks_for_the_machines_that_it_may_count_on(
     labelled = python(address, *command, "--gpus", "2", "--cpus", "6")
     assert labelled.returncode == 0, labelled.stderr
     assert pq.read_table(tmp_path / "out/windows").num_rows > 0
-    show = "import ray; ray.init(logging_level='error'); print(ray.cluster_resources().get('GPU', 0))"
+    show = "import ray; ray.init(logging_level='error', log_to_driver=False); print(ray.cluster_resources().get('GPU', 0))"
     assert float(python(address, "-c", show).stdout) >= 1
 
 
@@ -123,7 +123,7 @@ def test_what_is_there_is_not_waited_for(ray_cluster: None, monkeypatch: pytest.
 
 @pytest.mark.parametrize("needs", [{"num_cpus": 0}, {"num_gpus": 64}], ids=["cut off", "without a machine"])
 def test_what_takes_too_long_is_not_waited_for(ray_cluster: None, needs: dict[str, int]) -> None:
-    task = ray.remote(**needs)(time.sleep).remote(600)
+    task = ray.remote(**needs)(lambda: time.sleep(600)).remote()
     with pytest.raises(MachinesError, match=r"asking has not ended within 0\.5 s: see `ray status`"):
         result_of(task, 0.5, "asking")
     with pytest.raises((TaskCancelledError, WorkerCrashedError)):  # nothing stays that would take a machine's place

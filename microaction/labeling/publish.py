@@ -22,9 +22,8 @@ import pyarrow.parquet as pq
 import ray
 
 from microaction import storage
-from microaction.errors import InterruptedRunError
 from microaction.labeling.ledger import best_rows, read_rows
-from microaction.labeling.tables import Provenance, Reading, Tables, Totals
+from microaction.labeling.tables import THIS_IS_A_BUG, Provenance, PublishError, Reading, Tables, Totals
 from microaction.machines import result_of
 from microaction.schema import LEDGER_INDEX, PUBLISHED, SCHEMA_VERSION
 from microaction.video.windows import MICROSECONDS
@@ -46,10 +45,6 @@ class Published(Totals):
     version: str
 
 
-class PublishError(InterruptedRunError, RuntimeError):
-    """The ledger lacks chunks of the plan, or its windows and failures do not make up the videos."""
-
-
 def publish(
     out: str,
     catalog: pa.Table,
@@ -69,7 +64,7 @@ def publish(
     written where the present tables say the same already. `metadata` goes into every file; `before_switch` is called last
     before readers see the new tables, and again before the old ones go, and what it raises prevents that;
     `on_part(done, total)` counts videos. Needs a running Ray. Raises `PublishError` where a chunk is missing, or windows and
-    failures are not all of the videos.
+    failures are not all of the videos, or more.
     """
     best = best_rows(index)
     places = pc.index_in(plan["chunk_id"], value_set=best["chunk_id"].combine_chunks())
@@ -111,10 +106,7 @@ def _require_account(totals: Totals) -> None:
     """Seconds of video in are seconds covered by windows and seconds in failures/, to a microsecond a video."""
     unaccounted_s = totals.video_s - totals.covered_s - totals.failed_s
     if abs(unaccounted_s) > totals.num_videos / MICROSECONDS:
-        raise PublishError(
-            f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/, and nothing was published: this is a "
-            "bug; please report it"
-        )
+        raise PublishError(f"{unaccounted_s:.6f} s of video are neither labelled nor in failures/{THIS_IS_A_BUG}")
 
 
 def _digest(

@@ -12,11 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from microaction.errors import InterruptedRunError
 from microaction.labeling.events import Event, EventRule, find_events
 from microaction.schema import PUBLISHED
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 from microaction.video.av_backend import DECODER
 from microaction.video.windows import MICROSECONDS, Span, merge_spans, subtract_spans
+
+THIS_IS_A_BUG = ", and nothing was published: this is a bug; please report it"
+
+
+class PublishError(InterruptedRunError, RuntimeError):
+    """The ledger lacks chunks of the plan, or its windows and failures do not make up the videos."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +73,15 @@ class Tables:
         self.totals = Totals()
 
     def add(self, video: dict[str, Any], chunks: pa.Table) -> None:
-        """One video and its chunks, by time."""
+        """One video and its chunks, by time. Raises `PublishError` where a window is there twice."""
         source = asdict(self._runs[0]) | {
             "video_version": video["version"],
             "decoder": ", ".join(sorted(set(chunks["decoder"].to_pylist()))) or DECODER,
         }
         starts_us_W, ends_us_W = (_flat(chunks[name]).to_numpy() for name in ("window_start_us", "window_end_us"))
         W, K = len(starts_us_W), len(self._reading.labels)
-        assert (np.diff(starts_us_W) > 0).all(), f"windows of {video['video']} are there twice, or out of order"
+        if (np.diff(starts_us_W) <= 0).any():
+            raise PublishError(f"windows of {video['video']} are there twice, or out of order{THIS_IS_A_BUG}")
         probabilities_WK = _flat(chunks["probabilities"]).to_numpy().reshape(W, K)
         abstained_W = probabilities_WK.max(axis=1, initial=0) < self._reading.abstain_below
         if W:

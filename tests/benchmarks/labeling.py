@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=480, help="of video in all")
     arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[assignment,attr-defined]
+    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder, running_ray():
         for size in SIZES:
             root = Path(folder) / str(size[1])

@@ -17,7 +17,7 @@ from microaction.taxonomy import ACTIONS
 from tests.benchmarks.timing import console
 from tests.benchmarks.videos import write_long_video
 
-MINUTES = (10, 60, 180)
+MINUTES = (10, 20, 60, 180)
 SIZE = (640, 360)
 SAMPLES_PER_S = 2
 

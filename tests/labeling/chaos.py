@@ -18,12 +18,12 @@ import pandas as pd
 import pyarrow.dataset as pads
 
 from microaction.labeling.ledger import read_index
+from microaction.schema import PUBLISHED
 from microaction.synthetic.faults import write_truncated
 from tests.labeling.decoders import notes_of
 from tests.videos import write_video
 
 CHUNKS_PER_VIDEO = 6
-TABLES = ("windows", "events", "videos", "failures")
 PROCESSES = {"decoder": "ChaosDecoder", "labeler": "Labeler"}  # what the titles of their processes hold
 PATIENCE_S = 300
 
@@ -128,7 +128,7 @@ def rows_of(out: Path, table: str) -> list[dict[str, Any]]:
 
 
 def assert_equal_row_for_row(a: Path, b: Path) -> None:
-    for table in TABLES:
+    for table in PUBLISHED:
         left, right = rows_of(a, table), rows_of(b, table)
         assert left, f"{table} is empty, which would prove nothing"
         assert len(left) == len(right), table

@@ -17,8 +17,8 @@ import pytest
 from microaction.labeling import ledger, publish
 from microaction.labeling.events import EventRule
 from microaction.labeling.plan import chunks_of, plan_chunks
-from microaction.labeling.publish import Published, PublishError
-from microaction.labeling.tables import Provenance, Reading
+from microaction.labeling.publish import Published
+from microaction.labeling.tables import Provenance, PublishError, Reading
 from microaction.schema import CATALOG, COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
 
@@ -35,11 +35,13 @@ def catalog() -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CATALOG)
 
 
-def commit_all(out: Path, plan: pa.Table, *, seed: int) -> None:
+def commit_all(out: Path, plan: pa.Table, *, seed: int, too_many: int = 0) -> None:
+    """Windows of all chunks of a plan; `too_many` of each are the next one's."""
     rng = np.random.default_rng(seed)
     rows = []
     for chunk in chunks_of(plan, catalog()).to_pylist():
-        starts = range(chunk["chunk_start_us"], min(chunk["chunk_end_us"], (VIDEO_S - 2) * S + 1), S)
+        end_us = min(chunk["chunk_end_us"] + too_many * S, (VIDEO_S - 2) * S + 1)
+        starts = range(chunk["chunk_start_us"], end_us, S)
         logits_WK = rng.normal(0, 3, (len(starts), 52))
         probabilities_WK = np.exp(logits_WK) / np.exp(logits_WK).sum(axis=1, keepdims=True)
         rows.append(
@@ -151,6 +153,17 @@ def test_a_missing_chunk_is_an_error_and_readers_keep_what_they_had(out: Path, p
     before = pd.read_parquet(out / "videos")
     other = plan_chunks(catalog(), 10 * S, "other model", "settings")
     with pytest.raises(PublishError, match=r"120 chunks are missing in .*; run the same command again"):
+        published(out, other)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
+
+
+def test_a_window_that_is_there_twice_is_an_error_and_readers_keep_what_they_had(out: Path, plan: pa.Table) -> None:
+    before = pd.read_parquet(out / "videos")
+    other = plan_chunks(catalog(), 10 * S, "other model", "settings")
+    commit_all(out, other, seed=1, too_many=1)
+    with pytest.raises(
+        PublishError, match=r"windows of v\d+ are there twice, or out of order, and nothing was published"
+    ):
         published(out, other)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
 

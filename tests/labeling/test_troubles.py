@@ -13,15 +13,16 @@ from microaction.labeling import catalog, ledger, pipeline, plan, run
 from microaction.labeling.catalog import make_catalog, write_catalog
 from microaction.labeling.earlier import Keeper
 from microaction.labeling.pipeline import PipelineError
-from microaction.labeling.publish import PublishError, publish
+from microaction.labeling.publish import publish
 from microaction.labeling.record import RunError
 from microaction.labeling.run import Progress, run_labeling
+from microaction.labeling.tables import PublishError
 from microaction.lease import LeaseLostError
 from microaction.registry import promote, register
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.storage import StorageError
 from tests.archives import BAD, GOOD, write_model
-from tests.labeling.test_run import assert_same_tables, label, settings, tables
+from tests.labeling.runs import assert_same_tables, label, settings, tables
 from tests.labeling.troubles import REFUSED, BrokenLabeler, RefusedDecoder, probe_but_not_c, probe_nothing
 from tests.videos import write_video
 

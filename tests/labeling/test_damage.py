@@ -1,0 +1,145 @@
+"""Videos that are broken, and decoders that break: each costs what it must, and no more."""
+
+import random
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from microaction.config import Preprocessing
+from microaction.labeling import pipeline
+from microaction.labeling.decoder import Decoder
+from microaction.video.sandbox import Limits
+from microaction.video.windows import Span
+from tests.archives import GOOD
+from tests.labeling.decoders import MisbehavingDecoder, PoisonedDecoder
+from tests.labeling.runs import label, tables
+from tests.video import matrix
+from tests.video.damage import damaged
+from tests.videos import write_video
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+
+def test_a_video_that_kills_its_worker_costs_only_itself(
+    archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(archive / "a.mp4", archive / "poison.mp4")
+    monkeypatch.setattr(pipeline, "Decoder", PoisonedDecoder)
+    summary = label(archive, tmp_path / "out", model)
+    found = tables(tmp_path / "out")
+    row = found["failures"].set_index("video").loc[str(archive / "poison.mp4")].to_dict()
+    assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("decode", "WorkerDied", 0.0, 6.6)
+    assert set(found["windows"]["video"]) == {str(archive / name) for name in GOOD}
+    assert summary.published.failed_s == pytest.approx(6.6)
+
+    monkeypatch.undo()  # the poison is mended
+    assert label(archive, tmp_path / "out", model).num_chunks == 0, "a failure is not tried again by itself"
+    retried = label(archive, tmp_path / "out", model, retry_failed=True)
+    assert (retried.num_chunks, retried.published.failed_s) == (1, 0.0)
+
+
+def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    path = archive / "cut.mp4"
+    write_video(path, num_frames=195, options={"g": "30"}, faststart=True)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size - 1500])
+    summary = label(archive, tmp_path / "out", model, chunk_s=2.0)
+    assert 0 < summary.published.covered_s < 6.5
+    assert summary.published.covered_s + summary.published.failed_s == pytest.approx(6.5)
+    failures = tables(tmp_path / "out")["failures"]
+    assert failures["stage"].unique().tolist() == ["decode"]
+    assert failures["end_s"].max() == 6.5
+
+
+def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endless loop that holds the GIL, SIGSEGV, SIGKILL, an exit, all memory eaten; each between good videos."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_video(archive / "a-good.mp4", num_frames=75)
+    reasons = {
+        "hang.mp4": ("DecoderStoppedError", "decoding it did not end within 5 s and was stopped"),
+        "crash.mp4": ("DecoderDiedError", "decoding it killed its process (SIGSEGV)"),
+        "killed.mp4": ("DecoderDiedError", "decoding it killed its process (SIGKILL)"),
+        "leave.mp4": ("DecoderDiedError", "decoding it ended its process (exit code 7)"),
+        "hungry.mp4": ("DecoderDiedError", "decoding it takes more than the 0.5 GiB of memory that it may"),
+    }
+    for name in (*reasons, "b-good.mp4", "z-good.mp4"):
+        shutil.copy(archive / "a-good.mp4", archive / name)
+    monkeypatch.setattr(pipeline, "Decoder", MisbehavingDecoder)
+    started = time.monotonic()
+    label(archive, tmp_path / "out", model, decode_timeout_s=5.0, decode_memory_gib=0.5)
+    assert time.monotonic() - started < 60
+    found = tables(tmp_path / "out")
+    failures = {Path(row["video"]).name: (row["error"], row["reason"]) for row in found["failures"].to_dict("records")}
+    assert failures == reasons
+    assert {(row["stage"], row["start_s"], row["end_s"]) for row in found["failures"].to_dict("records")} == {
+        ("decode", 0.0, 2.5)
+    }
+    labelled = found["videos"].set_index("video")["covered_s"]
+    good = ("a-good.mp4", "b-good.mp4", "z-good.mp4")
+    assert {Path(str(video)).name: seconds for video, seconds in labelled.items() if seconds} == dict.fromkeys(
+        good, 2.5
+    )
+
+
+def test_short_chunks_have_less_time_to_decode_and_never_too_little() -> None:
+    decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000, keeper=None)
+    for length_s, time_s in ((120, 600.0), (60, 300.0), (3, 30.0)):
+        assert decoder._limits_of(Span(0, length_s * 1_000_000)).time_s == time_s
+    hasty = replace(decoder, limits=Limits(5.0))
+    assert hasty._limits_of(Span(0, 3_000_000)).time_s == 5.0
+
+
+def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    path = archive / "v.mp4"
+    write_video(path, num_frames=180, options={"g": "30", "keyint_min": "30", "sc_threshold": "0"})
+    label(archive, tmp_path / "whole", model)
+    with av.open(str(path)) as container:
+        hit = [packet for packet in container.demux(video=0) if packet.is_keyframe][2]
+    assert hit.pts is not None
+    assert hit.pts * hit.time_base == 2
+    assert hit.pos is not None
+    data = bytearray(path.read_bytes())
+    data[hit.pos + 8 : hit.pos + hit.size] = bytes(hit.size - 8)
+    path.write_bytes(data)
+    label(archive, tmp_path / "damaged", model)
+    whole, damaged = (tables(tmp_path / name) for name in ("whole", "damaged"))
+    # Frames 60 to 89 are gone: windows that hold one of them are, the others are as they were.
+    kept = whole["windows"][(whole["windows"]["end_s"] <= 2.0) | (whole["windows"]["start_s"] >= 3.0)]
+    assert damaged["windows"]["start_s"].tolist() == kept["start_s"].tolist() == [0.0, 3.0, 4.0]
+    np.testing.assert_allclose(
+        np.stack(list(damaged["windows"]["probabilities"])), np.stack(list(kept["probabilities"]))
+    )
+    (failure,) = damaged["failures"].to_dict("records")
+    assert (failure["start_s"], failure["end_s"], failure["stage"]) == (2.0, 3.0, "decode")
+    assert "damaged" in failure["reason"]
+
+
+def test_an_archive_of_damaged_videos_is_labelled_as_far_as_it_goes(model: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for coding, suffix in (("h264-b-pyramid", ".mp4"), ("h264-b-pyramid", ".ts"), ("vp9", ".mkv"), ("mjpeg", ".avi")):
+        matrix.write(tmp_path / f"v{suffix}", coding, "constant")
+        data = (tmp_path / f"v{suffix}").read_bytes()
+        for number in range(8):
+            (archive / f"{coding}{number}{suffix}").write_bytes(damaged(data, random.Random(number)))
+    label(archive, tmp_path / "out", model, window_s=0.4, stride_s=0.2, chunk_s=0.7)
+    found = tables(tmp_path / "out")
+    videos = found["videos"]
+    assert len(videos) == 32
+    readable = videos[videos["duration_s"].notna()]
+    np.testing.assert_allclose(readable["covered_s"] + readable["failed_s"], readable["duration_s"], atol=1e-5)
+    assert 0 < readable["failed_s"].sum() < readable["duration_s"].sum()
+    assert set(videos["video"]) - set(readable["video"]) <= set(found["failures"]["video"])
+    assert (found["failures"]["error"] == "DecodeError").all(), "known damage only, nothing unexpected"

@@ -1,0 +1,60 @@
+"""What labelling tells Ray's Prometheus endpoint."""
+
+import re
+import shutil
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import ray
+
+from microaction.labeling import pipeline
+from tests.archives import GOOD
+from tests.labeling.decoders import PoisonedDecoder
+from tests.labeling.runs import label
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+SAMPLE = re.compile(r'ray_microaction_label_(\w+)\{(?:.*[{,]error="(\w+)")?.*\} (\S+)')
+REPORTS_S = 60
+
+
+def endpoint() -> Counter[str]:
+    """The metrics, summed over processes; failures by error, as failed_chunks_total/DecodeError."""
+    found: Counter[str] = Counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics") as answer:
+        for name, error, value in SAMPLE.findall(answer.read().decode()):
+            found[f"{name}/{error}" if error else name] += float(value)  # type: ignore[assignment]
+    return found
+
+
+def test_prometheus_learns_of_the_work(
+    archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "Decoder", PoisonedDecoder)
+    shutil.copy(archive / "a.mp4", archive / "poison.mp4")
+    data = bytearray((archive / "a.mp4").read_bytes())
+    data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
+    (archive / "broken.mp4").write_bytes(data)
+    before = endpoint()
+    summary = label(archive, tmp_path / "out", model)
+    deadline_s = time.monotonic() + REPORTS_S
+    # Labelers and the driver report to the endpoint each at its own time.
+    while (after := endpoint())["remaining_video_seconds"] or (
+        after["chunks_total"] - before["chunks_total"] < summary.num_chunks
+    ):
+        assert time.monotonic() < deadline_s, f"{before} {after}"
+        time.sleep(0.5)
+    gained = after.copy()
+    gained.subtract(before)
+    assert gained["windows_total"] == summary.published.num_windows
+    assert gained["video_seconds_total"] == pytest.approx(summary.published.video_s, abs=0.01)
+    assert gained["chunks_total"] == summary.num_chunks == len(GOOD) + 2
+    failed = {name: number for name, number in gained.items() if name.startswith("failed_chunks_total") and number}
+    assert failed == {"failed_chunks_total/WorkerDied": 1, "failed_chunks_total/DecodeError": 1}
+    readable = [archive / name for name in (*GOOD, "broken.mp4")]
+    assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)
+    assert gained["frames_total"] > gained["windows_total"]
+    assert after["busy_share"] > 0
