@@ -107,7 +107,9 @@ def test_labelling_asks_for_the_machines_that_it_may_count_on(
     labelled = python(address, *command, "--gpus", "2", "--cpus", "6")
     assert labelled.returncode == 0, labelled.stderr
     assert pq.read_table(tmp_path / "out/windows").num_rows > 0
-    show = "import ray; ray.init(logging_level='error', log_to_driver=False); print(ray.cluster_resources().get('GPU', 0))"
+    show = (
+        "import ray; ray.init(logging_level='error', log_to_driver=False); print(ray.cluster_resources().get('GPU', 0))"
+    )
     assert float(python(address, "-c", show).stdout) >= 1
 
 
