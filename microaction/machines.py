@@ -66,13 +66,13 @@ def await_machines(settings: ClusterSettings, num_processes: int = 1) -> None:
         remove_placement_group(group)
 
 
-def result_of(task: ray.ObjectRef, within_s: float, what: str) -> Any:
+def result_of(task: ray.ObjectRef, within_s: float, what: str, *, setting: str = "") -> Any:
     """What a task returns; raises what it raises, and `MachinesError` where that takes too long: its machine may be cut off,
-    or none may come. `what` completes "… has not ended"."""
+    or none may come. `what` completes "… has not ended"; `setting` is the name of the one that `within_s` is, if any."""
     if not ray.wait([task], timeout=within_s)[0]:
         ray.cancel(task, force=True)
         raise MachinesError(
-            f"{what} has not ended within {within_s:g} s: see `ray status` for machines that are missing or cut off, and run "
-            "the same command again"
+            f"{what} has not ended within {within_s:g} s{setting and f' ({setting})'}: see `ray status` for machines that "
+            "are missing or cut off, and run the same command again"
         )
     return ray.get(task)

@@ -92,7 +92,8 @@ def measure_model(settings: LabelSettings, checkpoint: CheckpointConfig, executi
     pool = labeler_pool(settings)
     measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(_window_s)
     task = measure.remote(settings, checkpoint, execution, pool.num_threads)
-    return float(result_of(task, settings.machines_wait_s, "measuring the network"))
+    what = "measuring the network"
+    return float(result_of(task, settings.machines_wait_s, what, setting="machines_wait_s"))
 
 
 def _window_s(settings: LabelSettings, checkpoint: CheckpointConfig, execution: Execution, num_threads: int) -> float:
@@ -117,8 +118,9 @@ def _measure_decoding(
     rows = chunks_of(todo.take(pa.array(places)), catalog).to_pylist()
     measure = ray.remote(num_cpus=labeler_pool(settings).decode_cpus, max_retries=0)(_decode_some)
     decoder = Decoder.of(settings, checkpoint, keeper=None)
+    what = "measuring how long decoding takes"
     measured = [
-        result_of(measure.remote(decoder, row), settings.machines_wait_s, "measuring how long decoding takes")
+        result_of(measure.remote(decoder, row), settings.machines_wait_s, what, setting="machines_wait_s")
         for row in rows
     ]
     video_s = sum(each[0] for each in measured)

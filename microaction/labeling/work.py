@@ -195,7 +195,8 @@ def _precision(settings: LabelSettings, begun: dict[str, Any] | None, pool: Labe
 def _asked(ask: Callable[[str], Any], settings: LabelSettings, pool: LabelerPool) -> Any:
     """What a machine that will label answers for its kind of device."""
     task = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(ask).remote("cuda" if pool.num_gpus else "cpu")
-    return result_of(task, settings.machines_wait_s, "asking a machine that labels what it can do")
+    what = "asking a machine that labels what it can do"
+    return result_of(task, settings.machines_wait_s, what, setting="machines_wait_s")
 
 
 def _compiling_pays(

@@ -23,7 +23,7 @@ from microaction.clips.manifest import Clip
 from microaction.config import ClusterSettings, EvaluateSettings, RetrainSettings, TrainSettings, digest_of
 from microaction.evaluation.run import run_evaluation
 from microaction.lease import held
-from microaction.machines import MachinesError, machines
+from microaction.machines import machines, result_of
 from microaction.model import CheckpointConfig, load_checkpoint
 from microaction.registry import Version
 from microaction.retraining.data import HELD_OUT, News, absent_clips, hold_out, list_file, news_since, read_dataset
@@ -197,13 +197,8 @@ def parity_where_labelled(candidate: str, settings: RetrainSettings) -> float:
     if machines(settings).num_gpus == 0:
         return golden_parity(candidate, "cpu")
     parity = ray.remote(num_gpus=1)(_parity_on_gpu).remote(candidate)
-    if not ray.wait([parity], timeout=settings.machines_wait_s)[0]:
-        ray.cancel(parity, force=True)
-        raise MachinesError(
-            f"no GPU has compared the golden output of {candidate} in {settings.machines_wait_s:g} s (machines_wait_s): none "
-            "was free, or its machine is gone; see `ray status`"
-        )
-    return float(ray.get(parity))
+    what = f"comparing the golden output of {candidate} on a GPU"
+    return float(result_of(parity, settings.machines_wait_s, what, setting="machines_wait_s"))
 
 
 def _parity_on_gpu(candidate: str) -> float:

@@ -223,7 +223,8 @@ def of_places(**changes: object) -> RetrainSettings:
 def test_a_gpu_that_does_not_come_is_not_waited_for_without_end(model: str) -> None:
     assert 0 <= parity_where_labelled(model, of_places()) < 0.05, "there is none, and none is to come"
     with pytest.raises(
-        MachinesError, match=r"no GPU has compared the golden output of .* in 0\.5 s \(machines_wait_s\)"
+        MachinesError,
+        match=r"comparing the golden output of .* on a GPU has not ended within 0\.5 s \(machines_wait_s\)",
     ):
         parity_where_labelled(model, of_places(gpus=1, machines_wait_s=0.5))
 
