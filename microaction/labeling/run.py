@@ -122,16 +122,19 @@ def _label(work: Work, settings: LabelSettings, lease: Lease, on_progress: Calla
     if len(todo) == 0:
         return progress
     remaining = Gauge("microaction_label_remaining_video_seconds", "Seconds of video that the run has before it.")
+
+    def tell(progress: Progress) -> None:
+        remaining.set(progress.total_video_s - progress.video_s)
+        on_progress(progress)
+
     with Compaction(settings.out) as compaction:
         for part, blocks in _waves(todo):
-            on_progress(progress)
-            remaining.set(progress.total_video_s - progress.video_s)
+            tell(progress)
             for committed in _committed(part, blocks, work, settings):
                 lease.require(look=False)
                 compaction.add(committed["file"][0].as_py())
                 progress = _advance(progress, committed)
-                remaining.set(progress.total_video_s - progress.video_s)
-                on_progress(progress)
+                tell(progress)
         # A block whose decoding killed its worker is gone; its chunks are tried again one by one, so that the one to blame
         # takes no other with it.
         compaction.settle()
@@ -141,7 +144,7 @@ def _label(work: Work, settings: LabelSettings, lease: Lease, on_progress: Calla
                 for committed in _committed(part, blocks, work, settings, alone=True):
                     lease.require(look=False)
                     progress = _advance(progress, committed)
-                    on_progress(progress)
+                    tell(progress)
             lost = subtract_tried(lost, read_index(settings.out))
         if len(lost):
             commit(settings.out, _worker_died(chunks_of(lost, work.catalog)))
