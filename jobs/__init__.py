@@ -1,1 +1,1 @@
-"""What people start: `python -m jobs.NAME --help`, on a laptop or by `ray job submit`."""
+"""The commands as modules, for `ray job submit` without an installed package: `python -m jobs.NAME`."""

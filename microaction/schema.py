@@ -55,17 +55,17 @@ CHUNK = pa.schema(
         pa.field("duration_us", pa.int64(), nullable=False),
         *_REGION,
         pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("earlier_chunk_id", pa.string()),
-        pa.field("earlier_file", pa.string()),
+        pa.field("base_chunk_id", pa.string()),
+        pa.field("base_file", pa.string()),
     ]
 )
 """A unit of work: a row of a plan with all that is to be known of its video. `earlier_…` say where an earlier run's ledger
 has this chunk, of which some windows are to be kept; null where none are."""
-NOT_COMMITTED = (*REGION_COLUMNS, "earlier_chunk_id", "earlier_file")
+UNCOMMITTED_COLUMNS = (*REGION_COLUMNS, "base_chunk_id", "base_file")
 
 COMMITTED_CHUNK = pa.schema(
     [
-        *(field for field in CHUNK if field.name not in NOT_COMMITTED),
+        *(field for field in CHUNK if field.name not in UNCOMMITTED_COLUMNS),
         pa.field("decoder", pa.string(), nullable=False),
         pa.field("num_windows", pa.int32(), nullable=False),
         pa.field("window_start_us", pa.list_(pa.int64()), nullable=False),
@@ -172,7 +172,7 @@ VIDEOS = pa.schema(
         pa.field("covered_s", pa.float64(), nullable=False),
         pa.field("failed_s", pa.float64(), nullable=False),
         pa.field("coverage", pa.float64()),
-        pa.field("abstained_share", pa.float64()),
+        pa.field("abstained_fraction", pa.float64()),
         pa.field("num_events", pa.int64(), nullable=False),
         pa.field("events_per_minute", pa.float64()),
         pa.field(
@@ -190,7 +190,7 @@ VIDEOS = pa.schema(
 )
 """A row per video of the catalog; `duration_s` is null where the video could not be opened.
 
-`coverage` is the share of its time that windows cover, `abstained_share` that of its windows without an answer; rates are
+`coverage` is the share of its time that windows cover, `abstained_fraction` that of its windows without an answer; rates are
 per minute that windows cover. `actions` and `body_parts` have those that occur; where events of one body part overlap, their
 time counts once.
 """
@@ -209,7 +209,7 @@ FAILURES = pa.schema(
 )
 """A row per span that carries no labels; `end_s` is null where the video's length could not be learned."""
 
-PUBLISHED = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
+PUBLIC_TABLES = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
 SCHEMA_VERSION = 2
 """Of the published tables; in their files' metadata as `microaction.schema_version`."""
 

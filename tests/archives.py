@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from microaction.config import ModelConfig, Preprocessing
-from microaction.model import CheckpointConfig, build_model, save_checkpoint
+from microaction.models.manet.config import ManetConfig
+from microaction.preprocessing import Preprocessing
+from microaction.models import CheckpointConfig, build_model, save_checkpoint
 from microaction.synthetic.faults import write_audio_only, write_truncated
 from microaction.taxonomy import ACTIONS
-from tests.model.test_manet import with_lively_weights
+from tests.models.manet.test_network import with_lively_weights
 from tests.videos import write_video
 
 
@@ -21,7 +22,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def write_model(folder: Path, *, gain: float = 20) -> str:
     """A checkpoint with random weights that answer differently to different frames, the surer the larger `gain`."""
-    config = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
+    config = ManetConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
     network = with_lively_weights(build_model(config))
     with torch.no_grad():
         # Answers that hang on the picture: centred on what greys have in common, then made large.

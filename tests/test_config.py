@@ -1,7 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
-from microaction.config import SUBMITTED_JOB_VARIABLE, LabelSettings, ModelConfig, Preprocessing, digest_of
+from microaction.settings import SUBMITTED_JOB_VARIABLE, digest_of
+from microaction.labeling.settings import LabelSettings
+from microaction.models.manet.config import ManetConfig
+from microaction.preprocessing import Preprocessing
 
 
 def label(**changes: object) -> LabelSettings:
@@ -30,7 +33,7 @@ def test_the_digest_changes_with_the_named_settings_only() -> None:
 
 
 def test_the_default_model_is_the_papers() -> None:
-    assert ModelConfig() == ModelConfig(num_classes=52, num_segments=8, width=64, depths=(3, 4, 6, 3))
+    assert ManetConfig() == ManetConfig(num_classes=52, num_segments=8, width=64, depths=(3, 4, 6, 3))
 
 
 def test_a_submitted_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from tests.conftest import Ended
 from tests.nodes import Nodes, require_namespaces
 from tests.proxy import counting_proxy
 from tests.retraining.test_run import RECIPE, TINY, mislabelled, write_clips
-from tests.test_s3 import job_as
+from tests.storage.test_s3 import job_as
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(1500)]
 
@@ -112,7 +112,7 @@ def upload(folder: Path, uri: str) -> None:
 
 def tables(out: str) -> dict[str, pd.DataFrame]:
     """The published tables of a run, in an order of their own."""
-    record = json.loads(storage.read_bytes(f"{out}/_published.json"))
+    record = json.loads(storage.read_bytes(f"{out}/_publication.json"))
     found = {}
     for name, uri in record["tables"].items():
         filesystem, folder = storage.open_filesystem(uri)
@@ -150,7 +150,7 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
         "train_list": f"{OUT}/packed/list.parquet",
         "train_videos": f"{OUT}/packed/videos",
         "split_by": "subject",
-        "val_share": 0.3,
+        "val_fraction": 0.3,
         "storage_path": f"{OUT}/runs",
         "num_workers": 2,
         "min_workers": 1,
@@ -194,13 +194,13 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
         "min_held_out": 8,
     }
     # On more processes than there are "GPUs", which nobody can train on here.
-    retraining = {"min_new": 8, "val_share": 0.2, "recipe": RECIPE, "gates": gates, "num_workers": 2}
+    retraining = {"min_new": 8, "val_fraction": 0.2, "recipe": RECIPE, "gates": gates, "num_workers": 2}
     (tmp_path / "retrain.yaml").write_text(yaml.safe_dump(retraining))
     places = ("--dataset", f"{OUT}/packed", "--labels", "s3://interviews/labels", "--work", f"{OUT}/retraining")
     retrain = ("retrain", MODELS, *places, "--config", str(tmp_path / "retrain.yaml"))
     first = cluster.start(*retrain)
     cluster.wait(lambda: num_files(f"{MODELS}/_retrain") > 0, *first)
-    assert "is at work in" in cluster.run(*retrain, code=2)
+    assert "is running in" in cluster.run(*retrain, code=2)
     code, refused = cluster.end(*first)
     assert code == 3, refused
     assert "F1 mean" in refused
@@ -211,7 +211,7 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
     cluster.run(*retrain)
     better = registry.production(MODELS).version
     assert better != "first"
-    uncertain = ("--relabel", "uncertain", "--earlier", f"{OUT}/labels", "--relabel-below", "0.3")
+    uncertain = ("--relabel", "uncertain", "--base-run", f"{OUT}/labels", "--relabel-below", "0.3")
     cluster.run(*label, f"{OUT}/newer", *flags, *uncertain)
     newer = tables(f"{OUT}/newer")
     assert len(newer["windows"]) == len(quiet_tables["windows"])

@@ -6,7 +6,6 @@ Every process that needs clips reads its own share with its own pipeline: the sh
 calls, so that nothing is dropped or repeated to make shares equal and the number of processes changes no clip.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +16,12 @@ from ray.data import TaskPoolStrategy
 
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Sampling, load_clip
+from microaction.distributed.throttling import ThrottledExecution
 from microaction.video import DecodeError, Region
 
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.45  # two on a CPU, beside a process that trains, which waits for the decoders otherwise
 PREFETCH_BATCHES = 4
-SCHEDULING_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def read_clips(
     dataset.context.execution_options.preserve_order = True
     dataset.context.raise_original_map_exception = True
     dataset.context.max_errored_blocks = 0
-    dataset.context.custom_execution_callback_classes = [Unhurried]
+    dataset.context.custom_execution_callback_classes = [ThrottledExecution]
     decoded = dataset.map_batches(
         _decode_block, batch_size=None, fn_args=(sampling,), compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS
     )
@@ -90,32 +89,10 @@ def read_clips(
         raise RuntimeError(f"{len(order)} clips were to be read and {num_read} came; please report this")
 
 
-class Unhurried:
-    """Makes Ray Data's scheduling loop rest between its steps.
-
-    Of the CPUs that training leaves, Ray Data gives each pipeline of a cluster a whole number (Ray 2.60): often none.
-    Such a pipeline decodes one block whenever it has none to give, and until then its loop turns without a pause, in a thread
-    of the training process: it takes a core, and the interpreter from the trainer.
-    """
-
-    def before_execution_starts(self, executor: object) -> None:
-        """Nothing to do."""
-
-    def on_execution_step(self, executor: object) -> None:
-        """Called by the loop after each of its steps."""
-        time.sleep(SCHEDULING_PAUSE_S)
-
-    def after_execution_succeeds(self, executor: object) -> None:
-        """Nothing to do."""
-
-    def after_execution_fails(self, executor: object, error: Exception) -> None:
-        """Nothing to do."""
-
-
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
     clips = zip(block["uri"], block["place"], block["region"], strict=True)
     crop = sampling.preprocessing.crop
-    frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_segments, crop, crop, 3), np.uint8)
+    frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_frames, crop, crop, 3), np.uint8)
     reasons = [""] * len(frames_BTHWC)
     for row, (uri, place, region) in enumerate(clips):
         try:

@@ -17,7 +17,7 @@ from ray.data import TaskPoolStrategy
 
 from microaction import storage
 from microaction.clips.manifest import read_list, region_of
-from microaction.config import PackSettings
+from microaction.clips.settings import PackSettings
 from microaction.schema import CLIP_LIST, PACKED_CLIP, REGION_COLUMNS, parquet_bytes
 from microaction.video import DecodeError
 from microaction.video.proxy import encode_proxy
@@ -30,7 +30,7 @@ PACK_LIMITS = Limits(time_s=600)
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackResult:
     """What a packing came to; `failures` are rows of the manifest without a proxy."""
 
     num_clips: int
@@ -40,7 +40,9 @@ class Packed:
     failures: list[dict[str, Any]]
 
 
-def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Packed:
+def pack_clips(
+    settings: PackSettings, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> PackResult:
     """Encodes the proxies that `settings.out` lacks, and writes its list and its manifest.
 
     A clip is packed again when its file has changed or the settings have; a clip that could not be read is tried again.
@@ -61,7 +63,7 @@ def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None
         }
         for clip in clips
     }
-    storage.require_writable(storage.join(settings.out, MANIFEST_FILE))
+    storage.check_writable(storage.join(settings.out, MANIFEST_FILE))
     before = {name: page for name, page in _read_pages(settings.out).items() if _is_same_work(rows.get(name), page)}
     done = len(before)
     on_progress(done, len(clips))
@@ -74,7 +76,7 @@ def pack_clips(settings: PackSettings, *, on_progress: Callable[[int, int], None
     manifest = [(before | pages)[clip.name] | {"label": clip.label} for clip in clips]
     _write_lists(manifest, {clip.name: clip.subject for clip in clips}, settings.out)
     good = [row for row in manifest if row["error"] is None]
-    return Packed(
+    return PackResult(
         len(clips),
         len(before),
         sum(row["size_bytes"] for row in good),

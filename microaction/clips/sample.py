@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from microaction import storage
-from microaction.config import Preprocessing
+from microaction.preprocessing import Preprocessing
 from microaction.video import DecodeError, Framing, Region, decode_frames, probe, segment_indices
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.transforms import multi_scale_crop
@@ -26,7 +26,7 @@ class Augmentation:
 class Sampling:
     """How clips are sampled: as in testing, or at random."""
 
-    num_segments: int
+    num_frames: int
     preprocessing: Preprocessing
     augmentation: Augmentation | None = None
 
@@ -46,7 +46,7 @@ def decode_clip(uri: str, index: int, sampling: Sampling, region: Region | None 
     framing = Framing.of(sampling.preprocessing, region)
     try:
         data = storage.read_bytes(uri)  # a clip is a few hundred kilobytes: one request
-        indices = segment_indices(probe(data).num_frames, sampling.num_segments, rng)
+        indices = segment_indices(probe(data).num_frames, sampling.num_frames, rng)
         frames_THWC = decode_frames(data, indices.tolist(), transform=framing.square if rng is None else framing.whole)
     except FileNotFoundError:
         raise DecodeError(uri, "no such file, though the list names it") from None

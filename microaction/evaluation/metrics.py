@@ -50,7 +50,7 @@ def recognition_metrics(
     return metrics | {"f1_mean": sum(metrics[name] for name in four) / len(four)}
 
 
-def f1_mean_of_targets(
+def f1_mean_over_target_classes(
     scores_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
 ) -> float:
     """`f1_mean` with macro F1s over the classes among the targets alone, so that two models are measured over the same ones

@@ -11,7 +11,7 @@ import pyarrow as pa
 from microaction import storage
 from microaction.evaluation.calibration import confidence_bins
 from microaction.evaluation.metrics import confusion, measure, per_class_metrics
-from microaction.evaluation.pictures import confusion_picture, per_class_picture, reliability_picture
+from microaction.evaluation.plots import confusion_plot, per_class_plot, reliability_plot
 from microaction.schema import parquet_bytes
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 
@@ -33,12 +33,12 @@ def write_report(
     storage.write_bytes(storage.join(out, "metrics.json"), json.dumps(summary, indent=2).encode() + b"\n")
     storage.write_bytes(storage.join(out, "per_class.csv"), per_class_csv(probabilities_NK, target_N, labels).encode())
     storage.write_bytes(storage.join(out, "predictions.parquet"), predictions_table(names, probabilities_NK, target_N))
-    pictures = {
-        "confusion.png": confusion_picture(confusion(probabilities_NK, target_N), labels),
-        "per_class.png": per_class_picture(per_class_metrics(probabilities_NK, target_N), labels),
-        "calibration.png": reliability_picture(confidence_bins(probabilities_NK, target_N)),
+    plots = {
+        "confusion.png": confusion_plot(confusion(probabilities_NK, target_N), labels),
+        "per_class.png": per_class_plot(per_class_metrics(probabilities_NK, target_N), labels),
+        "calibration.png": reliability_plot(confidence_bins(probabilities_NK, target_N)),
     }
-    for name, picture in pictures.items():
+    for name, picture in plots.items():
         storage.write_bytes(storage.join(out, name), picture)
     return metrics
 

@@ -6,9 +6,7 @@ archive → list (driver) → probe (CPU tasks, 1:1) → one Parquet file
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,19 +15,17 @@ import ray.data
 
 from microaction import storage
 from microaction.clips.manifest import region_of
-from microaction.errors import UsageError
+from microaction.errors import FailureKind, UsageError
+from microaction.labeling.probe import catalog_row
 from microaction.schema import CATALOG, REGION_COLUMNS, parquet_bytes
 from microaction.storage import StorageError
-from microaction.video import DecodeError, probe
-from microaction.video.formats import VIDEO_SUFFIXES
-from microaction.video.sandbox import Limits, sandboxed
+from microaction.video.decoding.formats import VIDEO_SUFFIXES
 
-PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read
 FILES_PER_PAGE = 10_000
 FILES_PER_WAVE = 100_000
-FILES_THAT_TELL = 64  # where storage hands out none of so many, it will hand out none
-SAVE_EVERY_S = 60.0
-FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files a task would cost more in scheduling than in work
+MIN_PROBES_BEFORE_ABORT = 64  # a store that refuses this many files in a row will refuse all
+SAVE_INTERVAL_S = 60.0
+FILES_PER_TASK = 16  # a probe takes milliseconds: fewer files per task would cost more in scheduling than in work
 
 
 class CatalogError(UsageError, ValueError):
@@ -44,41 +40,43 @@ def make_catalog(
     on_video: Callable[[int, int], None] = lambda done, total: None,
     on_part: Callable[[pa.Table], None] | None = None,
 ) -> pa.Table:
-    """Lists the archive and probes every video: a table of `schema.CATALOG`, in order of name.
+    """List the archive and probe every video: a table of `schema.CATALOG`, in order of name. Needs a running Ray.
 
-    A file counts as a video by the ending of its name. Rows of `known`, an earlier catalog, are kept for files whose
-    version is the same; with `retry_failed` not those of files that could not be read. `on_video(done, total)` is called as
-    probes finish, and `on_part` every minute or so with the catalog so far: given as `known`, it spares the work. Raises
-    `CatalogError` where there is no video, and `StorageError` where storage hands none of them out.
+    A file counts as a video by the ending of its name. Rows of `known`, an earlier catalog, are kept for files whose version
+    is the same; with `retry_failed` not those of files that could not be read. `on_video(done, total)` is called as probes
+    finish, and `on_part` every minute or so with the catalog so far: passed as `known`, it saves the work. Raises
+    `CatalogError` if there is no video, and `StorageError` if the store refuses all of them.
     """
     listing = _listing(archive)
     keys = ["video", "version"]
-    if known is not None:  # what storage did not hand out then, it may now
-        known = known.filter(pc.is_null(known["error"]) if retry_failed else pc.invert(_is_withheld(known)))
+    if known is not None:  # what the store refused then, it may allow now
+        known = known.filter(pc.is_null(known["error"]) if retry_failed else pc.invert(_is_storage_error(known)))
     tables = [CATALOG.empty_table() if known is None else known.join(listing.select(keys), keys, join_type="inner")]
     new = listing.join(tables[0].select(keys), keys, join_type="left anti")
     done = len(tables[0])
-    saved_s, is_any_given = time.monotonic(), done > 0
+    saved_s, any_allowed = time.monotonic(), done > 0
     for first in range(0, len(new), FILES_PER_WAVE):
         wave = new.slice(first, FILES_PER_WAVE).combine_chunks()
         blocks = [wave.slice(start, FILES_PER_TASK) for start in range(0, len(wave), FILES_PER_TASK)]
-        probed = ray.data.from_blocks(blocks).map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
+        files = ray.data.from_blocks(blocks)
+        files.context.enable_progress_bars = False  # the commands show their own
+        probed = files.map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
         for table in probed.iter_batches(batch_size=None, batch_format="pyarrow"):
             tables.append(table)
             done += len(table)
             on_video(done, len(listing))
-            is_any_given = is_any_given or not pc.all(_is_withheld(table)).as_py()
-            if not is_any_given and (done == len(listing) or done >= FILES_THAT_TELL):
-                # Some files may be kept from us; that all of them are is no fact about the files.
+            any_allowed = any_allowed or not pc.all(_is_storage_error(table)).as_py()
+            if not any_allowed and (done == len(listing) or done >= MIN_PROBES_BEFORE_ABORT):
+                # A store may refuse some files; that it refuses all is no fact about the files.
                 raise StorageError(table["reason"][0].as_py())
-            if on_part is not None and time.monotonic() - saved_s > SAVE_EVERY_S:
+            if on_part is not None and time.monotonic() - saved_s > SAVE_INTERVAL_S:
                 on_part(_sorted(tables))
                 saved_s = time.monotonic()
     return _sorted(tables)
 
 
 def _listing(archive: str) -> pa.Table:
-    """The archive's videos, page by page into columns: video, version, size_bytes."""
+    """Return the archive's videos, page by page into columns: video, version, size_bytes."""
     schema = pa.schema([CATALOG.field(name) for name in ("video", "version", "size_bytes")])
     files = (file for file in storage.list_files(archive) if file.uri.lower().endswith(VIDEO_SUFFIXES))
     batches = []
@@ -93,8 +91,8 @@ def _listing(archive: str) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
-def _is_withheld(catalog: pa.Table) -> pa.ChunkedArray:
-    return pc.equal(pc.fill_null(catalog["error"], ""), StorageError.__name__)
+def _is_storage_error(catalog: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(pc.fill_null(catalog["error"], ""), str(FailureKind.STORAGE_ERROR))
 
 
 def _sorted(tables: list[pa.Table]) -> pa.Table:
@@ -106,58 +104,45 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
 
 
 def write_catalog(catalog: pa.Table, uri: str) -> None:
+    """Write a catalog file."""
     storage.write_bytes(uri, parquet_bytes(catalog))
 
 
 def read_catalog(uri: str) -> pa.Table:
-    """Reads a catalog file. Raises `CatalogError` where it is not one."""
+    """Return the catalog in a file. Raises `CatalogError` if it is not one."""
     try:
         table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
         for name in REGION_COLUMNS:
-            if name not in table.column_names:  # as written before catalogs had regions, or by other hands
+            if name not in table.column_names:  # optional for people who write a catalog themselves
                 table = table.append_column(name, pa.nulls(len(table), pa.int32()))
-        _require_whole_regions(table)
+        _check_regions(table)
         catalog = _sorted([table])
-        _require_each_once(catalog["video"].combine_chunks())
+        _check_unique(catalog["video"].combine_chunks())
         return catalog
     except FileNotFoundError as error:
-        raise CatalogError(f"{error}; `python -m jobs.catalog ARCHIVE {uri}` makes one") from error
+        raise CatalogError(f"{error}; `microaction catalog ARCHIVE {uri}` makes one") from error
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise CatalogError(f"{uri} is not a catalog: {error}") from error
 
 
-def _require_whole_regions(table: pa.Table) -> None:
-    given = functools.reduce(pc.or_, (pc.is_valid(table[name]) for name in REGION_COLUMNS))
-    for row in table.filter(given).select(["video", *REGION_COLUMNS]).to_pylist():
+def _check_regions(table: pa.Table) -> None:
+    has_region = functools.reduce(pc.or_, (pc.is_valid(table[name]) for name in REGION_COLUMNS))
+    for row in table.filter(has_region).select(["video", *REGION_COLUMNS]).to_pylist():
         try:
             region_of(row)
         except ValueError as error:
             raise ValueError(f"{row['video']}: {error}") from error
 
 
-def _require_each_once(videos: pa.StringArray) -> None:
-    """Raises `ValueError` where a video, of a list in order, is there twice."""
-    again = pc.equal(videos[1:], videos[:-1])
-    if pc.any(again).as_py():
-        twice = videos[1:].filter(again)[0].as_py()
+def _check_unique(videos: pa.StringArray) -> None:
+    """Raise `ValueError` if a video occurs twice in a sorted list."""
+    is_repeated = pc.equal(videos[1:], videos[:-1])
+    if pc.any(is_repeated).as_py():
+        repeated = videos[1:].filter(is_repeated)[0].as_py()
         raise ValueError(
-            f"{twice} is there twice; a video has one row and one region: label another region into another output"
+            f"{repeated} occurs twice; a video has one row and one region: label another region into another output"
         )
 
 
 def _probe_batch(files: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([catalog_row(**file) for file in files.to_pylist()], schema=CATALOG)
-
-
-def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
-    """The catalog's row of one file; never raises for what is in the file."""
-    row: dict[str, Any] = {"video": video, "version": version, "size_bytes": size_bytes}
-    try:
-        info = sandboxed(video, PROBE_LIMITS, probe, video)
-        return row | asdict(info) | {"fps": float(info.fps)}
-    except DecodeError as error:
-        return row | {"error": type(error).__name__, "reason": error.reason}
-    except StorageError as error:
-        return row | {"error": type(error).__name__, "reason": str(error)}
-    except Exception as error:  # whatever a library makes of a file's bytes is a fact about that file
-        return row | {"error": type(error).__name__, "reason": f"unexpected: {error}"}

@@ -1,19 +1,19 @@
-"""Puts the ledger's small files together while a run goes on, in tasks beside it."""
+"""Compacts the ledger's small files while a run continues, in tasks beside it."""
 
 from types import TracebackType
 from typing import Self
 
 import ray
 
+from microaction.distributed.waiting import get_or_cancel
 from microaction.labeling import ledger
-from microaction.machines import result_of
 
 COMPACTION_CPUS = 0.1  # it waits for storage
 COMPACTION_LIMIT_S = 1800.0  # it takes seconds
 
 
 class Compaction:
-    """As a context manager: waits at the end for what it began. Nobody may read the ledger while a task is under way."""
+    """A context manager that waits at its end for the tasks that it started. Nobody may read the ledger while one runs."""
 
     def __init__(self, out: str) -> None:
         self.out = out
@@ -29,20 +29,20 @@ class Compaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.settle()
+            self.wait()
 
     def add(self, name: str) -> None:
-        """A new file of the ledger."""
+        """Add a new file of the ledger."""
         self._names.append(name)
-        if len(self._names) >= ledger.COMMITS_PER_SEGMENT:
-            self.settle()
+        if len(self._names) >= ledger.COMMITS_PER_COMPACTION:
+            self.wait()
             self._task = ray.remote(num_cpus=COMPACTION_CPUS, max_retries=3)(_compact).remote(self.out, self._names)
             self._names = []
 
-    def settle(self) -> None:
-        """Waits until no task is under way."""
+    def wait(self) -> None:
+        """Return when no task is running."""
         if self._task is not None:
-            result_of(self._task, COMPACTION_LIMIT_S, "putting the ledger's files together")
+            get_or_cancel(self._task, COMPACTION_LIMIT_S, "compacting the ledger")
             self._task = None
 
 

@@ -1,4 +1,4 @@
-"""Events: the windows of one video merged over time, each action for itself.
+"""Events: the windows of one video merged over time, for each action separately.
 
 Shapes: W windows in order of time, K actions.
 """
@@ -10,22 +10,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class EventRule:
-    """When an action begins, goes on and ends.
+    """When an action starts, continues and ends.
 
-    It begins in a window of at least `min_probability` and goes on, both ways, as long as windows have at least
-    `keep_probability`. Two events of an action at most `max_gap_us` apart are one, if windows lie all between them; events
-    that are then shorter than `min_event_us` are none.
+    An event starts in a window of at least `start_threshold` and extends, in both directions, over windows of at least
+    `continue_threshold`. Two events of an action at most `max_gap_us` apart are merged, if windows cover all between them;
+    events that are then shorter than `min_event_us` are dropped.
     """
 
-    min_probability: float
-    keep_probability: float
+    start_threshold: float
+    continue_threshold: float
     max_gap_us: int
     min_event_us: int
 
 
 @dataclass(frozen=True)
 class Event:
-    """One action over [start_us, end_us); `probability` is the mean over its windows, `peak_probability` the most."""
+    """One action over [start_us, end_us); `probability` is the mean over its windows, `peak_probability` the maximum."""
 
     action_id: int
     start_us: int
@@ -38,16 +38,15 @@ class Event:
 def find_events(
     starts_us_W: np.ndarray, ends_us_W: np.ndarray, probabilities_WK: np.ndarray, rule: EventRule
 ) -> list[Event]:
-    """The events of one video, by action and time. Windows ascend.
+    """Return the events of one video, by action and time. Windows ascend.
 
-    Each window speaks for the time that is nearer to its middle than to its neighbours' middles; the first and the last
-    also for the beginning and the end. Events of different actions may overlap; where no window covers the video, every
-    event ends.
+    Each window decides on the time that is nearer to its center than to its neighbors' centers (`partition_time`). Events of
+    different actions may overlap; where no window covers the video, every event ends.
     """
-    starts_us_W, ends_us_W = spoken_for(starts_us_W, ends_us_W)
+    starts_us_W, ends_us_W = partition_time(starts_us_W, ends_us_W)
     is_cut_W = np.append(True, starts_us_W[1:] != ends_us_W[:-1])
     events = []
-    for action in np.flatnonzero((probabilities_WK >= rule.min_probability).any(axis=0)):
+    for action in np.flatnonzero((probabilities_WK >= rule.start_threshold).any(axis=0)):
         probability_W = probabilities_WK[:, action]
         for first, last in _merged(_runs(probability_W, is_cut_W, rule), starts_us_W, ends_us_W, is_cut_W, rule):
             if ends_us_W[last] - starts_us_W[first] >= rule.min_event_us:
@@ -65,8 +64,11 @@ def find_events(
     return events
 
 
-def spoken_for(starts_us_W: np.ndarray, ends_us_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of time that each window speaks for: disjoint, ascending, and together all that the windows cover."""
+def partition_time(starts_us_W: np.ndarray, ends_us_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of time that each window decides on: disjoint, ascending, and together all that the windows cover.
+
+    The first and the last window of a covered stretch also decide on its beginning and its end.
+    """
     starts, ends = starts_us_W.copy(), ends_us_W.copy()
     touching = starts_us_W[1:] <= ends_us_W[:-1]
     borders = (starts_us_W[:-1] + ends_us_W[:-1] + starts_us_W[1:] + ends_us_W[1:]) // 4
@@ -76,14 +78,14 @@ def spoken_for(starts_us_W: np.ndarray, ends_us_W: np.ndarray) -> tuple[np.ndarr
 
 
 def _runs(probability_W: np.ndarray, is_cut_W: np.ndarray, rule: EventRule) -> list[tuple[int, int]]:
-    """(first, last) of each run of neighbouring windows that keep an event up, one of which is enough to begin it."""
-    is_on = probability_W >= rule.keep_probability
+    """Return (first, last) of each run of adjacent windows that continue an event and one of which starts it."""
+    is_on = probability_W >= rule.continue_threshold
     begins = np.flatnonzero(is_on & (is_cut_W | ~np.append(False, is_on[:-1])))
     ends = np.flatnonzero(is_on & np.append(is_cut_W[1:] | ~is_on[1:], True))
     return [
         (int(first), int(last))
         for first, last in zip(begins, ends, strict=True)
-        if probability_W[first : last + 1].max() >= rule.min_probability
+        if probability_W[first : last + 1].max() >= rule.start_threshold
     ]
 
 
@@ -93,10 +95,10 @@ def _merged(
     merged: list[tuple[int, int]] = []
     for first, last in runs:
         if merged:
-            begun, before = merged[-1]
-            gap_us = starts_us_W[first] - ends_us_W[before]
-            if gap_us <= rule.max_gap_us and not is_cut_W[before + 1 : first + 1].any():
-                merged[-1] = begun, last
+            merged_first, merged_last = merged[-1]
+            gap_us = starts_us_W[first] - ends_us_W[merged_last]
+            if gap_us <= rule.max_gap_us and not is_cut_W[merged_last + 1 : first + 1].any():
+                merged[-1] = merged_first, last
                 continue
         merged.append((first, last))
     return merged

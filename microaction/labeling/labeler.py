@@ -1,55 +1,52 @@
-"""The label stage of the pipeline: the model, and what it tells of its work."""
+"""The label stage: chunks' frames in, rows of the ledger out. Knows no Ray."""
 
 import os
-import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from microaction.labeling.earlier import Windows
-from microaction.labeling.ledger import LABEL_ERROR
-from microaction.labeling.metrics import Metrics
-from microaction.model import load_checkpoint
-from microaction.model.classifier import Classifier, Execution
+from microaction.errors import FailureKind
+from microaction.labeling.reuse import Windows
+from microaction.models import ModelRef, load_checkpoint
+from microaction.models.classifier import Classifier, Execution
 from microaction.schema import COMMITTED_CHUNK
 
 
 class Labeler:
-    """The label stage: an actor that holds the model and turns each chunk's frames into its windows' probabilities."""
+    """The label stage: holds the network and turns each chunk's frames into the probabilities of its windows."""
 
     def __init__(
         self,
-        model_uri: str,
+        model: ModelRef,
         execution: Execution,
         batch_windows: int,
         num_threads: int,
         *,
         records_errors: bool = False,
     ) -> None:
-        """With `records_errors`, chunks that cannot be labelled become failures; without, they raise."""
+        """With `records_errors`, chunks that cannot be labeled become failures; without, they raise."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
             torch.set_num_threads(min(num_threads, len(os.sched_getaffinity(0))))
-        self.classify = Classifier(load_checkpoint(model_uri, device=device), execution, batch_windows)
+        self.classify = Classifier(load_checkpoint(model, device=device), execution, batch_windows)
         self.records_errors = records_errors
-        self.metrics = Metrics()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """`batch` holds chunks; windows of all of them share forward passes."""
-        started_s = time.monotonic()
+        """Label a batch of decoded chunks (`Decoder`), whose windows share forward passes: a table of
+        `schema.COMMITTED_CHUNK`."""
         try:
             probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"])
         except Exception as error:
             if not self.records_errors:
                 raise
-            batch, probabilities_WK = _unlabelled(batch, error), np.empty((0, self.classify.num_classes), np.float32)
+            batch, probabilities_WK = _unlabeled(batch, error), np.empty((0, self.classify.num_classes), np.float32)
         num_windows_C = [len(windows_WT) for windows_WT in batch["window_frames"]]
-        self.metrics.count(batch, busy_s=time.monotonic() - started_s)
         is_failed_C = batch["error"] != ""
-        windows_C = _with_kept(batch, np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1]))
+        windows_C = _with_reused(batch, np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1]))
         columns = {name: batch[name] for name in COMMITTED_CHUNK.names if name in batch} | {
             "num_windows": [len(windows.start_us_W) for windows in windows_C],
             "window_start_us": _lists(windows.start_us_W for windows in windows_C),
@@ -57,7 +54,7 @@ class Labeler:
             "probabilities": _lists(windows.probabilities_WK for windows in windows_C),
             "window_run": _lists(windows.run_W for windows in windows_C),
             "stage": pa.array(
-                np.where(batch["error"] == LABEL_ERROR, "label", "decode"), pa.string(), mask=~is_failed_C
+                np.where(batch["error"] == FailureKind.MODEL_ERROR, "label", "decode"), pa.string(), mask=~is_failed_C
             ),
             "error": pa.array(batch["error"], pa.string(), mask=~is_failed_C),
             "reason": pa.array(batch["reason"], pa.string(), mask=~is_failed_C),
@@ -76,46 +73,52 @@ class Labeler:
         return self.classify(frames, torch.from_numpy(windows_WT)).numpy()
 
 
-def _unlabelled(batch: dict[str, np.ndarray], error: Exception) -> dict[str, np.ndarray]:
-    """The same chunks without the windows that were to be labelled, and with the reason why."""
+def batch_of(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return decoded chunks as the batch that a `Labeler` takes."""
+    return {name: _object_column([row[name] for row in rows]) for name in rows[0]}
+
+
+def _unlabeled(batch: dict[str, np.ndarray], error: Exception) -> dict[str, np.ndarray]:
+    """Return the same chunks without their new windows, and with the reason why."""
     C = len(batch["error"])
-    nothing = {name: _column([part[:0] for part in batch[name]]) for name in ("window_start_us", "window_end_us")}
-    nothing["window_frames"] = _column([part[:0] for part in batch["window_frames"]])
+    empty = {name: _object_column([part[:0] for part in batch[name]]) for name in ("window_start_us", "window_end_us")}
+    empty["window_frames"] = _object_column([part[:0] for part in batch["window_frames"]])
     reason = f"{type(error).__name__}: {error}"
-    is_whole_C = batch["error"] == ""
+    is_decoded_C = batch["error"] == ""
     return (
         batch
-        | nothing
+        | empty
         | {
-            "error": np.where(is_whole_C, np.full(C, LABEL_ERROR, object), batch["error"]),
-            "reason": np.where(is_whole_C, np.full(C, reason, object), batch["reason"]),
+            "error": np.where(is_decoded_C, np.full(C, str(FailureKind.MODEL_ERROR), object), batch["error"]),
+            "reason": np.where(is_decoded_C, np.full(C, reason, object), batch["reason"]),
         }
     )
 
 
-def _column(parts: list[np.ndarray]) -> np.ndarray:
+def _object_column(parts: Sequence[Any]) -> np.ndarray:
     column = np.empty(len(parts), object)
     column[:] = parts
     return column
 
 
-def _with_kept(batch: dict[str, np.ndarray], probabilities_CWK: list[np.ndarray]) -> list[Windows]:
-    """Each chunk's windows: those labelled now, and those kept of an earlier run."""
+def _with_reused(batch: dict[str, np.ndarray], probabilities_CWK: list[np.ndarray]) -> list[Windows]:
+    """Return each chunk's windows: those labeled now, and those reused from another run."""
     windows_C = []
     for row, probabilities_WK in enumerate(probabilities_CWK):
         starts_us_W = batch["window_start_us"][row]
-        now = np.zeros(len(starts_us_W), np.int32)
-        windows = Windows(starts_us_W, batch["window_end_us"][row], probabilities_WK, now)
-        kept_us_W = batch["kept_start_us"][row]
-        if len(kept_us_W):
-            kept_WK = batch["kept_probabilities"][row].reshape(len(kept_us_W), -1)
-            windows = windows.merged(Windows(kept_us_W, batch["kept_end_us"][row], kept_WK, batch["kept_run"][row]))
+        this_run = np.zeros(len(starts_us_W), np.int32)
+        windows = Windows(starts_us_W, batch["window_end_us"][row], probabilities_WK, this_run)
+        reused_us_W = batch["reused_start_us"][row]
+        if len(reused_us_W):
+            reused_WK = batch["reused_probabilities"][row].reshape(len(reused_us_W), -1)
+            reused = Windows(reused_us_W, batch["reused_end_us"][row], reused_WK, batch["reused_run"][row])
+            windows = windows.merged(reused)
         windows_C.append(windows)
     return windows_C
 
 
 def _lists(arrays: Iterable[np.ndarray]) -> pa.Array:
-    """A list per array, of all its numbers."""
+    """Return a list per array, of all its numbers."""
     flat = [np.ravel(array) for array in arrays]
     offsets = np.cumsum([0, *(len(array) for array in flat)])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(flat)))

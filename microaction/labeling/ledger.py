@@ -1,9 +1,9 @@
 """The ledger: which chunks an output holds already. Its pages are the committed Parquet files themselves.
 
-`<out>/_chunks/<id>.parquet` holds whole rows of `schema.COMMITTED_CHUNK`; a file is there wholly or not at all, so what is
-listed is done, whatever was killed when. Many small files are slow to read: they are put together in segments, which are
-written before the small ones are deleted. Killed in between, rows are there twice, which changes nothing: of several rows of
-a chunk the best counts (`best_rows`).
+`<out>/_chunks/<id>.parquet` holds whole rows of `schema.COMMITTED_CHUNK`; a file exists completely or not at all, so what is
+listed is done, whatever was killed when. Many small files are slow to read: they are compacted into larger ones, which are
+written before the small ones are deleted. If that is interrupted, rows exist twice, which changes nothing: of several rows of a
+chunk the best counts (`best_rows`).
 """
 
 import uuid
@@ -16,34 +16,33 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from microaction import storage
+from microaction.errors import RETRYABLE_KINDS
 from microaction.schema import COMMITTED_CHUNK, LEDGER_INDEX, parquet_bytes
 
 CHUNKS_FOLDER = "_chunks"
-COMMITS_PER_SEGMENT = 512
-INDEX_TRIES = 3
-SEGMENT_PREFIX = "segment-"
-LABEL_ERROR = "LabelError"
-# What says nothing about the chunk: it is done when somebody has looked at it.
-NOT_THE_CHUNKS = (LABEL_ERROR, "StorageError", "VideoChangedError")
-ROWS_PER_GROUP = 64  # of a segment: readers want the chunks of a few videos
+COMMITS_PER_COMPACTION = 512
+MAX_INDEX_ATTEMPTS = 3
+COMPACTED_PREFIX = "compacted-"
+ROWS_PER_GROUP = 64  # of a compacted file: readers want the chunks of a few videos
 
 
 def commit(out: str, rows: pa.Table) -> str:
-    """Adds rows to the ledger, all at once; returns the name of the new file."""
+    """Add rows to the ledger, all at once; return the name of the new file."""
     return _write(out, f"{uuid.uuid4().hex}.parquet", rows)
 
 
 @dataclass(frozen=True)
 class Committer:
-    """The commit stage: writes a block of labelled chunks to the ledger and passes on only what progress needs.
+    """The commit stage: writes a block of labeled chunks to the ledger and passes on only what progress needs.
 
-    There `num_windows` counts those labelled now, and `file` is empty where the ledger could not be written, for the reason
-    that `error` gives: an exception would be passed over as that of one block.
+    There, `num_windows` counts those labeled now, and `file` is empty where the ledger could not be written, for the reason in
+    `error`: an exception would be treated as that of one block.
     """
 
     out: str
 
     def __call__(self, rows: pa.Table) -> pa.Table:
+        """Commit a block of rows of `schema.COMMITTED_CHUNK`."""
         error = rows["error"]
         try:
             name = commit(self.out, rows)
@@ -56,17 +55,17 @@ class Committer:
 
 
 def list_commits(out: str) -> list[str]:
-    """Names of the files that are no part of a segment yet."""
-    return [name for name in _list(out) if not name.startswith(SEGMENT_PREFIX)]
+    """Return the names of the files that are not compacted yet."""
+    return [name for name in _list(out) if not name.startswith(COMPACTED_PREFIX)]
 
 
 def compact(out: str, names: Sequence[str]) -> None:
-    """Puts small files together in one segment."""
+    """Replace small files by one that holds all their rows."""
     if names:
         rows = _open(out, names).to_table()
         _write(
             out,
-            f"{SEGMENT_PREFIX}{uuid.uuid4().hex}.parquet",
+            f"{COMPACTED_PREFIX}{uuid.uuid4().hex}.parquet",
             rows.sort_by([("video", "ascending"), ("chunk_start_us", "ascending")]),
         )
         for name in names:
@@ -74,11 +73,11 @@ def compact(out: str, names: Sequence[str]) -> None:
 
 
 def read_index(out: str) -> pa.Table:
-    """A row of `schema.LEDGER_INDEX` for every committed row."""
-    for _ in range(INDEX_TRIES - 1):
+    """Return a row of `schema.LEDGER_INDEX` for every committed row."""
+    for _ in range(MAX_INDEX_ATTEMPTS - 1):
         try:
             return _read_index(out)
-        except FileNotFoundError:  # listed, and put into a segment by a task that outlived its run
+        except FileNotFoundError:  # listed, then compacted by a task that outlived its run
             continue
     return _read_index(out)
 
@@ -96,8 +95,10 @@ def _read_index(out: str) -> pa.Table:
 
 
 def read_rows(out: str, files: Sequence[str], chunk_ids: pa.Array, videos: tuple[str, str]) -> pa.Table:
-    """The best committed row of each chunk, from files that the index names. `videos` are the first and the last of the
-    chunks' videos by name: files are only read where theirs are between them."""
+    """Return the best committed row of each chunk, from files that the index names.
+
+    `videos` are the first and the last of the chunks' videos by name: of each file only row groups between them are read.
+    """
     if len(chunk_ids) == 0:
         return COMMITTED_CHUNK.empty_table()
     video = pads.field("video")
@@ -106,7 +107,7 @@ def read_rows(out: str, files: Sequence[str], chunk_ids: pa.Array, videos: tuple
 
 
 def best_rows(rows: pa.Table) -> pa.Table:
-    """One row per chunk: a success, or else the failure with the most windows, or else the last one."""
+    """Return one row per chunk: a success, or else the failure with the most windows, or else the last one."""
     if len(rows) == 0:
         return rows
     merits = pa.table(
@@ -131,27 +132,27 @@ def best_rows(rows: pa.Table) -> pa.Table:
 
 
 def subtract_committed(plan: pa.Table, index: pa.Table, *, retry_failed: bool) -> pa.Table:
-    """The part of the plan that is still to do, tries counted: what nobody has done, what failed for a reason that is not the
-    chunk's, and with `retry_failed` whatever failed."""
+    """Return the part of the plan that is still to do, with attempts counted: chunks without a row, those that failed for
+    transient reasons, and with `retry_failed` all that failed."""
     best = best_rows(index)
-    again = pc.is_valid(best["error"]) if retry_failed else not_the_chunks(best)
+    again = pc.is_valid(best["error"]) if retry_failed else is_retryable(best)
     done = best.filter(pc.invert(again))
     todo = plan.filter(pc.invert(pc.is_in(plan["chunk_id"], value_set=done["chunk_id"].combine_chunks())))
     if len(todo) == 0 or len(index) == 0:
         return todo
-    tried = index.group_by("chunk_id").aggregate([("attempts", "max")])
-    places = pc.index_in(todo["chunk_id"], value_set=tried["chunk_id"].combine_chunks())
-    attempts = pc.add(pc.fill_null(tried["attempts_max"].take(places), 0), 1).cast(pa.int32())
+    attempted = index.group_by("chunk_id").aggregate([("attempts", "max")])
+    found = pc.index_in(todo["chunk_id"], value_set=attempted["chunk_id"].combine_chunks())
+    attempts = pc.add(pc.fill_null(attempted["attempts_max"].take(found), 0), 1).cast(pa.int32())
     return todo.set_column(todo.schema.get_field_index("attempts"), todo.schema.field("attempts"), attempts)
 
 
-def not_the_chunks(rows: pa.Table) -> pa.ChunkedArray:
-    """Which rows failed for a reason that is not the chunk's own: the next run takes them again."""
-    return pc.is_in(rows["error"], value_set=pa.array(NOT_THE_CHUNKS))
+def is_retryable(rows: pa.Table) -> pa.ChunkedArray:
+    """Return which rows failed for transient reasons: the next run retries them."""
+    return pc.is_in(rows["error"], value_set=pa.array([str(kind) for kind in RETRYABLE_KINDS]))
 
 
-def subtract_tried(todo: pa.Table, index: pa.Table) -> pa.Table:
-    """The part of `todo` whose present attempt has left no row in the ledger, neither of success nor of failure."""
+def subtract_attempted(todo: pa.Table, index: pa.Table) -> pa.Table:
+    """Return the part of `todo` whose present attempt has left no row in the ledger, neither of success nor of failure."""
     value_set = _attempt_keys(index).combine_chunks()
     return todo.filter(pc.invert(pc.is_in(_attempt_keys(todo), value_set=value_set)))
 

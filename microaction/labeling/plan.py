@@ -1,4 +1,4 @@
-"""The plan: the chunks of a catalog's readable videos, each with an id that says exactly what work it is.
+"""The plan: the chunks of a catalog's readable videos, each with an id that identifies its work exactly.
 
 All in columns: an archive may hold a million videos.
 """
@@ -12,17 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microaction.config import LabelSettings
+from microaction.labeling.settings import VideoLabelSettings
 from microaction.schema import CHUNK, PLAN, REGION_COLUMNS
-from microaction.video.windows import MICROSECONDS, Span, microseconds
+from microaction.video.windows import MICROSECONDS, microseconds
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
-BLOCK_MAX_CHUNKS = 64  # of very short clips: more a block would only delay what is committed
+BLOCK_MAX_CHUNKS = 64  # of very short clips: more per block would only delay the commit
 ROWS_AT_ONCE = 10_000
 
 
 def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_digest: str) -> pa.Table:
-    """The chunks of all readable videos of a catalog: a table of `schema.PLAN`, by video and time."""
+    """Return the chunks of all readable videos of a catalog: a table of `schema.PLAN`, by video and time.
+
+    A chunk's id is a hash of everything that decides its result: if any of that changes, the work is new; if nothing does, it
+    is done.
+    """
     rows_V = np.flatnonzero(pc.is_null(catalog["error"]).to_numpy())
     readable = catalog.take(pa.array(rows_V))
     durations_us_V = durations_us(readable)
@@ -31,7 +35,7 @@ def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_di
     number_C = np.arange(total) - np.repeat(np.cumsum(num_chunks_V) - num_chunks_V, num_chunks_V)
     starts_us_C = number_C * chunk_us
     ends_us_C = np.minimum(starts_us_C + chunk_us, np.repeat(durations_us_V, num_chunks_V))
-    ids = _chunk_ids(readable, num_chunks_V, starts_us_C, ends_us_C, model_digest, settings_digest)
+    ids = _chunk_ids(readable, num_chunks_V, starts_us_C, ends_us_C, (model_digest, settings_digest))
     columns = [
         pa.array(ids, pa.string(), size=total),
         pa.array(np.repeat(rows_V, num_chunks_V), pa.int32()),
@@ -43,21 +47,14 @@ def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_di
 
 
 def durations_us(videos: pa.Table) -> np.ndarray:
-    """The length of each video of a catalog, in whole microseconds; 0 where it is not known."""
+    """Return the length of each video of a catalog, in whole microseconds; 0 where it is unknown."""
     seconds: np.ndarray = pc.fill_null(videos["duration_s"], 0.0).to_numpy()
     whole: np.ndarray = np.rint(seconds * MICROSECONDS).astype(np.int64)
     return whole
 
 
-def chunk_id(
-    video: str, version: str, span: Span, region: list[int | None], model_digest: str, settings_digest: str
-) -> str:
-    """A hash of all that decides a chunk's result: when any of it changes, the work is new; when none does, it is done."""
-    return _span_id(_video_hash(video, version, region, model_digest, settings_digest), *span)
-
-
 def plan_blocks(plan: pa.Table) -> list[range]:
-    """Cuts the plan into the blocks that decode tasks take, as ranges of its rows: one long chunk, or several of short
+    """Cut the plan into the blocks that decode tasks take, as ranges of its rows: one long chunk, or several of short
     clips."""
     blocks: list[range] = []
     start, video_us = 0, 0
@@ -72,38 +69,38 @@ def plan_blocks(plan: pa.Table) -> list[range]:
     return blocks
 
 
-def chunks_of(plan: pa.Table, catalog: pa.Table, earlier: pa.Table | None = None) -> pa.Table:
-    """Rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`.
+def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None = None) -> pa.Table:
+    """Return rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`.
 
-    `earlier` has where an earlier run holds them: `chunk_id`, `earlier_chunk_id`, `earlier_file`.
+    `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`.
     """
     videos = catalog.take(plan["video_row"].combine_chunks())
     columns = {name: plan[name] for name in PLAN.names} | {name: videos[name] for name in ("video", *REGION_COLUMNS)}
     columns |= {"video_version": videos["version"], "duration_us": pa.array(durations_us(videos))}
-    if earlier is None:
-        columns |= {name: pa.nulls(len(plan), pa.string()) for name in ("earlier_chunk_id", "earlier_file")}
+    if base_chunks is None:
+        columns |= {name: pa.nulls(len(plan), pa.string()) for name in ("base_chunk_id", "base_file")}
     else:
-        rows = pc.index_in(plan["chunk_id"], value_set=earlier["chunk_id"].combine_chunks())
-        columns |= {name: earlier[name].take(rows) for name in ("earlier_chunk_id", "earlier_file")}
+        rows = pc.index_in(plan["chunk_id"], value_set=base_chunks["chunk_id"].combine_chunks())
+        columns |= {name: base_chunks[name].take(rows) for name in ("base_chunk_id", "base_file")}
     return pa.table({name: columns[name] for name in CHUNK.names}).cast(CHUNK)
 
 
-def count_windows(plan: pa.Table, catalog: pa.Table, settings: LabelSettings) -> np.ndarray:
-    """How many windows start in each chunk of a plan: the lengths of `windows.split_windows`."""
+def count_windows(plan: pa.Table, catalog: pa.Table, settings: VideoLabelSettings) -> np.ndarray:
+    """Return how many windows start in each chunk of a plan: the lengths of `windows.split_windows`."""
     durations_us_C = durations_us(catalog)[plan["video_row"].to_numpy()]
     starts_us_C: np.ndarray = plan["chunk_start_us"].to_numpy()
     ends_us_C: np.ndarray = plan["chunk_end_us"].to_numpy()
     return _count_starts(starts_us_C, ends_us_C, durations_us_C, settings)
 
 
-def count_all_windows(catalog: pa.Table, settings: LabelSettings) -> int:
-    """How many windows all videos of a catalog have."""
+def count_all_windows(catalog: pa.Table, settings: VideoLabelSettings) -> int:
+    """Return how many windows all videos of a catalog have."""
     durations_us_V = durations_us(catalog.filter(pc.is_null(catalog["error"])))
     return int(_count_starts(np.zeros_like(durations_us_V), durations_us_V, durations_us_V, settings).sum())
 
 
 def _count_starts(
-    starts_us: np.ndarray, ends_us: np.ndarray, durations_us: np.ndarray, settings: LabelSettings
+    starts_us: np.ndarray, ends_us: np.ndarray, durations_us: np.ndarray, settings: VideoLabelSettings
 ) -> np.ndarray:
     window_us, stride_us = microseconds(settings.window_s), microseconds(settings.stride_s)
     last_us = np.maximum(durations_us - window_us, 0)
@@ -118,31 +115,20 @@ def _chunk_ids(
     num_chunks_V: np.ndarray,
     starts_us_C: np.ndarray,
     ends_us_C: np.ndarray,
-    model_digest: str,
-    settings_digest: str,
+    digests: tuple[str, str],
 ) -> Iterator[str]:
     spans = zip(starts_us_C, ends_us_C, strict=True)
     names = ["video", "version", *REGION_COLUMNS]
     for first in range(0, len(videos), ROWS_AT_ONCE):
         some = videos.select(names).slice(first, ROWS_AT_ONCE)
         counts = num_chunks_V[first : first + ROWS_AT_ONCE]
-        for (video, version, *region), count in zip(_rows(some), counts, strict=True):
-            hashed = _video_hash(video, version, region, model_digest, settings_digest)
+        for identity, count in zip(_rows(some), counts, strict=True):
+            video_hash = hashlib.sha256(json.dumps([*identity, *digests]).encode())
             for _ in range(count):
-                yield _span_id(hashed, *next(spans))
+                hashed = video_hash.copy()
+                hashed.update(b" %d %d" % next(spans))
+                yield hashed.hexdigest()[:32]
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
-
-
-def _video_hash(
-    video: str, version: str, region: list[int | None], model_digest: str, settings_digest: str
-) -> "hashlib._Hash":
-    return hashlib.sha256(json.dumps([video, version, *region, model_digest, settings_digest]).encode())
-
-
-def _span_id(video_hash: "hashlib._Hash", start_us: int, end_us: int) -> str:
-    hashed = video_hash.copy()
-    hashed.update(b" %d %d" % (start_us, end_us))
-    return hashed.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""One run: an archive, a model and settings in; a ledger and published tables in one output folder out.
+"""One run: an archive, a model and settings in; a ledger and public tables in one output folder out.
 
 lease → catalog → plan − ledger → pipeline → what the pipeline lost, tried alone → publish
 """
@@ -7,41 +7,41 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from ray.util.metrics import Gauge
 
 from microaction import storage
-from microaction.config import LabelSettings
+from microaction.errors import FailureKind
 from microaction.labeling.compaction import Compaction
 from microaction.labeling.estimate import Estimate, estimate
-from microaction.labeling.events import EventRule
-from microaction.labeling.ledger import best_rows, commit, not_the_chunks, read_index, subtract_tried
+from microaction.labeling.ledger import best_rows, commit, is_retryable, read_index, subtract_attempted
 from microaction.labeling.metrics import Metrics
-from microaction.labeling.pipeline import label_blocks
-from microaction.labeling.plan import chunks_of, plan_blocks
-from microaction.labeling.publish import Published, publish
+from microaction.labeling.pipeline import Pipeline
+from microaction.labeling.plan import chunk_table, plan_blocks
+from microaction.labeling.prepare import PreparedRun, prepare, resolve_model
+from microaction.labeling.publication import Publication, PublicationSource, publish
 from microaction.labeling.record import write_record
-from microaction.labeling.tables import Reading
-from microaction.labeling.work import Work, prepare, resolve_model
-from microaction.lease import Lease, held
+from microaction.labeling.settings import LabelSettings
+from microaction.labeling.tables import DecisionRule
 from microaction.schema import COMMITTED_CHUNK, SCHEMA_VERSION
+from microaction.storage.lease import Lease, hold_lease
 from microaction.versions import versions
-from microaction.video.av_backend import DECODER
-from microaction.video.windows import MICROSECONDS, microseconds
+from microaction.video.decoding.av_backend import DECODER
+from microaction.video.windows import MICROSECONDS
 
 LEASE_FOLDER = "_lease"
-BLOCKS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the blocks that Ray Data has before it
-TRIES_ALONE = 2
-WORKER_DIED = "WorkerDied"
+BLOCKS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the blocks that Ray Data knows of
+ATTEMPTS_ALONE = 2  # more than one: processes also die of what is not their work's fault
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; `stage` is catalog, label or publish, `video_s` counts seconds of labelled or failed video."""
+    """How far a run is; `video_s` counts seconds of labeled or failed video."""
 
-    stage: str
+    stage: Literal["catalog", "label", "publish"]
     done: int
     total: int
     video_s: float = 0.0
@@ -50,12 +50,15 @@ class Progress:
     num_failed: int = 0
 
 
+OnProgress = Callable[[Progress], None]
+
+
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did: chunks labelled now, chunks found done, seconds taken, and the totals of the published tables.
+    """What a run did: chunks labeled now, chunks committed before, seconds taken, and the totals of the public tables.
 
-    `num_to_retry` counts chunks, and videos that could not be catalogued, that failed for reasons that are not their own: the
-    same command takes them again.
+    `num_to_retry` counts chunks, and videos that could not be cataloged, that failed for transient reasons: the same command
+    retries them. `notices` are what users of the model should know.
     """
 
     num_chunks: int
@@ -65,98 +68,110 @@ class RunSummary:
     num_windows_now: int
     num_failed_now: int
     num_to_retry: int
-    published: Published
+    publication: Publication
+    notices: tuple[str, ...] = ()
 
 
-def run_labeling(
-    settings: LabelSettings, *, on_progress: Callable[[Progress], None] = lambda progress: None
-) -> RunSummary:
-    """Labels what the ledger of `settings.out` lacks and publishes the whole run. Needs a running Ray.
+def run_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda progress: None) -> RunSummary:
+    """Label what the ledger of `settings.out` lacks and publish the whole run. Needs a running Ray.
 
-    Raises `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `RunError` before any work
-    where the output belongs to another run, and `LeaseHeldError` where another process is at work in it.
+    Raises `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `RunError` before any work if
+    the output belongs to another run, and `LeaseHeldError` if another process is working in it.
     """
-    model, pinned = resolve_model(settings)
-    with held(storage.join(settings.out, LEASE_FOLDER)) as lease:
-        work = prepare(settings, model, pinned, _counting_videos(on_progress))
-        settings = work.settings
-        write_record(settings.out, work.record)
+    model = resolve_model(settings)
+    with hold_lease(storage.join(settings.out, LEASE_FOLDER)) as lease:
+        run = prepare(settings, model, _counting_videos(on_progress))
+        write_record(settings.out, run.record)
         started_s = time.monotonic()
-        labelled = _label(work, settings, lease, on_progress)
-        labelled_s = time.monotonic()
-        index = read_index(settings.out) if len(work.todo) else work.index
-        published = _publish(work, index, settings, lease, on_progress)
+        labeled = _Labeling(run, lease, on_progress).run()
+        labeled_s = time.monotonic()
+        index = read_index(settings.out) if len(run.todo) else run.index
+        publication = _publish_tables(run, index, lease, on_progress)
         summary = RunSummary(
-            len(work.todo),
-            len(work.plan) - len(work.todo),
-            labelled_s - started_s,
-            time.monotonic() - labelled_s,
-            labelled.num_windows,
-            labelled.num_failed,
-            _num_to_retry(work, index),
-            published,
+            num_chunks=len(run.todo),
+            num_committed_before=len(run.plan) - len(run.todo),
+            label_s=labeled_s - started_s,
+            publish_s=time.monotonic() - labeled_s,
+            num_windows_now=labeled.num_windows,
+            num_failed_now=labeled.num_failed,
+            num_to_retry=_num_to_retry(run, index),
+            publication=publication,
+            notices=tuple(run.checkpoint.notices),
         )
-        write_record(settings.out, work.record | {"summary": asdict(summary)})
+        write_record(settings.out, run.record | {"summary": asdict(summary)})
     return summary
 
 
-def plan_labeling(
-    settings: LabelSettings, *, on_progress: Callable[[Progress], None] = lambda progress: None
-) -> Estimate:
-    """What `run_labeling` would do and about what it takes, from a short measured sample. Writes nothing. Needs a running
-    Ray, and raises what `run_labeling` raises."""
-    model, pinned = resolve_model(settings)
-    work = prepare(settings, model, pinned, _counting_videos(on_progress))
-    estimated = (work.catalog, work.plan, work.todo, work.index, work.settings, work.checkpoint.config, work.execution)
-    return estimate(*estimated)
+def plan_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda progress: None) -> Estimate:
+    """Return what `run_labeling` would do and about what it takes, from a short measured sample. Writes nothing. Needs a
+    running Ray, and raises what `run_labeling` raises."""
+    return estimate(prepare(settings, resolve_model(settings), _counting_videos(on_progress)))
 
 
-def _counting_videos(on_progress: Callable[[Progress], None]) -> Callable[[int, int], None]:
+def _counting_videos(on_progress: OnProgress) -> Callable[[int, int], None]:
     return lambda done, total: on_progress(Progress("catalog", done, total))
 
 
-def _label(work: Work, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]) -> Progress:
-    todo = work.todo
-    total_us = pc.sum(pc.subtract(todo["chunk_end_us"], todo["chunk_start_us"])).as_py() or 0
-    progress = Progress("label", 0, len(todo), 0.0, total_us / MICROSECONDS)
-    if len(todo) == 0:
-        return progress
-    remaining = Gauge("microaction_label_remaining_video_seconds", "Seconds of video that the run has before it.")
+class _Labeling:
+    """The label stage of a run: all of its chunks through the pipeline, then those that were lost in it."""
 
-    def tell(progress: Progress) -> None:
-        remaining.set(progress.total_video_s - progress.video_s)
-        on_progress(progress)
+    def __init__(self, run: PreparedRun, lease: Lease, on_progress: OnProgress) -> None:
+        self._run, self._lease, self._on_progress = run, lease, on_progress
+        self._out, self._todo = run.settings.out, run.todo
+        self._progress = Progress("label", 0, len(run.todo), 0.0, _video_s(run.todo))
 
-    with Compaction(settings.out) as compaction:
-        for part, blocks in _waves(todo):
-            tell(progress)
-            for committed in _committed(part, blocks, work, settings):
-                lease.require(look=False)
+    def run(self) -> Progress:
+        """Label the chunks; return how far that came."""
+        if len(self._todo) == 0:
+            return self._progress
+        self._remaining = Gauge(
+            "microaction_label_remaining_video_seconds", "Seconds of video that the run has not done yet."
+        )
+        with Compaction(self._out) as compaction:
+            for committed in self._committed(self._todo):
                 compaction.add(committed["file"][0].as_py())
-                progress = _advance(progress, committed)
-                tell(progress)
-        # A block whose decoding killed its worker is gone; its chunks are tried again one by one, so that the one to blame
-        # takes no other with it.
-        compaction.settle()
-        lost = subtract_tried(todo, read_index(settings.out))
-        for _ in range(TRIES_ALONE):  # more than one: processes also die of what is not their work's fault
-            for part, blocks in _waves(lost, alone=True) if len(lost) else ():
-                for committed in _committed(part, blocks, work, settings, alone=True):
-                    lease.require(look=False)
-                    progress = _advance(progress, committed)
-                    tell(progress)
-            lost = subtract_tried(lost, read_index(settings.out))
-        if len(lost):
-            commit(settings.out, _worker_died(chunks_of(lost, work.catalog)))
-            lost_us = pc.sum(pc.subtract(lost["chunk_end_us"], lost["chunk_start_us"])).as_py()
-            Metrics().count_died(WORKER_DIED, len(lost), lost_us / MICROSECONDS)
-            progress = replace(progress, done=progress.done + len(lost), num_failed=progress.num_failed + len(lost))
-    remaining.set(0)
-    return progress
+            # A block whose decoding killed its worker is gone: its chunks are tried again one by one, so that the culprit
+            # takes no other with it.
+            compaction.wait()
+            lost = subtract_attempted(self._todo, read_index(self._out))
+            for _ in range(ATTEMPTS_ALONE):
+                if len(lost):
+                    for _ in self._committed(lost, alone=True):
+                        pass
+                    lost = subtract_attempted(lost, read_index(self._out))
+            if len(lost):
+                self._commit_worker_deaths(lost)
+        self._remaining.set(0)
+        return self._progress
+
+    def _committed(self, todo: pa.Table, *, alone: bool = False) -> Iterator[pa.Table]:
+        """Run chunks through the pipeline, with `alone` each in a block of its own; yield what is committed."""
+        run = self._run
+        reuse = None if run.base_run is None else run.base_run.reuse
+        pipeline = Pipeline(run.settings, run.checkpoint, run.execution, run.batch_windows, run.pool, reuse)
+        for wave, blocks in _waves(todo, alone=alone):
+            self._report(self._progress)
+            chunks = chunk_table(wave, run.catalog, run.base_chunks)
+            tables = [chunks.slice(block.start, len(block)) for block in blocks]
+            for committed in pipeline.run(tables, records_errors=alone):
+                self._lease.check(refresh=False)
+                self._report(_advance(self._progress, committed))
+                yield committed
+
+    def _commit_worker_deaths(self, lost: pa.Table) -> None:
+        commit(self._out, _worker_died_rows(chunk_table(lost, self._run.catalog)))
+        Metrics().count_worker_deaths(len(lost), _video_s(lost))
+        progress = self._progress
+        self._report(replace(progress, done=progress.done + len(lost), num_failed=progress.num_failed + len(lost)))
+
+    def _report(self, progress: Progress) -> None:
+        self._progress = progress
+        self._remaining.set(max(0.0, progress.total_video_s - progress.video_s))
+        self._on_progress(progress)
 
 
-def _waves(todo: pa.Table, *, alone: bool = False) -> Iterator[tuple[pa.Table, list[range]]]:
-    """Parts of what is to do, and the blocks of each as ranges of its rows; with `alone` a block for every chunk."""
+def _waves(todo: pa.Table, *, alone: bool) -> Iterator[tuple[pa.Table, list[range]]]:
+    """Yield parts of what is to do, and the blocks of each as ranges of its rows."""
     blocks = [range(row, row + 1) for row in range(len(todo))] if alone else plan_blocks(todo)
     for first in range(0, len(blocks), BLOCKS_PER_WAVE):
         some = blocks[first : first + BLOCKS_PER_WAVE]
@@ -167,18 +182,8 @@ def _waves(todo: pa.Table, *, alone: bool = False) -> Iterator[tuple[pa.Table, l
         )
 
 
-def _committed(
-    part: pa.Table, blocks: list[range], work: Work, settings: LabelSettings, *, alone: bool = False
-) -> Iterator[pa.Table]:
-    chunks = chunks_of(part, work.catalog, work.places)
-    tables = [chunks.slice(block.start, len(block)) for block in blocks]
-    keeper = None if work.earlier is None else work.earlier.keeper
-    config, execution = work.checkpoint.config, work.execution
-    yield from label_blocks(tables, settings, config, execution, work.pool, keeper, records_errors=alone)
-
-
-def _worker_died(chunks: pa.Table) -> pa.Table:
-    """What the ledger says of chunks that no attempt at came back from."""
+def _worker_died_rows(chunks: pa.Table) -> pa.Table:
+    """Return the ledger's rows of chunks of which every attempt was lost."""
     failure = {
         "decoder": DECODER,
         "num_windows": 0,
@@ -187,56 +192,56 @@ def _worker_died(chunks: pa.Table) -> pa.Table:
         "probabilities": [],
         "window_run": [],
         "stage": "decode",
-        "error": WORKER_DIED,
-        "reason": "it killed, stalled or failed the process that decoded or labelled it, alone and more than once",
+        "error": str(FailureKind.WORKER_DIED),
+        "reason": "it killed, stalled or failed the process that decoded or labeled it, alone and more than once",
     }
     rows = chunks.select([name for name in chunks.column_names if name in COMMITTED_CHUNK.names]).to_pylist()
     return pa.Table.from_pylist([row | failure for row in rows], schema=COMMITTED_CHUNK)
 
 
-def _publish(
-    work: Work, index: pa.Table, settings: LabelSettings, lease: Lease, on_progress: Callable[[Progress], None]
-) -> Published:
-    rule = EventRule(
-        settings.min_probability,
-        settings.kept_probability,
-        microseconds(settings.max_gap_s),
-        microseconds(settings.min_event_s),
-    )
-    total = len(work.catalog)
+def _publish_tables(run: PreparedRun, index: pa.Table, lease: Lease, on_progress: OnProgress) -> Publication:
+    total = len(run.catalog)
+    rule = DecisionRule.of(run.settings, run.checkpoint.config.labels)
     on_progress(Progress("publish", 0, total))
-    published = publish(
-        settings.out,
-        work.catalog,
-        work.plan,
-        index,
-        work.runs,
-        Reading(work.checkpoint.config.labels, rule, settings.abstain_below),
+    source = PublicationSource(
+        run.settings.out,
+        run.catalog,
+        run.plan,
+        run.runs,
+        rule,
         metadata={
             "microaction.schema_version": str(SCHEMA_VERSION),
-            "microaction.run": json.dumps(work.record["identity"]),
-            "microaction.events": json.dumps(asdict(rule) | {"abstain_below": settings.abstain_below}),
+            "microaction.run": json.dumps(run.record["identity"]),
+            "microaction.events": json.dumps(asdict(rule.events) | {"abstain_below": rule.abstain_below}),
             "microaction.versions": json.dumps(versions()),
         },
-        before_switch=lease.require,
+    )
+    publication = publish(
+        source,
+        index,
+        before_switch=lease.check,
         on_part=lambda done, total: on_progress(Progress("publish", done, total)),
     )
     on_progress(Progress("publish", total, total))
-    return published
+    return publication
 
 
-def _num_to_retry(work: Work, index: pa.Table) -> int:
+def _num_to_retry(run: PreparedRun, index: pa.Table) -> int:
     best = best_rows(index)
-    of_plan = best.filter(pc.is_in(best["chunk_id"], value_set=work.plan["chunk_id"].combine_chunks()))
-    return sum(pc.sum(not_the_chunks(rows)).as_py() or 0 for rows in (of_plan, work.catalog))
+    of_plan = best.filter(pc.is_in(best["chunk_id"], value_set=run.plan["chunk_id"].combine_chunks()))
+    return sum(pc.sum(is_retryable(rows)).as_py() or 0 for rows in (of_plan, run.catalog))
 
 
 def _advance(progress: Progress, committed: pa.Table) -> Progress:
-    video_us = pc.sum(pc.subtract(committed["chunk_end_us"], committed["chunk_start_us"])).as_py()
     return replace(
         progress,
         done=progress.done + len(committed),
-        video_s=progress.video_s + video_us / MICROSECONDS,
+        video_s=progress.video_s + _video_s(committed),
         num_windows=progress.num_windows + pc.sum(committed["num_windows"]).as_py(),
         num_failed=progress.num_failed + len(committed) - committed["error"].null_count,
     )
+
+
+def _video_s(chunks: pa.Table) -> float:
+    total_us = pc.sum(pc.subtract(chunks["chunk_end_us"], chunks["chunk_start_us"])).as_py()
+    return (total_us or 0) / MICROSECONDS

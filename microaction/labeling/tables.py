@@ -1,4 +1,4 @@
-"""The rows of the published tables, made from some videos and their committed chunks.
+"""The rows of the public tables, made from some videos and their committed chunks. Knows no Ray.
 
 Shapes: W windows of a video, K actions, P body parts.
 """
@@ -6,29 +6,30 @@ Shapes: W windows of a video, K actions, P body parts.
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microaction.errors import InterruptedRunError
+from microaction.errors import InternalError
 from microaction.labeling.events import Event, EventRule, find_events
-from microaction.schema import PUBLISHED
+from microaction.labeling.settings import VideoLabelSettings
+from microaction.schema import PUBLIC_TABLES
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
-from microaction.video.av_backend import DECODER
-from microaction.video.windows import MICROSECONDS, Span, merge_spans, subtract_spans
+from microaction.video.decoding.av_backend import DECODER
+from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds, subtract_spans
 
-THIS_IS_A_BUG = ", and nothing was published: this is a bug; please report it"
+PLEASE_REPORT = "; nothing was published. This is a bug: please report it"
 
 
-class PublishError(InterruptedRunError, RuntimeError):
-    """The ledger lacks chunks of the plan, or its windows and failures do not make up the videos."""
+class AccountingError(InternalError, RuntimeError):
+    """The windows and failures of the ledger do not make up the videos."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made labels; in every published row."""
+    """What made labels; in every row of the public tables."""
 
     model: str
     model_digest: str
@@ -36,12 +37,23 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How windows become answers: nothing of it is part of a chunk's work, so that it may change between two runs."""
+class DecisionRule:
+    """How probabilities become answers. None of it is part of a chunk's work, so it may change between two runs."""
 
     labels: tuple[str, ...]
-    rule: EventRule
+    events: EventRule
     abstain_below: float
+
+    @classmethod
+    def of(cls, settings: VideoLabelSettings, labels: tuple[str, ...]) -> Self:
+        """Return the rule that settings describe."""
+        events = EventRule(
+            settings.start_threshold,
+            settings.effective_continue_threshold,
+            microseconds(settings.max_gap_s),
+            microseconds(settings.min_event_s),
+        )
+        return cls(labels, events, settings.abstain_below)
 
 
 @dataclass(frozen=True)
@@ -58,36 +70,39 @@ class Totals:
     failed_s: float = 0.0
 
     def __add__(self, other: "Totals") -> "Totals":
+        """Return the sums of both."""
         return Totals(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Tables:
-    """The published rows of some videos, as they grow; `totals` counts them."""
+    """The public rows of some videos, as they grow; `totals` counts them."""
 
-    def __init__(self, videos: pa.Table, runs: tuple[Provenance, ...], reading: Reading) -> None:
+    def __init__(self, videos: pa.Table, runs: tuple[Provenance, ...], rule: DecisionRule) -> None:
         self._runs = runs
-        self._reading = reading
-        self._parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name, schema in PUBLISHED.items()}
+        self._rule = rule
+        self._parts: dict[str, list[pa.Table]] = {
+            name: [schema.empty_table()] for name, schema in PUBLIC_TABLES.items()
+        }
         self._membership_KP = np.eye(len(BODY_PARTS), dtype=np.float32)[list(BODY_PART_OF)]
         self._rows: dict[str, list[dict[str, Any]]] = {"events": [], "failures": [], "videos": []}
         self.totals = Totals()
 
     def add(self, video: dict[str, Any], chunks: pa.Table) -> None:
-        """One video and its chunks, by time. Raises `PublishError` where a window is there twice."""
+        """Add one video and its chunks, by time. Raises `AccountingError` if a window occurs twice."""
         source = asdict(self._runs[0]) | {
             "video_version": video["version"],
             "decoder": ", ".join(sorted(set(chunks["decoder"].to_pylist()))) or DECODER,
         }
         starts_us_W, ends_us_W = (_flat(chunks[name]).to_numpy() for name in ("window_start_us", "window_end_us"))
-        W, K = len(starts_us_W), len(self._reading.labels)
+        W, K = len(starts_us_W), len(self._rule.labels)
         if (np.diff(starts_us_W) <= 0).any():
-            raise PublishError(f"windows of {video['video']} are there twice, or out of order{THIS_IS_A_BUG}")
+            raise AccountingError(f"windows of {video['video']} occur twice, or out of order{PLEASE_REPORT}")
         probabilities_WK = _flat(chunks["probabilities"]).to_numpy().reshape(W, K)
-        abstained_W = probabilities_WK.max(axis=1, initial=0) < self._reading.abstain_below
+        abstained_W = probabilities_WK.max(axis=1, initial=0) < self._rule.abstain_below
         if W:
             table = self._window_table(video["video"], starts_us_W, ends_us_W, probabilities_WK, abstained_W, source)
             self._parts["windows"].append(self._by_run(table, _flat(chunks["window_run"]).to_numpy()))
-        events = find_events(starts_us_W, ends_us_W, probabilities_WK, self._reading.rule) if W else []
+        events = find_events(starts_us_W, ends_us_W, probabilities_WK, self._rule.events) if W else []
         self._rows["events"] += [self._event_row(video["video"], event) | source for event in events]
         windows = [Span(*span) for span in zip(starts_us_W.tolist(), ends_us_W.tolist(), strict=True)]
         covered = merge_spans(windows)
@@ -100,7 +115,7 @@ class Tables:
             "covered_s": covered_us / MICROSECONDS,
             "failed_s": failed_s,
             "coverage": covered_us / MICROSECONDS / video["duration_s"] if video["duration_s"] else None,
-            "abstained_share": float(abstained_W.mean()) if W else None,
+            "abstained_fraction": float(abstained_W.mean()) if W else None,
             "num_events": len(events),
             "events_per_minute": _per_minute(len(events), covered_us) if covered_us else None,
             **self._activity(events, covered_us),
@@ -118,11 +133,11 @@ class Tables:
         )
 
     def finished(self) -> dict[str, pa.Table]:
-        """The tables, in the order in which they are written."""
+        """Return the tables, in the order in which they are written."""
         for name, rows in self._rows.items():
             if name == "events":
                 rows = sorted(rows, key=lambda row: (row["action_id"], row["video"], row["start_s"]))
-            self._parts[name].append(pa.Table.from_pylist(rows, schema=PUBLISHED[name]))
+            self._parts[name].append(pa.Table.from_pylist(rows, schema=PUBLIC_TABLES[name]))
         # One dictionary per column, so that every row group has the same.
         return {
             name: pa.concat_tables(parts).unify_dictionaries().combine_chunks() for name, parts in self._parts.items()
@@ -144,7 +159,7 @@ class Tables:
             "video": pa.repeat(video, W),
             "start_s": starts_us_W / MICROSECONDS,
             "end_s": ends_us_W / MICROSECONDS,
-            "action": pa.DictionaryArray.from_arrays(action_W, list(self._reading.labels)),
+            "action": pa.DictionaryArray.from_arrays(action_W, list(self._rule.labels)),
             "action_id": action_W,
             "body_part": pa.DictionaryArray.from_arrays(body_part_W, list(BODY_PARTS)),
             "body_part_id": body_part_W,
@@ -153,18 +168,18 @@ class Tables:
             "probabilities": _lists(probabilities_WK),
             "body_part_probabilities": _lists(probabilities_WK @ self._membership_KP),
         } | {name: _repeated(value, W) for name, value in source.items()}
-        schema = PUBLISHED["windows"]
+        schema = PUBLIC_TABLES["windows"]
         return pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
     def _by_run(self, windows: pa.Table, run_W: np.ndarray) -> pa.Table:
-        """The windows, each with the provenance of the run that labelled it."""
+        """Return the windows, each with the provenance of the run that labeled it."""
         if not run_W.any():
             return windows
         for name in (field.name for field in fields(Provenance)):
             values = pa.DictionaryArray.from_arrays(run_W, [getattr(run, name) for run in self._runs])
-            place = windows.schema.get_field_index(name)
+            index = windows.schema.get_field_index(name)
             windows = windows.set_column(
-                place, windows.schema.field(place), values.cast(pa.string()).dictionary_encode()
+                index, windows.schema.field(index), values.cast(pa.string()).dictionary_encode()
             )
         return windows
 
@@ -172,7 +187,7 @@ class Tables:
         body_part_id = BODY_PART_OF[event.action_id]
         return {
             "video": video,
-            "action": self._reading.labels[event.action_id],
+            "action": self._rule.labels[event.action_id],
             "action_id": event.action_id,
             "body_part": BODY_PARTS[body_part_id],
             "body_part_id": body_part_id,
@@ -198,7 +213,7 @@ class Tables:
                 "total_s": sum(span.end_us - span.start_us for span in spans) / MICROSECONDS,
             }
 
-        labels = self._reading.labels
+        labels = self._rule.labels
         return {
             "actions": [
                 {"action": labels[action], "body_part": BODY_PARTS[BODY_PART_OF[action]]} | activity(its_events)
@@ -212,7 +227,7 @@ class Tables:
 
 
 def _failures(video: dict[str, Any], chunks: pa.Table, covered: list[Span]) -> Iterator[dict[str, Any]]:
-    """A video's failures, as the spans that no window covers: together with the windows they make up the whole video."""
+    """Yield a video's failures, as the spans that no window covers: together with the windows they make up the whole video."""
     if video["error"] is not None:
         yield {"start_s": 0.0, "end_s": video["duration_s"], "stage": "catalog", "attempts": 1} | {
             name: video[name] for name in ("error", "reason")
@@ -221,7 +236,7 @@ def _failures(video: dict[str, Any], chunks: pa.Table, covered: list[Span]) -> I
     failed = chunks.select(columns).filter(pc.is_valid(chunks["error"])).to_pylist()
     if not failed:
         return
-    # Windows reach past their chunk's end: a chunk that failed answers for what is missing up to the next one that did.
+    # Windows extend past their chunk's end: a failed chunk accounts for what is missing up to the next failed one.
     starts_us = [0, *(chunk["chunk_start_us"] for chunk in failed[1:]), failed[-1]["duration_us"]]
     for chunk, (start_us, end_us) in zip(failed, pairwise(starts_us), strict=True):
         for span in subtract_spans(Span(start_us, end_us), covered):
@@ -231,7 +246,7 @@ def _failures(video: dict[str, Any], chunks: pa.Table, covered: list[Span]) -> I
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Array:
-    """The items of all lists in a row."""
+    """Return the items of all lists in one array."""
     return pc.list_flatten(lists).combine_chunks()
 
 

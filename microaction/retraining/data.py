@@ -22,7 +22,7 @@ HELD_OUT, EARLIER = "held-out", "earlier"  # splits of a version's clips, beside
 
 
 @dataclass(frozen=True)
-class News:
+class DataDelta:
     """What production was not made from: clips that it does not know, and clips whose label was another one."""
 
     num_new: int
@@ -60,7 +60,7 @@ def _lists(labels: str | None) -> list[str]:
     return [uri for uri in files if uri.endswith(LIST_ENDINGS) and not uri.startswith(inside)]
 
 
-def news_since(tables: Sequence[pa.Table], clips: Sequence[Clip]) -> News:
+def delta_since(tables: Sequence[pa.Table], clips: Sequence[Clip]) -> DataDelta:
     """Compares with the clips (`schema.TRAINING_CLIPS`) of production, and of the versions that were taken back: what any of
     them has learned is nothing new to try, a clip that all of them know by other labels only is corrected."""
     known = {
@@ -69,7 +69,7 @@ def news_since(tables: Sequence[pa.Table], clips: Sequence[Clip]) -> News:
     names = {name for name, _ in known}
     num_new = sum(clip.name not in names for clip in clips)
     num_known_alike = sum((clip.name, clip.label) in known for clip in clips)
-    return News(num_new, len(clips) - num_new - num_known_alike)
+    return DataDelta(num_new, len(clips) - num_new - num_known_alike)
 
 
 def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:

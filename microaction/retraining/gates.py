@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from microaction.config import GatesConfig
-from microaction.evaluation.metrics import confusion, f1_mean_of_targets, measure, per_class_metrics
-from microaction.model import load_checkpoint
-from microaction.model.classifier import Classifier, Execution, preferred_precision
-from microaction.model.golden import golden_frames
+from microaction.evaluation.metrics import confusion, f1_mean_over_target_classes, measure, per_class_metrics
+from microaction.models import load_checkpoint
+from microaction.models.classifier import Classifier, Execution, preferred_precision
+from microaction.models.golden import golden_frames
+from microaction.retraining.settings import GatesConfig
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ def judge(
 ) -> list[Verdict]:
     """All gates, from the probabilities of both models for the same clips."""
     ours, theirs = measure(candidate_NK, target_N), measure(production_NK, target_N)
-    our_f1, their_f1 = f1_mean_of_targets(candidate_NK, target_N), f1_mean_of_targets(production_NK, target_N)
+    our_f1, their_f1 = (
+        f1_mean_over_target_classes(candidate_NK, target_N),
+        f1_mean_over_target_classes(production_NK, target_N),
+    )
     verdicts = [
         Verdict("held-out clips", len(target_N), None, gates.min_held_out, True),
         Verdict("F1 mean", our_f1, their_f1, their_f1 + gates.f1_mean_margin, True),

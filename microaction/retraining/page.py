@@ -4,10 +4,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from microaction import storage
-from microaction.config import RetrainSettings
 from microaction.evaluation.metrics import measure, per_class_metrics
-from microaction.retraining.data import News
+from microaction.retraining.data import DataDelta
 from microaction.retraining.gates import Verdict, changed_confusions
+from microaction.retraining.settings import RetrainSettings
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 
 CONFUSIONS_SHOWN = 15
@@ -16,7 +16,7 @@ CONFUSIONS_SHOWN = 15
 def write_page(
     uri: str,
     production: str,
-    news: News,
+    delta: DataDelta,
     candidate_NK: np.ndarray,
     production_NK: np.ndarray,
     target_N: np.ndarray,
@@ -38,7 +38,7 @@ def write_page(
     )
     page = environment.get_template("page.html.j2").render(
         production=production,
-        news=news,
+        delta=delta,
         num_clips=len(target_N),
         num_left_out=num_left_out,
         verdicts=verdicts,

@@ -20,38 +20,50 @@ import torch
 
 from microaction import registry, storage
 from microaction.clips.manifest import Clip
-from microaction.config import ClusterSettings, EvaluateSettings, RetrainSettings, TrainSettings, digest_of
+from microaction.distributed.resources import cluster_resources
+from microaction.distributed.settings import CLUSTER_FIELDS
+from microaction.distributed.waiting import get_or_cancel
 from microaction.evaluation.run import run_evaluation
-from microaction.lease import held
-from microaction.machines import machines, result_of
-from microaction.model import CheckpointConfig, load_checkpoint
+from microaction.evaluation.settings import EvaluateSettings
+from microaction.models import load_checkpoint
 from microaction.registry import Version
-from microaction.retraining.data import HELD_OUT, News, absent_clips, hold_out, list_file, news_since, read_dataset
+from microaction.retraining.data import (
+    HELD_OUT,
+    DataDelta,
+    absent_clips,
+    delta_since,
+    hold_out,
+    list_file,
+    read_dataset,
+)
 from microaction.retraining.gates import Verdict, golden_parity, judge
 from microaction.retraining.page import write_page
+from microaction.retraining.settings import RetrainSettings
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
+from microaction.settings import digest_of
+from microaction.storage.lease import hold_lease
 from microaction.taxonomy import ACTIONS
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import run_training
+from microaction.training.settings import TrainSettings
 
 LEASE_FOLDER = "_retrain"
 DECISION_FILE = "decision.json"
 RUN_NAME = "training"
 DIGITS_OF_KEY = 12
-WHERE = set(ClusterSettings.model_fields) - {"config"}
-DECIDES_NOTHING = {
-    *WHERE,
+IRRELEVANT_FIELDS = {
+    *CLUSTER_FIELDS,
     *("config", "work", "num_workers", "min_workers", "max_failures", "checkpoint_interval_s"),
 }
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RetrainingResult:
     """How a retraining ended. `version` is in production now; `page` says why, empty where nothing was trained."""
 
-    ended: Literal["too little new", "promoted", "refused"]
+    ended: Literal["too few new clips", "promoted", "rejected"]
     version: str
-    news: News
+    delta: DataDelta
     page: str = ""
     failed_gates: tuple[str, ...] = ()
 
@@ -60,26 +72,26 @@ def run_retraining(
     settings: RetrainSettings,
     *,
     on_training: Callable[[TrainingProgress], None] = lambda progress: None,
-    on_measuring: Callable[[tuple[int, int]], None] = lambda progress: None,
-) -> Outcome:
+    on_evaluation: Callable[[tuple[int, int]], None] = lambda progress: None,
+) -> RetrainingResult:
     """Retrains, judges and promotes, if there is enough new. Needs a running Ray.
 
     Raises `LeaseHeldError` while another retraining is at work on the registry, `RegistryError` where nothing is in
     production or that has changed meanwhile, and what training and evaluation raise.
     """
-    with held(storage.join(settings.registry, LEASE_FOLDER)) as lease:
+    with hold_lease(storage.join(settings.registry, LEASE_FOLDER)) as lease:
         change = registry.production(settings.registry)
         production = registry.read_version(settings.registry, change.version)
         clips = read_dataset(settings.dataset, settings.labels, len(ACTIONS))
         known = registry.read_clips_of(settings.registry, production.name)
         # What was taken back was not good enough: what it has learned is nothing new to try.
-        taken_back = [
-            registry.read_clips_of(settings.registry, name) for name in registry.taken_back(settings.registry)
+        rolled_back = [
+            registry.read_clips_of(settings.registry, name) for name in registry.rolled_back(settings.registry)
         ]
-        news = news_since([known, *taken_back], clips)
-        if news.num_clips < settings.min_new:
-            return Outcome("too little new", production.name, news)
-        train, judged = hold_out(known, clips, settings.held_out_share)
+        delta = delta_since([known, *rolled_back], clips)
+        if delta.num_clips < settings.min_new:
+            return RetrainingResult("too few new clips", production.name, delta)
+        train, judged = hold_out(known, clips, settings.held_out_fraction)
         folder = storage.join(settings.work, _key(settings, production, clips))
         page_uri = storage.join(folder, "decision.html")
         candidate = storage.join(folder, RUN_NAME, "best")
@@ -87,27 +99,27 @@ def run_retraining(
         if verdicts is None:
 
             def on_step(progress: TrainingProgress) -> None:
-                lease.require(look=False)
+                lease.check(refresh=False)
                 on_training(progress)
 
             candidate = _train(settings, production, train, folder, on_step)
             _remember_people(candidate, judged, known)
-            lease.require()
-            verdicts = _judge(settings, production, candidate, judged, news, folder, page_uri, on_measuring)
+            lease.check()
+            verdicts = _judge(settings, production, candidate, judged, delta, folder, page_uri, on_evaluation)
         failed = tuple(verdict.gate for verdict in verdicts if not verdict.is_passed)
         if failed:
-            return Outcome("refused", production.name, news, page_uri, failed)
-        lease.require()
+            return RetrainingResult("rejected", production.name, delta, page_uri, failed)
+        lease.check()
         notes = {"made from": production.name, "decision": page_uri, "gates": [asdict(verdict) for verdict in verdicts]}
         version = registry.register(settings.registry, candidate, notes=notes)
-        reason = f"{news.num_new} new and {news.num_corrected} corrected clips; see {page_uri}"
+        reason = f"{delta.num_new} new and {delta.num_corrected} corrected clips; see {page_uri}"
         registry.promote(settings.registry, version.name, reason=reason, after=change.number)
-        return Outcome("promoted", version.name, news, page_uri)
+        return RetrainingResult("promoted", version.name, delta, page_uri)
 
 
 def _key(settings: RetrainSettings, production: Version, clips: Sequence[Clip]) -> str:
     """Of all that decides how a retraining ends."""
-    decides = set(RetrainSettings.model_fields) - DECIDES_NOTHING
+    decides = set(RetrainSettings.model_fields) - IRRELEVANT_FIELDS
     listed = [[clip.name, clip.label, clip.subject, clip.uri, clip.region] for clip in clips]
     return digest_of(settings, decides, production=production.digest, clips=listed)[:DIGITS_OF_KEY]
 
@@ -123,7 +135,7 @@ def _train(
     train_list = storage.join(folder, "train.parquet")
     storage.write_bytes(train_list, list_file(train))
     production_uri = storage.join(settings.registry, production.name)
-    config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(production_uri, "config.json")))
+    config = load_checkpoint(production.ref(settings.registry)).config
     shared = settings.model_dump(include=set(TrainSettings.model_fields) & set(RetrainSettings.model_fields))
     train_settings = TrainSettings.model_validate(
         shared
@@ -147,10 +159,10 @@ def _judge(
     production: Version,
     candidate: str,
     judged: Sequence[Clip],
-    news: News,
+    delta: DataDelta,
     folder: str,
     page_uri: str,
-    on_measuring: Callable[[tuple[int, int]], None],
+    on_evaluation: Callable[[tuple[int, int]], None],
 ) -> list[Verdict]:
     """Measures both, writes the page and then the decision."""
     clips_list = storage.join(folder, f"{HELD_OUT}.parquet")
@@ -165,10 +177,10 @@ def _judge(
                 clips_list=clips_list,
                 videos=storage.join(settings.dataset, "videos"),
                 out=out,
-                max_unreadable_share=settings.max_unreadable_share,
-                **settings.model_dump(include=WHERE),
+                max_unreadable_fraction=settings.max_unreadable_fraction,
+                **settings.model_dump(include=set(CLUSTER_FIELDS)),
             ),
-            on_progress=on_measuring,
+            on_progress=on_evaluation,
         )
         tables.append(pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, "predictions.parquet")))))
     ours, theirs = read_by_both(*tables)
@@ -177,7 +189,9 @@ def _judge(
     parity = parity_where_labelled(candidate, settings)
     verdicts = judge(candidate_NK, production_NK, target_N, ACTIONS, parity, settings.gates)
     num_left_out = len(judged) - len(target_N)
-    write_page(page_uri, production.name, news, candidate_NK, production_NK, target_N, num_left_out, verdicts, settings)
+    write_page(
+        page_uri, production.name, delta, candidate_NK, production_NK, target_N, num_left_out, verdicts, settings
+    )
     decision = {"candidate": load_checkpoint(candidate).digest, "gates": [asdict(verdict) for verdict in verdicts]}
     storage.write_bytes(storage.join(folder, DECISION_FILE), json.dumps(decision, indent=2).encode() + b"\n")
     return verdicts
@@ -193,12 +207,12 @@ def read_by_both(ours: pa.Table, theirs: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def parity_where_labelled(candidate: str, settings: RetrainSettings) -> float:
     """`golden_parity` on what labelling would run on: a GPU if the cluster has any, else the CPU here. Raises
-    `MachinesError`."""
-    if machines(settings).num_gpus == 0:
+    `NodesUnavailableError`."""
+    if cluster_resources(settings).num_gpus == 0:
         return golden_parity(candidate, "cpu")
     parity = ray.remote(num_gpus=1)(_parity_on_gpu).remote(candidate)
     what = f"comparing the golden output of {candidate} on a GPU"
-    return float(result_of(parity, settings.machines_wait_s, what, setting="machines_wait_s"))
+    return float(get_or_cancel(parity, settings.node_wait_s, what, setting="node_wait_s"))
 
 
 def _parity_on_gpu(candidate: str) -> float:

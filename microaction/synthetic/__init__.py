@@ -1,4 +1,4 @@
-"""A drawn stand-in for the licensed dataset: jointed figures that do all 52 micro-actions, in clips and interviews."""
+"""A drawn substitute for the licensed dataset: jointed figures that perform all 52 micro-actions, in clips and interviews."""
 
 from microaction.synthetic.dataset import SyntheticDataset, make_dataset
 from microaction.synthetic.interview import (

@@ -1,6 +1,6 @@
-"""Anti-aliased shapes with sub-pixel places on an RGB image, in figure coordinates.
+"""Anti-aliased shapes at sub-pixel positions on an RGB image, in figure coordinates.
 
-Points are complex numbers, x to the right and y down: a rotation is a product. Lengths are in torso lengths.
+Points are complex numbers, x to the right and y down, so that a rotation is a product. Lengths are in torso lengths.
 """
 
 import math
@@ -17,7 +17,7 @@ _CAP_HALF = np.exp(1j * np.linspace(math.pi / 2, 3 * math.pi / 2, 6))  # the rou
 
 
 class Canvas:
-    """An image [H, W, 3] uint8 seen by a camera: pixel = origin_px + point · px_per_unit. Draws in place."""
+    """An image [H, W, 3] (uint8) seen by a camera: pixel = origin_px + point · px_per_unit. Methods draw in place."""
 
     def __init__(self, image_HWC: np.ndarray, origin_px: complex, px_per_unit: float) -> None:
         self.image_HWC = image_HWC
@@ -25,13 +25,13 @@ class Canvas:
         self.px_per_unit = px_per_unit
 
     def disc(self, center: complex, radius: float, color: Color) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         x, y = self._fixed(center)
         size = max(1, round(radius * self.px_per_unit * SUBPIXELS))
         cv2.circle(self.image_HWC, (x, y), size, color, cv2.FILLED, cv2.LINE_AA, SHIFT_BITS)
 
     def ellipse(self, center: complex, half_axes: complex, direction: complex, color: Color) -> None:
-        """A filled ellipse; `half_axes` along and across `direction`."""
+        """Draw a filled ellipse; `half_axes` are along and across `direction`."""
         x, y = self._fixed(center)
         scale = self.px_per_unit * SUBPIXELS
         axes = (max(1, round(half_axes.real * scale)), max(1, round(half_axes.imag * scale)))
@@ -39,7 +39,7 @@ class Canvas:
         cv2.ellipse(self.image_HWC, (x, y), axes, degrees, 0, 360, color, cv2.FILLED, cv2.LINE_AA, SHIFT_BITS)
 
     def limb(self, start: complex, end: complex, start_radius: float, end_radius: float, color: Color) -> None:
-        """A tapered bar with round ends."""
+        """Draw a tapered bar with round ends."""
         along = end - start
         length = abs(along)
         unit = along / length if length > 1e-6 else 1.0
@@ -47,11 +47,11 @@ class Canvas:
         cv2.fillConvexPoly(self.image_HWC, self._fixed_array(outline), color, cv2.LINE_AA, SHIFT_BITS)
 
     def polygon(self, points: Sequence[complex], color: Color) -> None:
-        """A filled polygon of any shape."""
+        """Draw a filled polygon of any shape."""
         cv2.fillPoly(self.image_HWC, [self._fixed_array(np.array(points))], color, cv2.LINE_AA, SHIFT_BITS)
 
-    def stroke(self, points: Sequence[complex], width: float, color: Color, closed: bool = False) -> None:
-        """A line of this width, at least one pixel."""
+    def stroke(self, points: Sequence[complex], width: float, color: Color, *, closed: bool = False) -> None:
+        """Draw a line of this width, at least one pixel."""
         thickness = max(1, round(width * self.px_per_unit))
         fixed = [self._fixed_array(np.array(points))]
         cv2.polylines(self.image_HWC, fixed, closed, color, thickness, cv2.LINE_AA, SHIFT_BITS)

@@ -1,6 +1,6 @@
 """A dataset of short clips in MA-52's layout: folders, list files, and the subject in each file name.
 
-`<root>/train/SSSS_BB_NNNN.mp4`: subject, body part label, running number from 1 within the split. The lists
+`<root>/train/SSSS_BB_NNNN.mp4`: subject, body part label, and a number that counts from 1 within the split. The lists
 `<root>/train_list_videos.txt` and `<root>/val_list_videos.txt` have a line "name.mp4 action" for each clip.
 """
 
@@ -13,15 +13,15 @@ from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, 
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
-DRAWING_VERSION = 2  # raise it when the same seeds begin to give other pictures
+DRAWING_VERSION = 2  # increase it when the same seeds begin to give other pixels
 RECIPE_NAME = "recipe.json"
-BATCH_SIZE = 8  # clips per task of a process: few enough to share out evenly, enough to hide its cost
+BATCH_SIZE = 8  # clips per task of a process: few enough to balance the processes, enough to hide the task's cost
 SUBJECT_SEEDS_PER_DATASET = 100_000  # datasets of different seeds show different people
 
 
 @dataclass(frozen=True)
 class SyntheticDataset:
-    """Where the parts of a dataset lie."""
+    """The paths of a dataset."""
 
     root: Path
     train_dir: Path
@@ -44,7 +44,7 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What decides how a clip of a given name looks; the number of clips does not."""
+    """What decides how a clip of a given name looks. The number of clips does not."""
 
     drawing_version: int
     seed: int
@@ -68,19 +68,20 @@ def make_dataset(
     num_processes: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyntheticDataset:
-    """Renders the clips that are not there yet, then writes the lists.
+    """Render the clips that do not exist yet, then write the lists.
 
-    Actions take turns, so each has the same number of clips (give or take one), spread over as many subjects as it has
-    clips; multiples of 52 are exact. Train and val share no subject. Call again after an interruption, or with more
-    clips, and only the missing ones are rendered; a root made with other settings raises ValueError.
+    Actions take turns: each has the same number of clips, plus or minus one, spread over as many subjects as it has clips;
+    with a multiple of 52 clips the numbers are equal. Train and val have no subject in common. A second call, after an
+    interruption or with more clips, renders only the missing ones. Raises `ValueError` for a root that was made with other
+    settings.
     """
     for name, count in (("num_train_subjects", num_train_subjects), ("num_val_subjects", num_val_subjects)):
         if count < 1:
-            raise ValueError(f"{name} ({count}) must be ≥ 1: a clip needs somebody to film")
+            raise ValueError(f"{name} ({count}) must be at least 1: every clip shows a subject")
     if num_train_subjects + num_val_subjects > SUBJECT_SEEDS_PER_DATASET:
         raise ValueError(
-            f"num_train_subjects + num_val_subjects ({num_train_subjects + num_val_subjects}) must be ≤ "
-            f"{SUBJECT_SEEDS_PER_DATASET}; ask for fewer subjects"
+            f"num_train_subjects + num_val_subjects ({num_train_subjects + num_val_subjects}) must be at most "
+            f"{SUBJECT_SEEDS_PER_DATASET}; use fewer subjects"
         )
     base = Path(root)
     dataset = SyntheticDataset(
@@ -88,10 +89,11 @@ def make_dataset(
     )
     for folder in (dataset.train_dir, dataset.val_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    width, height = check_size(size)
-    _claim(base, _Recipe(DRAWING_VERSION, seed, num_train_subjects, num_val_subjects, width, height, fps))
-    train = _plan(dataset.train_dir, 0, num_train_subjects, num_train_clips, seed, size, fps)
-    val = _plan(dataset.val_dir, num_train_subjects, num_val_subjects, num_val_clips, seed, size, fps)
+    recipe = _Recipe(DRAWING_VERSION, seed, num_train_subjects, num_val_subjects, *check_size(size), fps)
+    _check_recipe(base, recipe)
+    train = _plan(recipe, dataset.train_dir, range(num_train_subjects), num_train_clips)
+    all_subjects = num_train_subjects + num_val_subjects
+    val = _plan(recipe, dataset.val_dir, range(num_train_subjects, all_subjects), num_val_clips)
     missing = [job for job in (*train, *val) if not job.path.exists()]
     run_jobs(_render, missing, num_processes=num_processes, batch_size=BATCH_SIZE, on_progress=on_progress)
     _write_list(dataset.train_list, train)
@@ -99,17 +101,16 @@ def make_dataset(
     return dataset
 
 
-def _plan(
-    folder: Path, first_subject: int, num_subjects: int, num_clips: int, seed: int, size: tuple[int, int], fps: int
-) -> list[ClipJob]:
+def _plan(recipe: _Recipe, folder: Path, subjects: range, num_clips: int) -> list[ClipJob]:
+    size = (recipe.width, recipe.height)
     jobs = []
     for index in range(num_clips):
         turn, action = divmod(index, len(ACTIONS))
-        # Each turn moves every action on to its next subject, so no action is tied to some subjects.
-        subject = first_subject + (turn + action) % num_subjects
+        # Each turn gives every action its next subject, so that no action is tied to certain subjects.
+        subject = subjects[(turn + action) % len(subjects)]
         name = f"{subject + 1:04d}_{BODY_PART_OF[action]:02d}_{index + 1:04d}.mp4"
-        subject_seed = seed * SUBJECT_SEEDS_PER_DATASET + subject
-        jobs.append(ClipJob(folder / name, subject_seed, action, index, size, fps))
+        subject_seed = recipe.seed * SUBJECT_SEEDS_PER_DATASET + subject
+        jobs.append(ClipJob(folder / name, subject_seed, action, index, size, recipe.fps))
     return jobs
 
 
@@ -117,18 +118,18 @@ def _render(job: ClipJob) -> None:
     render_clip(job.path, subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps)
 
 
-def _claim(root: Path, recipe: _Recipe) -> None:
-    """Leaves the recipe in the root, or compares it with the one that is there."""
+def _check_recipe(root: Path, recipe: _Recipe) -> None:
+    """Write the recipe to the root, or compare it with the one that the root has."""
     path = root / RECIPE_NAME
     if not path.exists():
         write_atomically(path, json.dumps(asdict(recipe), indent=2) + "\n")
         return
-    there = json.loads(path.read_text())
+    existing = json.loads(path.read_text())
     for name, value in asdict(recipe).items():
-        if there.get(name) != value:
+        if existing.get(name) != value:
             raise ValueError(
-                f"dataset {root} was made with {name}={there.get(name)}, asked for is {value}: clips of one dataset "
-                f"must have one recipe; choose another root or delete this one"
+                f"dataset {root} was made with {name}={existing.get(name)}, not {value}: all clips of a dataset must "
+                "have the same recipe; choose another root, or delete this one"
             )
 
 
@@ -137,7 +138,7 @@ def _write_list(path: Path, jobs: list[ClipJob]) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes the file under another name first, so that a reader never sees half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    """Write a file under another name, then rename it, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Draws a subject from the skeleton, back to front: what is behind, legs, trunk, head, arms."""
+"""Draws a subject from the skeleton, back to front: what is behind the body, the trunk, legs, head and arms."""
 
 import cmath
 
@@ -6,20 +6,20 @@ from microaction.synthetic.canvas import Canvas
 from microaction.synthetic.skeleton import SIDES, HandPose, HandShape, Skeleton
 from microaction.synthetic.subject import Color, HairStyle, Subject, shade
 
-OUTLINE = 0.018  # torso lengths; a darker rim keeps a hand visible before a face of the same colour
+OUTLINE = 0.018  # torso lengths; a darker rim keeps a hand visible in front of a face of the same color
 HAND_RADIUS = 0.105
 FINGER_LENGTH = 0.15
 FINGER_RADIUS = 0.026
-OPEN_FINGERS = (-0.9, -0.35, 0.0, 0.35, 0.75)  # radians from the hand's direction
+OPEN_FINGERS = (-0.9, -0.35, 0.0, 0.35, 0.75)  # radians from the direction of the hand
 WHITE: Color = (245, 245, 245)
 INK: Color = (24, 22, 22)
-SIDE_VIEW_YAW = 1.18  # beyond it the face is seen from the side
-LIPS = 0.68  # of the skin's brightness
+SIDE_VIEW_YAW = 1.18  # beyond it the face is drawn from the side
+LIPS = 0.68  # as a fraction of the skin's brightness
 OBJECT_COLOR: Color = (250, 210, 30)
 
 
 def draw_figure(canvas: Canvas, skeleton: Skeleton) -> None:
-    """Draws the whole person."""
+    """Draw the whole person."""
     hands = skeleton.posture.hands
     behind = [side for side in SIDES if hands[side].is_behind]
     if skeleton.subject.hair_style is HairStyle.LONG:
@@ -67,7 +67,7 @@ def _draw_leg(canvas: Canvas, skeleton: Skeleton, side: int) -> None:
     direction = complex(0.25 * side, 1.0)
     canvas.ellipse(foot + toes, half + OUTLINE * (1 + 1j), direction, shade(subject.shoes, 0.5))
     canvas.ellipse(foot + toes, half, direction, subject.shoes)
-    if stretch > 0.5:  # the sole shows
+    if stretch > 0.5:  # the sole is visible
         canvas.ellipse(foot + toes + 0.01j, half * 0.6, direction, WHITE)
 
 
@@ -84,7 +84,7 @@ def _draw_long_hair(canvas: Canvas, skeleton: Skeleton) -> None:
 
 
 def _draw_head(canvas: Canvas, skeleton: Skeleton) -> None:
-    """The skull in hair colour, the face over it, carried by yaw and pitch, then the features."""
+    """Draw the skull in the color of the hair, the face over it, moved by yaw and pitch, then the features."""
     subject, posture = skeleton.subject, skeleton.posture
     half, axis, shift = skeleton.head_half, skeleton.head_axis, skeleton.face_shift
     yaw, pitch = posture.head_yaw, posture.head_pitch
@@ -98,7 +98,7 @@ def _draw_head(canvas: Canvas, skeleton: Skeleton) -> None:
     face_half = complex(half.real * (0.94 - 0.22 * abs(yaw)), half.imag * (0.86 - 0.14 * max(pitch, 0.0)))
     face = skeleton.on_head(complex(0.36 * yaw, 0.32 - 0.5 * hairline + 0.26 * pitch))
     canvas.ellipse(face, face_half, axis, subject.skin)
-    if abs(yaw) > SIDE_VIEW_YAW:  # seen from the side: no features but the nose
+    if abs(yaw) > SIDE_VIEW_YAW:  # from the side the nose is the only feature
         canvas.disc(skeleton.on_head(complex(0.9 * yaw, 0.25)), 0.05, subject.skin)
         return
     squeeze = 1 - 0.35 * abs(yaw)

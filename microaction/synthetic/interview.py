@@ -1,4 +1,4 @@
-"""Untrimmed interviews: somebody sits, now and then does something small, and the truth says when and what."""
+"""Untrimmed interviews: a person sits and performs a micro-action from time to time; the truth says which and when."""
 
 import csv
 import io
@@ -16,15 +16,15 @@ from microaction.synthetic.subject import Subject
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS
 
-ACTION_S = (1.8, 3.2)  # how long an action takes
-GAP_S = (0.8, 4.0)  # how long the subject sits still between two
+ACTION_S = (1.8, 3.2)  # duration of an action
+GAP_S = (0.8, 4.0)  # time without an action between two
 TRUTH_NAME = "truth.csv"
 TRUTH_HEADER = ("video", "action_id", "action", "start_s", "end_s")
 
 
 @dataclass(frozen=True)
 class TruthEvent:
-    """What is to be seen in [start_s, end_s) of a video; both fall on frames."""
+    """The action that a video shows over [start_s, end_s). Both times are those of frames."""
 
     action: int
     start_s: float
@@ -33,7 +33,7 @@ class TruthEvent:
 
 @dataclass(frozen=True)
 class InterviewSpec:
-    """One interview to render, `name` its file name in the archive."""
+    """One interview to render. `name` is its file name in the archive."""
 
     name: str
     subject_seed: int
@@ -44,7 +44,7 @@ class InterviewSpec:
 
 @dataclass(frozen=True)
 class SyntheticArchive:
-    """Where the interviews lie, what happens in each, and the table of it."""
+    """The folder of the interviews, the events of each, and the file with the table of events."""
 
     root: Path
     truth: dict[str, list[TruthEvent]]
@@ -59,32 +59,32 @@ def plan_interview(
     actions: Sequence[int] | None = None,
     gap_s: tuple[float, float] = GAP_S,
 ) -> list[TruthEvent]:
-    """What will happen, in order of time, without overlap, all of it inside the video.
+    """Return the events of an interview, ordered by time, without overlap and inside the video.
 
-    Actions are drawn from `actions` (default: all 52) without repeating one before all have had their turn.
+    Actions are drawn from `actions` (default: all 52); none repeats before each has occurred once.
     """
     if duration_s <= 0:
-        raise ValueError(f"duration_s ({duration_s}) must be > 0")
+        raise ValueError(f"duration_s ({duration_s}) must be positive")
     if not 0 <= gap_s[0] <= gap_s[1]:
-        raise ValueError(f"gap_s {gap_s} must be two times in order, from 0 up; the default is {GAP_S}")
+        raise ValueError(f"gap_s {gap_s} must be a minimum and a maximum, at least 0; the default is {GAP_S}")
     choice = tuple(range(len(ACTIONS))) if actions is None else tuple(actions)
     if not choice:
-        raise ValueError("actions () must name at least one action; pass None for all of them")
+        raise ValueError("actions must hold at least one action; pass None for all of them")
     for action in choice:
         check_action(action)
     rng = np.random.default_rng([seed, 0x1A])
     num_frames = round(duration_s * fps)
     events: list[TruthEvent] = []
-    waiting: list[int] = []
+    remaining: list[int] = []
     frame = 0
     while True:
         start_frame = frame + round(float(rng.uniform(*gap_s)) * fps)
         frame = start_frame + max(1, round(float(rng.uniform(*ACTION_S)) * fps))
         if frame > num_frames:
             return events
-        if not waiting:
-            waiting = [choice[index] for index in rng.permutation(len(choice))]
-        events.append(TruthEvent(waiting.pop(), start_frame / fps, frame / fps))
+        if not remaining:
+            remaining = [choice[index] for index in rng.permutation(len(choice))]
+        events.append(TruthEvent(remaining.pop(), start_frame / fps, frame / fps))
 
 
 def make_interview(
@@ -98,13 +98,14 @@ def make_interview(
     actions: Sequence[int] | None = None,
     gap_s: tuple[float, float] = GAP_S,
 ) -> list[TruthEvent]:
-    """Renders one interview and returns its truth; a file that is there already is kept."""
+    """Render one interview and return its events. A file that exists already is kept."""
     check_size(size)
     events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
     if not Path(path).exists():
         rng = np.random.default_rng([seed, subject_seed, 0x1B])
-        performances = [Performance.drawn(event.action, event.start_s, event.end_s, rng) for event in events]
-        frames = draw_frames(Subject.from_seed(subject_seed), performances, round(duration_s * fps), rng, size, fps)
+        performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
+        subject, num_frames = Subject.from_seed(subject_seed), round(duration_s * fps)
+        frames = draw_frames(subject, performances, num_frames, rng, size=size, fps=fps)
         encode_video(path, frames, size, fps)
     return events
 
@@ -118,14 +119,14 @@ def make_interviews(
     num_processes: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyntheticArchive:
-    """Renders the interviews that are not there yet, in parallel, and writes `<root>/truth.csv`.
+    """Render the interviews that do not exist yet, in parallel, and write `<root>/truth.csv`.
 
-    Its columns: video (the file name), action_id, action, start_s, end_s; rows by video in the order of `specs`, then by
-    time. A file of the same name from another spec is not noticed: one root, one set of specs.
+    Its columns are video (the file name), action_id, action, start_s and end_s; its rows are ordered by video, as in `specs`,
+    then by time. A file of the same name that another spec made is not detected: use one root per set of specs.
     """
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
-        raise ValueError(f"names of the interviews {names} must differ from each other: each is a file in {root}")
+        raise ValueError(f"the names of the interviews {names} must be unique: each is a file in {root}")
     base = Path(root)
     base.mkdir(parents=True, exist_ok=True)
     truth = {

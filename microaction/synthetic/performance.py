@@ -1,7 +1,7 @@
-"""Acting: from the table of motions and a moment in time to a posture.
+"""Acting: from the table of motions and a point in time to a posture.
 
-A performance is one action in a span of time with the variation that chance gave it; an actor also breathes, sways and
-blinks. Times are in seconds from the start of the video.
+A performance is one action over a span of time, with random variation. The subject also breathes, sways and blinks. Times
+are in seconds from the start of the video.
 """
 
 import cmath
@@ -27,7 +27,7 @@ BREATH_HZ = (0.2, 0.32)
 SWAY_HZ = (0.1, 0.3)
 BLINK_EVERY_S = (2.0, 5.0)
 BLINK_S = 0.12
-REST_SPREAD = 0.07  # torso lengths; resting hands, knees and feet differ by this much from clip to clip
+REST_SPREAD = 0.07  # torso lengths; resting hands, knees and feet vary by this much from clip to clip
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Performance:
     ramp_gain: float
 
     @classmethod
-    def drawn(cls, action: int, start_s: float, end_s: float, rng: np.random.Generator) -> Self:
-        """The action with a side and a variation by chance."""
+    def random(cls, action: int, start_s: float, end_s: float, rng: np.random.Generator) -> Self:
+        """Return the action with a random side and variation."""
         return cls(
             action=action,
             start_s=start_s,
@@ -61,22 +61,22 @@ class Performance:
 
     @property
     def motion(self) -> Motion:
-        """The table's entry of the action."""
+        """The action's entry in the table of motions."""
         return MOTIONS[self.action]
 
     def weight(self, time_s: float) -> float:
-        """0 outside the span, 1 in its middle, smooth between: ramps lie inside the span."""
+        """Return 0 outside the span, 1 in its middle, and a smooth ramp between them, inside the span."""
         ramp_s = min(self.motion.ramp_s * self.ramp_gain, (self.end_s - self.start_s) / 2)
         inside = min(time_s - self.start_s, self.end_s - time_s) / max(ramp_s, 1e-6)
         clipped = min(max(inside, 0.0), 1.0)
         return clipped * clipped * (3 - 2 * clipped)
 
     def wave(self, time_s: float, lag: float = 0.0) -> float:
-        """The swing at a moment, -1..1."""
+        """Return the swing at a time, from -1 to 1."""
         return math.sin(2 * math.pi * self._periods(time_s, lag))
 
     def is_alternate(self, time_s: float) -> bool:
-        """Whether the moment lies in the second half of a period."""
+        """Return whether the time is in the second half of a period."""
         return self._periods(time_s, 0.0) % 1.0 >= 0.5
 
     def _periods(self, time_s: float, lag: float) -> float:
@@ -85,7 +85,7 @@ class Performance:
 
 @dataclass(frozen=True)
 class Idler:
-    """How someone sits who does nothing: breath, sway, blinks, and where hands and feet rest."""
+    """How a subject sits without an action: breath, sway, blinks, and where hands, knees and feet rest."""
 
     breath_hz: float
     sway_hz: float
@@ -96,8 +96,8 @@ class Idler:
     rest_feet: tuple[complex, complex]
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> Self:
-        """A way of sitting by chance."""
+    def random(cls, rng: np.random.Generator) -> Self:
+        """Return a random way of sitting."""
         return cls(
             breath_hz=float(rng.uniform(*BREATH_HZ)),
             sway_hz=float(rng.uniform(*SWAY_HZ)),
@@ -109,7 +109,7 @@ class Idler:
         )
 
     def posture(self, time_s: float) -> Posture:
-        """The idle body at a moment."""
+        """Return the posture at a time."""
         breath = math.sin(2 * math.pi * (self.breath_hz * time_s + self.phase))
         sway = math.sin(2 * math.pi * (self.sway_hz * time_s + 2 * self.phase))
         nod = math.sin(2 * math.pi * (1.3 * self.sway_hz * time_s + 3 * self.phase))
@@ -130,7 +130,7 @@ class Idler:
 
 
 def act(posture: Posture, performance: Performance, time_s: float) -> None:
-    """Bends the idle posture to what the performance asks at this moment."""
+    """Change the idle posture, in place, to that of the performance at a time."""
     weight = performance.weight(time_s)
     posture.wears_glasses = posture.wears_glasses or performance.action == GLASSES_ACTION
     if weight <= 0:
@@ -145,21 +145,22 @@ def act(posture: Posture, performance: Performance, time_s: float) -> None:
                 setattr(posture, move.channel, old + weight * mirror * value)
             case Hand():
                 for side in _sides(move.who, performance.side):
-                    posture.hands[side] = _hand_pose(move, performance, time_s, weight)
+                    posture.hands[side] = _hand_pose(move, performance, time_s)
             case Leg():
                 for side in _sides(move.who, performance.side):
-                    _move_leg(posture, side, move, performance, time_s, weight)
+                    _move_leg(posture, side, move, performance, time_s)
 
 
-def _hand_pose(move: Hand, performance: Performance, time_s: float, weight: float) -> HandPose:
+def _hand_pose(move: Hand, performance: Performance, time_s: float) -> HandPose:
+    weight = performance.weight(time_s)
     wave = performance.wave(time_s, move.lag)
     wave_down = performance.wave(time_s, move.lag + 0.25) if move.is_round else wave
     swing = performance.swing_gain * complex(move.swing.real * wave, move.swing.imag * wave_down)
-    arrived = weight > 0.5  # half way there the hand takes its shape and goes behind the body
+    arrived = weight > 0.5  # halfway the hand takes its shape and goes behind the body
     shape = move.alternate if move.alternate and performance.is_alternate(time_s) else move.shape
     rest = HandPose()
     return HandPose(
-        place=move.place,
+        landmark=move.landmark,
         offset=move.offset + swing,
         reach=weight,
         elbow=REST_ELBOW + weight * (move.elbow - REST_ELBOW),
@@ -170,7 +171,8 @@ def _hand_pose(move: Hand, performance: Performance, time_s: float, weight: floa
     )
 
 
-def _move_leg(posture: Posture, side: int, move: Leg, performance: Performance, time_s: float, weight: float) -> None:
+def _move_leg(posture: Posture, side: int, move: Leg, performance: Performance, time_s: float) -> None:
+    weight = performance.weight(time_s)
     swing = performance.swing_gain * performance.wave(time_s, move.lag)
     if move.knee is not None:
         posture.knees[side] += weight * (move.knee + swing * move.knee_swing - posture.knees[side])

@@ -1,4 +1,4 @@
-"""From a subject, a room and performances to an H.264 file: equal arguments give equal bytes.
+"""Renders a subject, a room and performances to an H.264 file. Equal arguments give equal bytes.
 
 Shapes: H height, W width, C = 3 (RGB).
 """
@@ -20,23 +20,24 @@ from microaction.synthetic.skeleton import Skeleton
 from microaction.synthetic.subject import Subject
 
 MIN_CLIP_FRAMES, MAX_CLIP_FRAMES = 48, 70  # MA-52: about two seconds
-MAX_START_S = 0.15  # a clip is cut around its action: at most so long before and after it
-MAX_REST_S = 0.1
+# Clips are cut around their actions, as in MA-52.
+MAX_START_S = 0.15  # an action starts at most this long before or after its clip does
+MAX_REST_S = 0.1  # and ends at most this long before it
 KEYFRAME_EVERY_S = 2.0
 B_FRAMES = 2
-# One thread: more make the bytes depend on the machine. Without mbtree: with it, x264 gave 2 to 5 different files in 5
-# to 12 encodings of equal pictures (160×192, PyAV 18.1); without it, 160 encodings gave the same file.
-SAME_BYTES_EVERY_TIME = {"threads": "1", "x264-params": "mbtree=0"}
+# One thread: with more, the bytes depend on the computer. No mbtree: with it, x264 gave 2 to 5 different files in 5 to 12
+# encodings of equal frames (160×192, PyAV 18.1); without it, 160 encodings gave the same file.
+DETERMINISTIC_ENCODING = {"threads": "1", "x264-params": "mbtree=0"}
 
 
 class VideoSize(NamedTuple):
-    """Width and height in pixels; both even, as 4:2:0 chroma asks."""
+    """Width and height in pixels, both even, as 4:2:0 chroma requires."""
 
     width: int
     height: int
 
 
-DEFAULT_SIZE = VideoSize(160, 192)  # MA-52's 1080×1296, small
+DEFAULT_SIZE = VideoSize(160, 192)  # the aspect ratio of MA-52's 1080×1296
 DEFAULT_FPS = 30
 
 
@@ -49,14 +50,15 @@ def render_clip(
     size: tuple[int, int] = DEFAULT_SIZE,
     fps: int = DEFAULT_FPS,
 ) -> None:
-    """Writes a clip of about two seconds in which the subject does the action (0..51) and nothing else."""
+    """Write a clip of about two seconds in which the subject performs the action (0..51) and no other."""
     check_action(action)
     rng = np.random.default_rng([seed, subject_seed, 0xC1])
     duration_s = int(rng.integers(MIN_CLIP_FRAMES, MAX_CLIP_FRAMES + 1)) / 30
     start_s = float(rng.uniform(-MAX_START_S, MAX_START_S))
-    end_s = duration_s + float(rng.uniform(-MAX_REST_S, 1.0))  # mostly cut before the action is over
-    performance = Performance.drawn(action, start_s, end_s, rng)
-    frames = draw_frames(Subject.from_seed(subject_seed), [performance], round(duration_s * fps), rng, size, fps)
+    end_s = duration_s + float(rng.uniform(-MAX_REST_S, 1.0))  # most clips end before the action does
+    performance = Performance.random(action, start_s, end_s, rng)
+    subject, num_frames = Subject.from_seed(subject_seed), round(duration_s * fps)
+    frames = draw_frames(subject, [performance], num_frames, rng, size=size, fps=fps)
     encode_video(path, frames, size, fps)
 
 
@@ -65,11 +67,12 @@ def draw_frames(
     performances: Sequence[Performance],
     num_frames: int,
     rng: np.random.Generator,
+    *,
     size: tuple[int, int],
     fps: int,
 ) -> Iterator[np.ndarray]:
-    """Yields the frames [H, W, 3] uint8. Performances are in order of time and do not overlap."""
-    idler = Idler.drawn(rng)
+    """Yield the frames [H, W, 3] (uint8). Performances must be ordered by time and must not overlap."""
+    idler = Idler.random(rng)
     room = Room(*check_size(size), rng)
     upcoming = list(reversed(performances))
     for frame_index in range(num_frames):
@@ -85,35 +88,37 @@ def draw_frames(
 
 
 def encode_video(path: str | os.PathLike[str], frames: Iterator[np.ndarray], size: tuple[int, int], fps: int) -> None:
-    """Writes frames as H.264 (4:2:0, B-frames) in MP4, under a temporary name until the file is whole."""
+    """Write frames as H.264 (4:2:0, B-frames) in MP4, under a temporary name until the file is complete."""
     target = Path(path)
-    unfinished = target.with_name(f".{target.stem}.{os.getpid()}.part.mp4")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part.mp4")
     try:
-        with av.open(str(unfinished), "w", format="mp4") as container:
+        with av.open(str(temporary), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=fps)
             stream.width, stream.height = check_size(size)
             stream.pix_fmt = "yuv420p"
             stream.time_base = Fraction(1, fps)
-            stream.options = {"preset": "veryfast", "crf": "23", "bf": str(B_FRAMES), **SAME_BYTES_EVERY_TIME}
+            stream.options = {"preset": "veryfast", "crf": "23", "bf": str(B_FRAMES), **DETERMINISTIC_ENCODING}
             stream.codec_context.gop_size = round(KEYFRAME_EVERY_S * fps)
             for frame_HWC in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
             container.mux(stream.encode())
-        unfinished.replace(target)
+        temporary.replace(target)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def check_size(size: tuple[int, int]) -> VideoSize:
-    """The size, or ValueError when 4:2:0 cannot hold it."""
+    """Return the size. Raises `ValueError` for one that 4:2:0 chroma does not allow, or that is too small."""
     width, height = size
     if min(width, height) < 32 or width % 2 or height % 2:
-        raise ValueError(f"size ({width}×{height}) must be even and at least 32 both ways; the default is 160×192")
+        raise ValueError(
+            f"size ({width}×{height}) must be even and at least 32 in both dimensions; the default is 160×192"
+        )
     return VideoSize(width, height)
 
 
 def check_action(action: int) -> None:
-    """ValueError when there is no such action."""
+    """Raise `ValueError` unless `action` is a label."""
     if action not in MOTIONS:
         raise ValueError(
             f"action ({action}) must be a label in 0..{len(MOTIONS) - 1}; see microaction.taxonomy.ACTIONS"

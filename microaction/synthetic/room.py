@@ -1,4 +1,4 @@
-"""The set: wall, floor and chair (painted once), and what disturbs the picture (moves, drifts, flickers, grains)."""
+"""The set: wall, floor and chair, painted once, and what disturbs the frames: motion, drift, flicker and grain."""
 
 import math
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ import numpy as np
 from microaction.synthetic.canvas import Canvas
 from microaction.synthetic.subject import COOL_HUES, Color, random_color, shade
 
-PX_PER_UNIT = 0.262  # of the picture's height: crown to soles fill about four fifths of it
-HIPS_Y = 0.60  # of the picture's height: where the hips' middle sits
-MARGIN_PX = 0.03  # of the picture's height; painted beyond the edge, so that the camera can shake
+PX_PER_UNIT = 0.262  # of the frame's height: crown to soles fill about four fifths of it
+HIPS_Y = 0.60  # of the frame's height: the middle of the hips
+MARGIN_PX = 0.03  # of the frame's height; painted beyond the edges, so that the camera can shake
 NOISE_PADDING_PX = 16
 
 
 @dataclass(frozen=True)
-class Weather:
-    """What changes from clip to clip whoever is filmed: camera, light, grain, and someone passing behind."""
+class Conditions:
+    """What varies from clip to clip with any subject: camera, light, grain, and an object that passes behind."""
 
     scale: float
-    offset: complex  # of the picture's height
-    jitter: float  # of the picture's height
+    offset: complex  # of the frame's height
+    jitter: float  # of the frame's height
     jitter_hz: float
     phase: float
     gain: float
@@ -29,12 +29,12 @@ class Weather:
     drift_hz: float
     noise_std: float
     passer_color: Color
-    passer_speed: float  # picture widths a second
-    passer_radius: float  # of the picture's height
+    passer_speed: float  # frame widths per second
+    passer_radius: float  # of the frame's height
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "Weather":
-        """A weather by chance."""
+    def random(cls, rng: np.random.Generator) -> "Conditions":
+        """Return random conditions."""
         return cls(
             scale=float(rng.uniform(0.94, 1.06)),
             offset=complex(rng.uniform(-0.025, 0.025), rng.uniform(-0.012, 0.012)),
@@ -57,10 +57,10 @@ class Room:
     def __init__(self, width: int, height: int, rng: np.random.Generator) -> None:
         self.width = width
         self.height = height
-        self.weather = Weather.drawn(rng)
+        self.conditions = Conditions.random(rng)
         self._margin_px = math.ceil(MARGIN_PX * height)
-        self.px_per_unit = PX_PER_UNIT * height * self.weather.scale
-        self._hips_px = complex(0.5 * width, HIPS_Y * height) + self.weather.offset * height
+        self.px_per_unit = PX_PER_UNIT * height * self.conditions.scale
+        self._hips_px = complex(0.5 * width, HIPS_Y * height) + self.conditions.offset * height
         self._backdrop_HWC = _paint_backdrop(width, height, self._margin_px, rng)
         self._chair = _Chair(
             random_color(rng, COOL_HUES, saturation=(0.0, 0.2), value=(0.5, 0.75)),
@@ -68,13 +68,13 @@ class Room:
             float(rng.uniform(0.5, 0.66)),
         )
         padded = (height + NOISE_PADDING_PX, width + NOISE_PADDING_PX, 3)
-        noise = rng.normal(128.0, self.weather.noise_std, padded)
+        noise = rng.normal(128.0, self.conditions.noise_std, padded)
         self._noise_HWC = noise.clip(0, 255).astype(np.uint8)
         self._noise_rng = np.random.default_rng(rng.integers(2**32))
 
     def canvas(self, time_s: float) -> Canvas:
-        """The empty room at a moment, with the chair, ready for the subject."""
-        weather = self.weather
+        """Return the empty room at a time, with the chair, ready for the subject."""
+        conditions = self.conditions
         shake_px = self._shake_px(time_s)
         center = (
             self._margin_px + self.width / 2 - 0.5 - shake_px.real,
@@ -82,25 +82,27 @@ class Room:
         )
         image_HWC = cv2.getRectSubPix(self._backdrop_HWC, (self.width, self.height), center)
         canvas = Canvas(image_HWC, self._hips_px + shake_px, self.px_per_unit)
-        across = (weather.phase * 7 + weather.passer_speed * time_s) % 1.4 - 0.2
-        passer_px = complex(across * self.width, (0.16 + 0.3 * weather.phase) * self.height)
+        across = (conditions.phase * 7 + conditions.passer_speed * time_s) % 1.4 - 0.2
+        passer_px = complex(across * self.width, (0.16 + 0.3 * conditions.phase) * self.height)
         passer = (passer_px - canvas.origin_px) / self.px_per_unit
-        canvas.disc(passer, weather.passer_radius * self.height / self.px_per_unit, weather.passer_color)
+        canvas.disc(passer, conditions.passer_radius * self.height / self.px_per_unit, conditions.passer_color)
         self._chair.draw(canvas)
         return canvas
 
     def expose(self, canvas: Canvas, time_s: float) -> np.ndarray:
-        """The finished picture: light and grain over what was drawn."""
-        weather = self.weather
-        light = weather.gain * (1 + weather.drift * math.sin(2 * math.pi * (weather.drift_hz * time_s + weather.phase)))
+        """Return the finished frame: what was drawn, under light and grain."""
+        conditions = self.conditions
+        light = conditions.gain * (
+            1 + conditions.drift * math.sin(2 * math.pi * (conditions.drift_hz * time_s + conditions.phase))
+        )
         top, left = self._noise_rng.integers(NOISE_PADDING_PX, size=2)
         noise_HWC = self._noise_HWC[top : top + self.height, left : left + self.width]
         return np.asarray(cv2.addWeighted(canvas.image_HWC, light, noise_HWC, 1.0, -128.0))
 
     def _shake_px(self, time_s: float) -> complex:
-        weather = self.weather
-        angle = 2 * math.pi * (weather.jitter_hz * time_s + weather.phase)
-        return weather.jitter * self.height * complex(math.sin(angle), math.sin(1.7 * angle + 1))
+        conditions = self.conditions
+        angle = 2 * math.pi * (conditions.jitter_hz * time_s + conditions.phase)
+        return conditions.jitter * self.height * complex(math.sin(angle), math.sin(1.7 * angle + 1))
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class _Chair:
 
 
 def _paint_backdrop(width: int, height: int, margin_px: int, rng: np.random.Generator) -> np.ndarray:
-    """Wall with a few flat things on it, and floor, softened like what lies behind the focus."""
+    """Return wall, with a few flat objects on it, and floor, blurred like what is behind the focus."""
     full_width, full_height = width + 2 * margin_px, height + 2 * margin_px
     wall = random_color(rng, saturation=(0.0, 0.12), value=(0.65, 0.95))
     backdrop_HWC = np.full((full_height, full_width, 3), wall, np.uint8)

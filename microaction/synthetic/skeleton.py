@@ -1,8 +1,8 @@
-"""The jointed body: a posture becomes the places of all joints, and hands find body landmarks.
+"""The jointed body: turns a posture into the positions of all joints, and landmarks of the body into positions of hands.
 
-Points are complex numbers, x to the right of the image and y down, in torso lengths, with the hips' middle of a subject
-who sits still at 0. Sides are +1 (right in the image) and -1; places "of a side" have x counted outwards, so that one
-number serves both.
+Points are complex numbers, x to the right of the image and y down, in torso lengths; 0 is the middle of the hips of a subject
+who sits still. Sides are +1 (right in the image) and -1. In points "of a side" x points outward, so that one number serves
+both sides.
 """
 
 import cmath
@@ -15,7 +15,7 @@ from microaction.synthetic.subject import Subject
 SIDES = (1, -1)
 UPPER_ARM = 0.60
 FOREARM = 0.58
-MAX_STRETCH = 1.25  # how far an arm may outgrow its drawing length: a lean towards the camera, in the flat
+MAX_STRETCH = 1.25  # maximum length of an arm against its own: a lean towards the camera, drawn flat
 NECK = 0.10
 HEAD_HALF_WIDTH = 0.30
 HEAD_HALF_HEIGHT = 0.37
@@ -35,8 +35,8 @@ class HandShape(Enum):
     FLAT = "flat"
 
 
-class Place(Enum):
-    """A landmark that a hand can go to: its frame and its coordinates of a side there.
+class Landmark(Enum):
+    """A point of the body that a hand can move to: its frame of reference, and its coordinates of a side in that frame.
 
     Frames: head (units: half width and half height of the head, crown at y = -1, chin at 1), torso (shoulders at
     y = -1, hips at 0), seat (the chair, where nothing moves) and leg (0 at the hip, 1 at the knee, 2 at the foot).
@@ -68,54 +68,54 @@ class Place(Enum):
 
     @property
     def frame(self) -> str:
-        """The frame of the coordinates."""
+        """Name of the frame of reference."""
         return self.value[0]
 
     @property
     def point(self) -> complex:
-        """The coordinates."""
+        """Coordinates in the frame of reference."""
         return self.value[1]
 
 
-REST_PLACE = Place.THIGH
+REST_LANDMARK = Landmark.THIGH
 REST_ELBOW = 0.8 + 0.2j
 
 
 @dataclass
 class HandPose:
-    """Where a hand is going and how it is held; `reach` 0 is at rest on the thigh, 1 at the place."""
+    """Where a hand is and how it is held. A `reach` of 0 is at rest on the thigh, 1 is at the landmark."""
 
-    place: Place = REST_PLACE
+    landmark: Landmark = REST_LANDMARK
     offset: complex = 0j
     reach: float = 0.0
-    elbow: complex = REST_ELBOW  # of a side: where the elbow points to; shorter than 1 = turned to the camera
+    elbow: complex = REST_ELBOW  # of a side: the direction of the elbow; shorter than 1: turned to the camera
     shape: HandShape = HandShape.RELAXED
-    fingers: complex | None = None  # of a side: where the fingers point to; None = along the forearm
+    fingers: complex | None = None  # of a side: the direction of the fingers; None: along the forearm
     is_behind: bool = False
     holds_object: bool = False
 
 
 @dataclass
 class Posture:
-    """All that moves. Scalars are signed to the right of the image; 0 everywhere is a subject who sits still."""
+    """All that moves. Scalars are positive to the right of the image; all zeros are a subject who sits still."""
 
     root_x: float = 0.0
     root_y: float = 0.0
     torso_roll: float = 0.0  # radians
     torso_length: float = 0.0  # added to 1
-    twist: float = 0.0  # 1 = about 60 degrees
+    twist: float = 0.0  # 1: about 60 degrees
     shoulder_lift: float = 0.0
     head_roll: float = 0.0  # radians
-    head_yaw: float = 0.0  # 1 = about 60 degrees
-    head_pitch: float = 0.0  # 1 = chin on the chest
+    head_yaw: float = 0.0  # 1: about 60 degrees
+    head_pitch: float = 0.0  # 1: chin on the chest
     eyes_closed: float = 0.0
     glasses_lift: float = 0.0
-    wears_glasses: bool = False  # for once, whatever the subject usually wears
+    wears_glasses: bool = False  # in this clip, whatever the subject usually wears
     rest_offset: dict[int, complex] = field(default_factory=lambda: dict.fromkeys(SIDES, 0j))
     hands: dict[int, HandPose] = field(default_factory=lambda: {side: HandPose() for side in SIDES})
     knees: dict[int, complex] = field(default_factory=lambda: dict.fromkeys(SIDES, REST_KNEE))
     feet: dict[int, complex] = field(default_factory=lambda: dict.fromkeys(SIDES, REST_FOOT))
-    foot_stretch: dict[int, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))  # 1 sole, -1 on toes
+    foot_stretch: dict[int, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))  # 1: sole, -1: on toes
 
 
 class Skeleton:
@@ -140,29 +140,29 @@ class Skeleton:
         self.elbows = {side: self._elbow(side) for side in SIDES}
 
     def torso(self, point: complex) -> complex:
-        """A point of the torso frame, in the figure."""
+        """Return the figure coordinates of a point of the torso frame."""
         return self.root + self._torso_turn * complex(point.real, point.imag * self._torso_length)
 
     def on_head(self, point: complex) -> complex:
-        """A point of the head frame, in the figure."""
+        """Return the figure coordinates of a point of the head frame."""
         return self.head + self.head_axis * complex(point.real * self.head_half.real, point.imag * self.head_half.imag)
 
     @property
     def face_shift(self) -> complex:
-        """How far yaw and pitch carry the features over the head, in the head frame."""
+        """How far yaw and pitch move the features over the head, in the head frame."""
         return complex(0.62 * self.posture.head_yaw, 0.42 * self.posture.head_pitch)
 
-    def landmark(self, place: Place, side: int) -> complex:
-        """Where the place is for the hand of a side."""
-        match place.frame:
+    def position(self, landmark: Landmark, side: int) -> complex:
+        """Return the figure coordinates of a landmark for the hand of a side."""
+        match landmark.frame:
             case "head":
-                return self.on_head(_of_side(place.point, side) + 0.8 * self.face_shift)
+                return self.on_head(_of_side(landmark.point, side) + 0.8 * self.face_shift)
             case "torso":
-                return self.torso(_of_side(place.point, side))
+                return self.torso(_of_side(landmark.point, side))
             case "seat":
-                return _of_side(place.point, side)
+                return _of_side(landmark.point, side)
             case _:
-                along = place.point.real
+                along = landmark.point.real
                 if along <= 1:
                     return self.hips[side] + along * (self.knees[side] - self.hips[side])
                 return self.knees[side] + (along - 1) * (self.feet[side] - self.knees[side])
@@ -174,15 +174,16 @@ class Skeleton:
 
     def _hand(self, side: int) -> complex:
         pose = self.posture.hands[side]
-        rest = self.landmark(REST_PLACE, side) + _of_side(self.posture.rest_offset[side], side)
-        goal = self.landmark(pose.place, side) + _of_side(pose.offset, side)
+        rest = self.position(REST_LANDMARK, side) + _of_side(self.posture.rest_offset[side], side)
+        goal = self.position(pose.landmark, side) + _of_side(pose.offset, side)
         reached = rest + pose.reach * (goal - rest)
         arm = reached - self.shoulders[side]
         longest = (UPPER_ARM + FOREARM) * self.subject.arm_scale * MAX_STRETCH
         return self.shoulders[side] + arm * min(1.0, longest / max(abs(arm), 1e-6))
 
     def _elbow(self, side: int) -> complex:
-        """Two bones of fixed length meet off the line from shoulder to hand, on the side the elbow points to."""
+        """Return where two bones of fixed length meet, off the line from shoulder to hand, on the side that the elbow
+        points to."""
         arm = self.hands[side] - self.shoulders[side]
         distance = max(abs(arm), 1e-6)
         scale = max(self.subject.arm_scale, distance / (UPPER_ARM + FOREARM))

@@ -1,6 +1,6 @@
-"""Who sits before the camera: the appearance of one invented person, drawn from a seed.
+"""The subject in front of the camera: the appearance of an invented person, derived from a seed.
 
-Lengths are in torso lengths (hip to shoulder line of the average subject = 1), colours are RGB in 0..255.
+Lengths are in torso lengths: from the hips to the shoulder line of the average subject is 1. Colors are RGB in 0..255.
 """
 
 import colorsys
@@ -29,11 +29,11 @@ HAIRS: tuple[Color, ...] = (
     (120, 118, 116),
     (140, 56, 30),
 )
-# Clothes are cool, trousers dark and shoes light, so that warm hands and faces, and feet, stand out at 100 pixels: people
-# who dress as they like would need a network that has seen far more of them than a demonstration can show.
+# Clothes are cool, trousers dark and shoes light, so that warm hands and faces, and feet, stand out at 100 pixels. Arbitrary
+# clothes would need a network that was trained on many more people than a demonstration can draw.
 COOL_HUES = (0.45, 0.75)
-GLASSES_SHARE = 0.3
-LONG_SLEEVES_SHARE = 0.6
+GLASSES_PROBABILITY = 0.3
+LONG_SLEEVES_PROBABILITY = 0.6
 
 
 class HairStyle(Enum):
@@ -47,7 +47,7 @@ class HairStyle(Enum):
 
 @dataclass(frozen=True)
 class Subject:
-    """Looks and proportions of one person; equal seeds give equal persons."""
+    """Appearance and proportions of one person. Equal seeds give equal people."""
 
     skin: Color
     hair: Color
@@ -67,7 +67,7 @@ class Subject:
 
     @classmethod
     def from_seed(cls, seed: int) -> Self:
-        """The person of this seed (≥ 0)."""
+        """Return the person of a seed, which must be at least 0."""
         rng = np.random.default_rng([seed, 0x5B])
         skin = _jitter(SKINS[rng.integers(len(SKINS))], 8, rng)
         hair = _jitter(HAIRS[rng.integers(len(HAIRS))], 8, rng)
@@ -82,8 +82,8 @@ class Subject:
             trousers=trousers,
             shoes=shoes,
             hair_style=styles[rng.integers(len(styles))],
-            has_glasses=bool(rng.random() < GLASSES_SHARE),
-            has_long_sleeves=bool(rng.random() < LONG_SLEEVES_SHARE),
+            has_glasses=bool(rng.random() < GLASSES_PROBABILITY),
+            has_long_sleeves=bool(rng.random() < LONG_SLEEVES_PROBABILITY),
             has_stripes=bool(rng.random() < 0.3),
             torso_length=float(rng.uniform(0.96, 1.04)),
             shoulder_half_width=float(rng.uniform(0.42, 0.50)),
@@ -95,7 +95,7 @@ class Subject:
 
 
 def shade(color: Color, factor: float) -> Color:
-    """The colour made darker (factor < 1) or lighter (> 1)."""
+    """Return the color made darker (factor < 1) or lighter (> 1)."""
     red, green, blue = (min(255, int(channel * factor)) for channel in color)
     return red, green, blue
 
@@ -107,7 +107,7 @@ def random_color(
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> Color:
-    """A colour with hue, saturation and value (each 0..1) between these bounds."""
+    """Return a random color with hue, saturation and value, each in 0..1, between these bounds."""
     rgb = colorsys.hsv_to_rgb(rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value))
     red, green, blue = (int(255 * channel) for channel in rgb)
     return red, green, blue

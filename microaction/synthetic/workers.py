@@ -1,4 +1,4 @@
-"""Runs rendering jobs on several processes and tells how far they are."""
+"""Runs rendering jobs in several processes and reports progress."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ import cv2
 
 Job = TypeVar("Job")
 OnProgress = Callable[[int, int], None]
-"""Called with the jobs done and the jobs in total."""
+"""Called with the number of finished jobs and the number of all jobs."""
 
 
 def run_jobs(
@@ -21,12 +21,13 @@ def run_jobs(
     batch_size: int = 1,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Calls `function` (importable, as it travels by name) with each job; the first error ends it and is raised.
+    """Call `function` with each job; the first error cancels the others and is raised.
 
-    None takes one process per usable core; 1, or a single batch, runs in this process.
+    `function` must be importable, because processes receive it by name. With `num_processes=None` there is one process per
+    usable core; with 1, or a single batch, jobs run in this process.
     """
     if num_processes is not None and num_processes < 1:
-        raise ValueError(f"num_processes ({num_processes}) must be ≥ 1; pass None for one per core")
+        raise ValueError(f"num_processes ({num_processes}) must be at least 1; pass None for one per core")
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
     num_workers = min(num_processes or len(os.sched_getaffinity(0)), len(batches))
     num_done = 0
@@ -37,7 +38,7 @@ def run_jobs(
             if on_progress:
                 on_progress(num_done, len(jobs))
         return
-    # spawn: a fork would copy the locks of a caller's threads (torch, Ray) into the workers.
+    # spawn, because a fork would copy the locks of a caller's threads (torch, Ray) into the workers.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_use_one_thread) as pool:
         try:

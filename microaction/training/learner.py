@@ -1,6 +1,6 @@
-"""One training process's model and what changes it: loss, optimiser, average of weights. Knows no Ray.
+"""One training worker's network and what changes it: loss, optimizer, average of the weights. Knows no Ray.
 
-Shapes: B clips of this process's share of a global batch, T frames, H height, W width, C features, K actions, D embedding.
+Shapes: B clips of this worker's shard of a global batch, T frames, H height, W width, C features, K actions, D embedding.
 """
 
 import itertools
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from microaction.config import TrainSettings
-from microaction.model import JointEmbeddingLoss, MANet, build_model
-from microaction.model.initial import load_initial_weights
-from microaction.model.normalize import normalize_frames
+from microaction.models import Inputs, JointEmbeddingLoss, Network, build_model
+from microaction.models.initial import load_initial_weights
+from microaction.models.normalize import normalize_frames
 from microaction.training.batch_norm import convert_batch_norms
 from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
+from microaction.training.settings import TrainSettings
 
 
 class Learner:
-    """A replica of the model and all that training adds to it.
+    """A replica of the network and all that training adds to it.
 
-    `num_ranks` processes each have one, with the same state; with more than one, `replica` must be wrapped for distributed
-    training before `learn` is called. All that is random in a step hangs on (seed, step, clip) alone: so neither
-    the number of processes nor a restart changes it.
+    Each of `num_ranks` workers has one, with the same state; with more than one, `replica` must be wrapped for distributed
+    training before `train_step` is called. Everything random in a step depends on (seed, step, clip) alone: neither the number
+    of workers nor a restart changes it.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class Learner:
         num_ranks: int = 1,
         begin: bool = True,
     ) -> None:
-        """`num_steps` are those of an epoch. With `begin` False the state is going to be loaded, and `init` is not read."""
+        """`num_steps` are those of an epoch. With `begin` False the state will be loaded, and `init` is not read."""
         self.settings, self.recipe, self.device, self.num_ranks = settings, settings.recipe, device, num_ranks
-        torch.manual_seed(settings.seed)  # the same first weights everywhere
+        torch.manual_seed(settings.seed)  # the same initial weights everywhere
         self.model = build_model(settings.model)
         if begin and settings.init is not None:
             load_initial_weights(self.model, settings.init)
@@ -53,103 +53,104 @@ class Learner:
         self.loss = JointEmbeddingLoss(
             label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
         ).to(device)
-        self.optimizer = build_optimizer(self.model, self.recipe)
+        self.optimizer = build_optimizer(self.model, settings.model, self.recipe)
         self.rate_factor = schedule(self.recipe, num_steps)
-        self.average: AveragedModel | None = None
+        self.ema_model: AveragedModel | None = None
         if self.recipe.ema_decay is not None:
             average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+            self.ema_model = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
-    def learn(self, frames_BTHWC: Tensor, target_B: Tensor, index_B: Sequence[int], step: int) -> Tensor:
-        """One step of the optimiser: step number `step` (from 0) of the run.
+    def train_step(self, frames_BTHWC: Tensor, target_B: Tensor, index_B: Sequence[int], step: int) -> Tensor:
+        """Do one step of the optimizer: step number `step` (from 0) of the run.
 
-        `frames_BTHWC` are uint8 and `target_B` int64, both on the device; `index_B` tells clips apart. Returns this process's
-        part of the loss (a scalar without gradient): the mean of all processes' is that of the global batch.
+        `frames_BTHWC` are uint8 and `target_B` int64, both on the device; `index_B` identifies the clips. Returns this worker's
+        part of the loss (a scalar without gradient): the mean over all workers is that of the global batch.
         """
         self.replica.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
         parts = self._parts(len(index_B))
         for number, part in enumerate(parts, start=1):
-            # The gradients of all processes are added up once a step.
-            waits = number < len(parts) and isinstance(self.replica, DistributedDataParallel)
-            with cast(DistributedDataParallel, self.replica).no_sync() if waits else nullcontext():
+            # The gradients of all workers are reduced once per step.
+            accumulates = number < len(parts) and isinstance(self.replica, DistributedDataParallel)
+            with cast(DistributedDataParallel, self.replica).no_sync() if accumulates else nullcontext():
                 loss += self._backward(frames_BTHWC[part], target_B[part], index_B[part], step)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
         set_learning_rate(self.optimizer, scaled_learning_rate(self.recipe) * self.rate_factor(step))
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.ema_model is not None:
+            self.ema_model.update_parameters(self.model)
         return loss
 
     @property
-    def measured(self) -> MANet:
-        """The model that is validated and saved: the average of weights where there is one."""
-        return self.model if self.average is None else cast(MANet, self.average.module)
+    def eval_model(self) -> Network:
+        """The network that is validated and saved: the average of the weights if there is one."""
+        return self.model if self.ema_model is None else cast(Network, self.ema_model.module)
 
     @torch.inference_mode()
     def classify(self, frames_BTHWC: Tensor) -> Tensor:
-        """Logits [B, K] (float32) of uint8 frames on the device."""
-        self.measured.eval()
+        """Return logits [B, K] (float32) of uint8 frames on the device."""
+        self.eval_model.eval()
         with self._precision():
-            logits_BK, _ = self.measured(normalize_frames(frames_BTHWC, self.settings.preprocessing))
-        return cast(Tensor, logits_BK.float())
+            outputs = self.eval_model(Inputs(normalize_frames(frames_BTHWC, self.settings.preprocessing)))
+        return cast(Tensor, outputs.logits.float())
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from, copied, so that the next step does not change it; tensors are on the CPU."""
+        """Return all that training resumes from, copied, so that the next step does not change it; tensors are on the CPU."""
         state: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.average is not None:
-            state["average"] = self.average.state_dict()
+        if self.ema_model is not None:
+            state["ema_model"] = self.ema_model.state_dict()
         return cast(dict[str, Any], _copied(state))
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        if self.ema_model is not None:
+            self.ema_model.load_state_dict(state["ema_model"])
 
     def _parts(self, num_clips: int) -> list[slice]:
-        """The clips of each forward pass: as many passes in every process, for they wait for each other."""
-        most = -(-self.recipe.batch_size // self.num_ranks)
-        num_parts = -(-most // (self.recipe.micro_batch_size or most))
+        """Return the clips of each forward pass: equally many passes in every worker, because they wait for each other."""
+        max_clips = -(-self.recipe.batch_size // self.num_ranks)
+        num_parts = -(-max_clips // (self.recipe.micro_batch_size or max_clips))
         borders = [round(part * num_clips / num_parts) for part in range(num_parts + 1)]
         return [slice(start, end) for start, end in itertools.pairwise(borders)]
 
     def _backward(self, frames_BTHWC: Tensor, target_B: Tensor, index_B: Sequence[int], step: int) -> Tensor:
-        # A mean over the global batch, whatever each process's part of it; clips that could not be read count as nothing.
+        # A mean over the global batch, whatever each worker's part of it; clips that could not be read count as nothing.
         weight = len(index_B) * self.num_ranks / self.recipe.batch_size
-        if len(index_B) == 0:  # the other processes wait for this one's gradients: it has none to add
+        if len(index_B) == 0:  # the other workers wait for this one's gradients: it adds zeros
             frames_BTHWC, target_B = frames_BTHWC.new_zeros((1, *frames_BTHWC.shape[1:])), target_B.new_zeros(1)
             index_B = [0]
         frames_BTCHW = normalize_frames(frames_BTHWC, self.settings.preprocessing)
         with self._precision():
-            logits_BK, embedding_BD = self.replica(frames_BTCHW, self._kept(index_B, step))
+            logits_BK, embedding_BD = self.replica(
+                Inputs(frames_BTCHW, dropout_mask_BTC=self._dropout_mask(index_B, step))
+            )
         if embedding_BD is not None:
             embedding_BD = embedding_BD.float()
         loss: Tensor = weight * self.loss(logits_BK.float(), embedding_BD, target_B)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _kept(self, index_B: Sequence[int], step: int) -> Tensor | None:
-        """Dropout [B, T, C]: 0 or 1/(1 − dropout) for every feature of every frame."""
-        model = self.settings.model
-        if model.dropout == 0:
+    def _dropout_mask(self, index_B: Sequence[int], step: int) -> Tensor | None:
+        """Return dropout [B, T, C]: 0 or 1/(1 − dropout) for every feature of every frame."""
+        shape, probability = self.model.dropout_shape, self.model.dropout_probability
+        if shape is None or probability == 0:
             return None
         generator = torch.Generator()
-        shape = (model.num_segments, self.model.backbone.num_features)
-        kept = [
-            torch.rand(shape, generator=generator.manual_seed(seed_of(self.settings.seed, step, index)))
-            >= model.dropout
+        masks = [
+            torch.rand(shape, generator=generator.manual_seed(seed_of(self.settings.seed, step, index))) >= probability
             for index in index_B
         ]
-        return torch.stack(kept).to(self.device) / (1 - model.dropout)
+        return torch.stack(masks).to(self.device) / (1 - probability)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed for torch that every combination of numbers changes."""
+    """Return a seed for torch that every combination of numbers changes."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 

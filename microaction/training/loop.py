@@ -21,21 +21,21 @@ from torch import Tensor
 from microaction import storage
 from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import Clip
-from microaction.clips.progress import ProgressChannel
 from microaction.clips.sample import Augmentation, Sampling
-from microaction.config import TrainSettings
+from microaction.distributed.progress import ProgressChannel
 from microaction.evaluation.calibration import fit_temperature, probabilities_of
 from microaction.evaluation.metrics import measure
 from microaction.evaluation.report import predictions_table
-from microaction.model import CheckpointConfig, save_checkpoint
+from microaction.models import Calibration, CheckpointConfig, Family, register_family, save_checkpoint
 from microaction.taxonomy import ACTIONS
 from microaction.training.device import on_device
 from microaction.training.learner import Learner
 from microaction.training.log import write_log
-from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
+from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.training.progress import TrainingProgress
+from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
-from microaction.training.state import Background, Epoch, RunState, load_state, save_state
+from microaction.training.state import BackgroundWriter, Epoch, RunState, load_state, save_state
 from microaction.training.validation import validate
 from microaction.versions import versions
 from microaction.video import DecodeError
@@ -72,7 +72,7 @@ class Trainer:
             self.learner.load_state(state.learner)
         if self.num_ranks > 1:
             self.learner.replica = ray.train.torch.prepare_model(self.learner.replica, move_to_device=False)
-        self.background, self.metrics = Background(), Metrics()
+        self.background, self.metrics = BackgroundWriter(), Metrics()
         self.saved_s = time.monotonic()
         self.preemption: object = None
 
@@ -91,19 +91,19 @@ class Trainer:
         """Does what is left of the epoch; returns how long it took, and which share of that was waiting for clips."""
         label_N = np.array([clip.label for clip in self.train_clips])
         order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
-        share = share_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
+        share = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
         augmentation = Augmentation(self.settings.seed, epoch, self.recipe.crop_scales)
-        sampling = Sampling(self.settings.model.num_segments, self.settings.preprocessing, augmentation)
+        sampling = Sampling(self.settings.model.num_frames, self.settings.preprocessing, augmentation)
         first_step = self.state.step
         left = share[first_step - epoch * self.num_steps :]
         batches = read_clips(self.train_clips, left.reshape(-1), sampling, left.shape[1], on_unreadable=self._leave_out)
-        waiting = Waiting(batches)
+        waiting = TimedIterator(batches)
         losses: list[Tensor] = []
         started_s = time.monotonic()
         told_s, told_waiting_s = started_s, 0.0
         for step, (batch, frames_BTHWC) in enumerate(on_device(waiting, self.device), start=first_step):
             target_B = torch.from_numpy(batch.target_B).to(self.device)
-            losses.append(self.learner.learn(frames_BTHWC, target_B, batch.index_B.tolist(), step))
+            losses.append(self.learner.train_step(frames_BTHWC, target_B, batch.index_B.tolist(), step))
             done = step + 1 - epoch * self.num_steps
             if done % STEPS_PER_REPORT == 0 or done == self.num_steps:
                 self._take(losses)
@@ -119,7 +119,7 @@ class Trainer:
         train_s = time.monotonic() - started_s
         return {
             "train_s": train_s,
-            "data_wait_share": waiting.seconds / train_s,
+            "data_wait_fraction": waiting.seconds / train_s,
             "clips_per_s": (self.state.step - first_step) * self.recipe.batch_size / train_s,
         }
 
@@ -170,11 +170,11 @@ class Trainer:
         unreadable = self.state.unreadable
         unreadable[error.uri] = error.reason
         num_clips = len(self.train_clips) + len(self.val_clips)
-        if len(unreadable) > self.settings.max_unreadable_share * num_clips:
+        if len(unreadable) > self.settings.max_unreadable_fraction * num_clips:
             raise DecodeError(
                 error.uri,
                 f"{error.reason}; of {num_clips} clips {len(unreadable)} cannot be read so far, more than "
-                f"max_unreadable_share ({self.settings.max_unreadable_share}) allows",
+                f"max_unreadable_fraction ({self.settings.max_unreadable_fraction}) allows",
             )
 
     def _end_epoch(self, epoch: int, logits_NK: np.ndarray, clips: list[Clip], timing: dict[str, float]) -> None:
@@ -184,7 +184,7 @@ class Trainer:
         probabilities_NK = probabilities_of(logits_NK, temperature)
         losses = self.state.losses[epoch * self.num_steps : self.state.step]
         metrics = {"loss": float(losses.mean()), **measure(probabilities_NK, target_N), "temperature": temperature}
-        self.metrics.measured(metrics)
+        self.metrics.observe_epoch(metrics)
         rate = self.learner.optimizer.param_groups[0]["lr"]
         finished = Epoch(epoch + 1, rate, len(self.state.unreadable), metrics, timing, time.time())
         before = {done.number: done.metrics[SCORE] for done in self.state.epochs}
@@ -193,7 +193,7 @@ class Trainer:
         is_best = former_best is None or metrics[SCORE] > before[former_best]
         if is_best:
             self.state.best_epoch = epoch + 1
-        model, config = copy.deepcopy(self.learner.measured), self._config(finished)
+        model, config = copy.deepcopy(self.learner.eval_model), self._config(finished)
         epochs, unreadable = self.state.epochs, dict(self.state.unreadable)
         all_losses = self.state.losses[: self.state.step].clone()
 
@@ -217,7 +217,7 @@ class Trainer:
             model=self.settings.model,
             preprocessing=self.settings.preprocessing,
             labels=ACTIONS,
-            temperature=epoch.metrics["temperature"],
+            calibration=Calibration(temperature=epoch.metrics["temperature"]),
             recipe=self.settings.model_dump(mode="json", exclude={"config"}) | {"epoch": epoch.number},
             versions=versions(),
             metrics=epoch.metrics,
@@ -231,7 +231,7 @@ class Trainer:
         if metrics is not None:
             loss = metrics["loss"]
         num_unreadable = len(self.state.unreadable)
-        self.channel.tell(
+        self.channel.send(
             TrainingProgress(epoch + 1, self.recipe.epochs, done, self.num_steps, loss, metrics, num_unreadable)
         )
 
@@ -250,7 +250,9 @@ class Metrics:
     def __init__(self) -> None:
         self._clips = Counter("microaction_train_clips_total", "Clips that all processes have learned from.")
         self._seconds = Counter("microaction_train_seconds_total", "Seconds of training, validation left out.")
-        self._waiting = Counter("microaction_train_data_wait_seconds_total", "Of these, seconds of waiting for clips.")
+        self._waiting = Counter(
+            "microaction_train_data_wait_seconds_total", "Of these, seconds spent waiting for clips."
+        )
         self._loss = Gauge("microaction_train_loss", "Mean loss of the last epoch.")
         self._score = Gauge("microaction_train_f1_mean", "F1 mean on the validation clips after the last epoch.")
 
@@ -260,13 +262,13 @@ class Metrics:
             if number > 0:  # Ray refuses to count nothing
                 counter.inc(number)
 
-    def measured(self, metrics: dict[str, float]) -> None:
+    def observe_epoch(self, metrics: dict[str, float]) -> None:
         """The end of an epoch."""
         self._loss.set(metrics["loss"])
         self._score.set(metrics[SCORE])
 
 
-class Waiting:
+class TimedIterator:
     """Batches as they come, and how many seconds were spent on waiting for them."""
 
     def __init__(self, batches: Iterator[ClipBatch]) -> None:
@@ -289,6 +291,8 @@ def checkpoint_uri(run_uri: str, epoch: int) -> str:
 
 
 def train_process(config: dict[str, Any]) -> None:
-    """Ray Train's entry: one of these runs in every training process."""
+    """Run one training worker: Ray Train calls this in each of them."""
+    family: Family = config["family"]  # workers may not know families that are defined outside of this package
+    register_family(family)
     settings = TrainSettings.model_validate_json(config["settings"])
     Trainer(settings, config["label_embeddings"], config["channel"], config["num_threads"]).run()

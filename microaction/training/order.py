@@ -30,7 +30,7 @@ def epoch_order(label_N: np.ndarray, seed: int, epoch: int, class_balance: float
     return rng.permutation(np.concatenate(draws))
 
 
-def share_of_batches(order_N: np.ndarray, batch_size: int, rank: int, num_ranks: int) -> np.ndarray:
+def shard_of_batches(order_N: np.ndarray, batch_size: int, rank: int, num_ranks: int) -> np.ndarray:
     """A process's draws [steps, S] of all whole global batches: of each batch every `num_ranks`-th, from `rank` on.
 
     So the same clips make up a global batch however many processes there are; S differs by one between processes where

@@ -13,17 +13,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from microaction import storage
 from microaction.clips.manifest import Clip
-from microaction.config import TrainSettings
 from microaction.evaluation.calibration import confidence_bins
 from microaction.evaluation.metrics import confusion, per_class_metrics
-from microaction.evaluation.pictures import (
-    confusion_picture,
+from microaction.evaluation.plots import (
+    confusion_plot,
     new_figure,
-    per_class_picture,
+    per_class_plot,
     png,
-    reliability_picture,
+    reliability_plot,
 )
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
+from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
 from microaction.training.state import Epoch, RunState
 from microaction.versions import versions
@@ -33,8 +33,8 @@ CURVES_FILE = "curves.png"
 PAIRS_SHOWN = 15
 
 # Percent, on MA-52's test set. Source: Guo et al., "Benchmarking Micro-action Recognition", IEEE TCSVT 34(7), 2024.
-PUBLISHED_COLUMNS = ("body_top1", "action_top1", "action_top5", "body_f1_macro", "action_f1_macro", "f1_mean")
-PUBLISHED = {
+PAPER_COLUMNS = ("body_top1", "action_top1", "action_top5", "body_f1_macro", "action_f1_macro", "f1_mean")
+PAPER_RESULTS = {
     "C3D": (74.04, 52.22, 86.97, 66.60, 40.86, 58.43),
     "I3D": (78.16, 57.07, 88.67, 71.56, 39.84, 61.66),
     "SlowFast": (77.18, 59.60, 88.54, 70.61, 44.96, 63.09),
@@ -73,13 +73,13 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
     target_N = table["target"].to_numpy()
     per_class = per_class_metrics(probabilities_NK, target_N)
     counts_KK = confusion(probabilities_NK, target_N)
-    pictures = {
-        CURVES_FILE: curves_picture(state.losses.numpy(), state.epochs),
-        "per_class.png": per_class_picture(per_class, ACTIONS),
-        "confusion.png": confusion_picture(counts_KK, ACTIONS),
-        "calibration.png": reliability_picture(confidence_bins(probabilities_NK, target_N)),
+    plots = {
+        CURVES_FILE: curves_plot(state.losses.numpy(), state.epochs),
+        "per_class.png": per_class_plot(per_class, ACTIONS),
+        "confusion.png": confusion_plot(counts_KK, ACTIONS),
+        "calibration.png": reliability_plot(confidence_bins(probabilities_NK, target_N)),
     }
-    for name, picture in pictures.items():
+    for name, picture in plots.items():
         storage.write_bytes(storage.join(run_uri, name), picture)
     train, held_out = read_splits(settings)
     best = next(epoch for epoch in state.epochs if epoch.number == state.best_epoch)
@@ -93,9 +93,9 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
         num_steps=len(state.losses),
         splits=[summary_of("training", train), summary_of("validation", held_out)],
         num_shared_subjects=num_shared_subjects(train, held_out),
-        published=PUBLISHED,
-        ours=[100 * best.metrics[name] for name in PUBLISHED_COLUMNS],
-        columns=PUBLISHED_COLUMNS,
+        published=PAPER_RESULTS,
+        ours=[100 * best.metrics[name] for name in PAPER_COLUMNS],
+        columns=PAPER_COLUMNS,
         pairs=confused_pairs(counts_KK, ACTIONS),
         per_class=[
             {"action": action, "body_part": BODY_PARTS[BODY_PART_OF[label]], **per_class[label]}
@@ -104,7 +104,7 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
         unreadable=state.unreadable,
         settings=flat(settings.model_dump(mode="json", exclude={"config"})),
         versions=versions(),
-        pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
+        plots={name: base64.b64encode(picture).decode() for name, picture in plots.items()},
     )
     uri = storage.join(run_uri, REPORT_FILE)
     storage.write_bytes(uri, page.encode())
@@ -135,7 +135,7 @@ def confused_pairs(counts_KK: np.ndarray, labels: Sequence[str], most: int = PAI
     ]
 
 
-def curves_picture(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
+def curves_plot(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
     """The loss of every step, and top-1 and F1 mean of every epoch, over the same axis."""
     figure = new_figure(9, 6)
     loss_axes, score_axes = figure.subplots(2, 1, sharex=True)

@@ -1,4 +1,4 @@
-"""One training run: settings in, a checkpoint directory out; the same name again goes on where it stopped."""
+"""One training run: settings in, a checkpoint directory out; the same name again continues where it stopped."""
 
 import uuid
 from collections.abc import Callable, Container
@@ -8,24 +8,26 @@ import pyarrow as pa
 import ray
 import ray.train
 import torch
+from pydantic import ValidationError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
 from microaction.clips.manifest import Clip
-from microaction.clips.progress import ProgressChannel
-from microaction.config import ClusterSettings, TrainSettings
+from microaction.distributed.progress import ProgressChannel
+from microaction.distributed.resources import await_nodes
+from microaction.distributed.settings import ClusterSettings
 from microaction.errors import UsageError
-from microaction.machines import await_machines
-from microaction.model import (
-    CheckpointConfig,
+from microaction.models import (
     build_model,
     default_label_embeddings,
     label_embeddings_from_word_vectors,
+    load_checkpoint,
 )
-from microaction.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from microaction.model.initial import load_initial_weights
+from microaction.models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from microaction.models.families import family_of
+from microaction.models.initial import load_initial_weights
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.training.loop import (
     CHECKPOINTS_FOLDER,
@@ -36,6 +38,7 @@ from microaction.training.loop import (
 from microaction.training.order import steps_per_epoch
 from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE, write_report
+from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
 from microaction.training.state import StateError, load_state
 from microaction.video import DecodeError
@@ -43,24 +46,24 @@ from microaction.video import DecodeError
 BEST_FOLDER = "best"
 SETTINGS_FILE = "settings.json"
 RAY_FOLDER = "ray"
-MAY_CHANGE = {
+MUTABLE_ON_RESUME = {
     "config",
     "num_workers",
     "min_workers",
     "checkpoint_interval_s",
     "max_failures",
-    "max_unreadable_share",
+    "max_unreadable_fraction",
     *ClusterSettings.model_fields,
-}  # settings that a resumed run may have otherwise
+}  # settings that a resumed run may change
 
 
 class TrainingError(UsageError, ValueError):
-    """A training run cannot start or go on; the message says what to change."""
+    """A training run cannot start or continue; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The best checkpoint's directory, its metrics on the validation clips, and the page that tells of the run."""
+    """The best checkpoint's directory, its metrics on the validation clips, and the report page of the run."""
 
     checkpoint: str
     metrics: dict[str, float]
@@ -70,9 +73,9 @@ class TrainingResult:
 def run_training(
     settings: TrainSettings, *, on_progress: Callable[[TrainingProgress], None] = lambda progress: None
 ) -> TrainingResult:
-    """Trains, or goes on training, the run `settings.name`; its best checkpoint ends in `<storage_path>/<name>/best`.
+    """Train, or continue to train, the run `settings.name`; its best checkpoint ends up in `<storage_path>/<name>/best`.
 
-    Needs a running Ray. Raises `ManifestError` for unusable lists, `CheckpointError` for unusable first weights, `StateError`
+    Needs a running Ray. Raises `ManifestError` for unusable lists, `CheckpointError` for unusable initial weights, `StateError`
     for a saved state that cannot be read and `TrainingError` for settings that cannot work here.
     """
     embeddings_KD = load_label_embeddings(settings)
@@ -80,17 +83,16 @@ def run_training(
     train_clips, val_clips = read_splits(settings)
     if steps_per_epoch(len(train_clips), settings.recipe.batch_size) == 0:
         raise TrainingError(
-            f"recipe.batch_size ({settings.recipe.batch_size}) is more than the {len(train_clips)} clips to train on; make "
-            "it smaller"
+            f"recipe.batch_size ({settings.recipe.batch_size}) exceeds the {len(train_clips)} training clips: make it smaller"
         )
     if settings.init is not None:
-        load_initial_weights(build_model(settings.model), settings.init)  # whatever is wrong with it is said now
+        load_initial_weights(build_model(settings.model), settings.init)  # fails now if anything is wrong with them
     run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 
-    await_machines(settings, settings.min_workers or settings.num_workers)
+    await_nodes(settings, settings.min_workers or settings.num_workers)
     use_gpu, cpus_per_worker, num_threads = _worker_resources(settings)
-    least, most = settings.min_workers or settings.num_workers, settings.num_workers
+    min_workers, max_workers = settings.min_workers or settings.num_workers, settings.num_workers
     ray_uri = storage.join(run_uri, RAY_FOLDER)
     channel = ProgressChannel()
 
@@ -99,19 +101,20 @@ def run_training(
             train_process,
             train_loop_config={
                 "settings": settings.model_dump_json(),
+                "family": family_of(settings.model),
                 "label_embeddings": embeddings_KD,
                 "channel": channel,
                 "num_threads": num_threads,
             },
             scaling_config=ray.train.ScalingConfig(
-                num_workers=most if least == most else (least, most),
+                num_workers=max_workers if min_workers == max_workers else (min_workers, max_workers),
                 use_gpu=use_gpu,
-                # A GPU's work is best beside other GPUs; without any, processes do best on cores that no other one wants.
+                # GPU workers are best on one node; CPU workers do best on cores that no other worker wants.
                 placement_strategy="PACK" if use_gpu else "SPREAD",
                 resources_per_worker={"CPU": cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
             ),
             run_config=ray.train.RunConfig(
-                # Ray's own record of a run is not what it goes on from, and would not outlive its writer's death half-way.
+                # Ray's own record of a run is not what it resumes from, and would not survive its writer's death midway.
                 name=uuid.uuid4().hex,
                 storage_path=ray_uri,
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
@@ -119,53 +122,71 @@ def run_training(
         ).fit()
 
     try:
-        channel.follow(lambda: _fit_again_after_deaths(fit, settings.max_failures), on_progress)
+        channel.follow(lambda: _fit_with_restarts(fit, settings.max_failures), on_progress)
     except WorkerGroupError as error:
         cause = _cause(error)
         if isinstance(cause, DecodeError):
-            raise TrainingError(f"{cause}; mend the clip, or take it out of the list") from error
+            raise TrainingError(f"{cause}; fix the clip, or remove it from the list") from error
         if isinstance(cause, StateError):
             raise cause from error
         raise
     storage.delete_tree(ray_uri)
-    return _publish(settings, run_uri, {"train": train_clips, "validation": val_clips})
+    return _export_best(settings, run_uri, {"train": train_clips, "validation": val_clips})
 
 
 def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:
-    """The table [K, D] that the settings name, or the one that the project ships."""
+    """Return the table [K, D] that the settings name, or the one that the package ships."""
     if settings.label_embeddings is None:
         return default_label_embeddings()
     return label_embeddings_from_word_vectors(settings.label_embeddings)
 
 
 def with_embedding_dim(settings: TrainSettings, embeddings_KD: torch.Tensor) -> TrainSettings:
-    """The settings with the model's embedding as long as the table's vectors, unless it has no embedding at all."""
-    if settings.model.embedding_dim is None:
+    """Return the settings with the network's embedding as long as the table's vectors, if it has an embedding branch.
+
+    Raises `TrainingError` if the settings ask for another length.
+    """
+    model, dim = settings.model, embeddings_KD.shape[1]
+    if getattr(model, "embedding_dim", dim) == dim:
         return settings
-    model = settings.model.model_copy(update={"embedding_dim": embeddings_KD.shape[1]})
-    return settings.model_copy(update={"model": model})
+    if "embedding_dim" in model.model_fields_set:
+        raise TrainingError(
+            f"model.embedding_dim ({getattr(model, 'embedding_dim', None)}) must be {dim}, the length of the label vectors: "
+            "leave it out, or give other label_embeddings"
+        )
+    return settings.model_copy(update={"model": model.model_copy(update={"embedding_dim": dim})})
 
 
 def _refuse_other_settings(settings: TrainSettings, run_uri: str) -> None:
     uri = storage.join(run_uri, SETTINGS_FILE)
-    now = settings.model_dump(mode="json", exclude=MAY_CHANGE)
+    now = settings.model_dump(mode="json", exclude=MUTABLE_ON_RESUME)
     if storage.exists(uri):
-        before = TrainSettings.model_validate_json(storage.read_bytes(uri)).model_dump(mode="json", exclude=MAY_CHANGE)
+        before = _read_settings(uri, run_uri).model_dump(mode="json", exclude=MUTABLE_ON_RESUME)
         different = [name for name in now if now[name] != before[name]]
         if different:
-            changes = "; ".join(f"{name}: there {before[name]!r}, now {now[name]!r}" for name in different)
-            raise TrainingError(f"{run_uri} holds a run with other settings ({changes}); choose another name")
+            changes = "; ".join(f"{name}: recorded {before[name]!r}, now {now[name]!r}" for name in different)
+            raise TrainingError(f"{run_uri} holds a run with other settings ({changes}): choose another name")
     storage.write_bytes(uri, settings.model_dump_json(indent=2).encode() + b"\n")
 
 
-def _worker_resources(settings: TrainSettings) -> tuple[bool, float, int]:
-    """(use GPUs, CPUs per worker, torch threads per worker): a GPU each where there are enough, else CPUs shared out.
+def _read_settings(uri: str, run_uri: str) -> TrainSettings:
+    try:
+        return TrainSettings.model_validate_json(storage.read_bytes(uri))
+    except ValidationError:
+        raise TrainingError(
+            f"{run_uri} holds a run of another version of microaction ({SETTINGS_FILE} does not fit): choose another name, or "
+            "use the version that wrote it"
+        ) from None
 
-    However many workers a node has to take when others are gone, some of its CPUs stay free for decoding.
+
+def _worker_resources(settings: TrainSettings) -> tuple[bool, float, int]:
+    """Return (use GPUs, CPUs per worker, torch threads per worker): a GPU each if there are enough, else divided CPUs.
+
+    However many workers a node has to take when others are lost, some of its CPUs stay free for decoding.
     """
     num_workers = settings.num_workers
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
-    # Where GPUs are still to come, as many as training can begin with are enough.
+    # Where GPUs are yet to be added, as many as training can start with are enough.
     enough = (settings.min_workers or num_workers) if settings.gpus else num_workers
     if sum(node.get("GPU", 0) for node in nodes) >= enough:
         cpus_per_gpu = min(node["CPU"] / node["GPU"] for node in nodes if node.get("GPU", 0) > 0)
@@ -174,17 +195,17 @@ def _worker_resources(settings: TrainSettings) -> tuple[bool, float, int]:
     workers_per_node = -(-num_workers // max(1, len(nodes)))
     # About half of a node; a little more, so that twice as many do not fit in and leave the decoders nothing.
     cpus_per_worker = 1.002 * num_cpus / 2 / workers_per_node
-    most_on_a_node = min(num_workers, 2 * workers_per_node - 1)
-    if num_cpus - most_on_a_node * cpus_per_worker < DECODE_CPUS:
+    max_per_node = min(num_workers, 2 * workers_per_node - 1)
+    if num_cpus - max_per_node * cpus_per_worker < DECODE_CPUS:
         raise TrainingError(
-            f"num_workers ({num_workers}) is too many for {len(nodes)} nodes of which one has {num_cpus:g} CPUs"
+            f"num_workers ({num_workers}) is too large for {len(nodes)} nodes, the smallest of which has {num_cpus:g} CPUs"
         )
-    # torch may use all of them, for decoders wait when training is the slower.
+    # torch may use all of them, because decoders wait when training is slower.
     return False, cpus_per_worker, max(1, int(num_cpus / workers_per_node))
 
 
-def _fit_again_after_deaths(fit: Callable[[], None], max_failures: int) -> None:
-    """Ray Train starts processes again that die while they train, but not those that die while it starts them."""
+def _fit_with_restarts(fit: Callable[[], None], max_failures: int) -> None:
+    """Ray Train restarts workers that die while they train, but not those that die while it starts them."""
     failures = 0
     while True:
         try:
@@ -198,7 +219,7 @@ def _fit_again_after_deaths(fit: Callable[[], None], max_failures: int) -> None:
 
 
 def _cause(error: WorkerGroupError) -> BaseException | None:
-    """What ended training, out of the wrappings in which Ray brings errors from its processes."""
+    """Return what ended training, out of the wrappers in which Ray delivers errors of workers."""
     for failure in error.worker_failures.values():
         inner: BaseException | None = getattr(failure, "_base_exc", failure)
         if isinstance(inner, ray.exceptions.RayTaskError):
@@ -208,25 +229,24 @@ def _cause(error: WorkerGroupError) -> BaseException | None:
     return None
 
 
-def _publish(settings: TrainSettings, run_uri: str, splits: dict[str, list[Clip]]) -> TrainingResult:
-    """Copies the best checkpoint, with the clips that it was made from, to a place with a steady name; writes the report."""
+def _export_best(settings: TrainSettings, run_uri: str, splits: dict[str, list[Clip]]) -> TrainingResult:
+    """Copy the best checkpoint, with the clips that it was made from, to a stable location; write the report."""
     state = load_state(run_uri)
     if state is None or state.best_epoch is None:
         raise TrainingError(f"training ended without a checkpoint in {run_uri}")
     kept, best = checkpoint_uri(run_uri, state.best_epoch), storage.join(run_uri, BEST_FOLDER)
-    if storage.exists(storage.join(kept, CONFIG_FILE)):  # else an earlier start has moved it already
+    if storage.exists(storage.join(kept, CONFIG_FILE)):  # else an earlier start of the run has moved it already
         storage.write_bytes(storage.join(best, CLIPS_FILE), _clips_file(splits, state.unreadable))
         for name in (WEIGHTS_FILE, PREDICTIONS_FILE, CONFIG_FILE):
             storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(kept, name)))
         write_report(settings, run_uri, state, storage.read_bytes(storage.join(kept, PREDICTIONS_FILE)))
-        storage.delete_file(storage.join(kept, CONFIG_FILE))  # first: while it is there, all of it has to be
+        storage.delete_file(storage.join(kept, CONFIG_FILE))  # first: while it exists, the rest must
         storage.delete_tree(storage.join(run_uri, CHECKPOINTS_FOLDER))
-    config = CheckpointConfig.model_validate_json(storage.read_bytes(storage.join(best, CONFIG_FILE)))
-    return TrainingResult(best, config.metrics, storage.join(run_uri, REPORT_FILE))
+    return TrainingResult(best, load_checkpoint(best).config.metrics, storage.join(run_uri, REPORT_FILE))
 
 
 def _clips_file(splits: dict[str, list[Clip]], unreadable: Container[str]) -> bytes:
-    """A Parquet file of `schema.TRAINING_CLIPS`."""
+    """Return a Parquet file of `schema.TRAINING_CLIPS`."""
     rows = [
         {
             "name": clip.name,

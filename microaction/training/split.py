@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from microaction.clips.manifest import Clip, ManifestError, read_list
-from microaction.config import TrainSettings
+from microaction.training.settings import TrainSettings
 
 
 def read_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
@@ -22,11 +22,11 @@ def read_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
         held_out = read_list(settings.val_list, settings.val_videos, num_classes)
     if settings.split_by == "list":
         return train, held_out
-    return split_by_subject([*train, *held_out], settings.val_share, settings.seed)
+    return split_by_subject([*train, *held_out], settings.val_fraction, settings.seed)
 
 
-def split_by_subject(clips: Sequence[Clip], val_share: float, seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Subjects are drawn in an order by `seed` and held back while the share of their clips is below `val_share`; at least
+def split_by_subject(clips: Sequence[Clip], val_fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
+    """Subjects are drawn in an order by `seed` and held back while the share of their clips is below `val_fraction`; at least
     one is held back and one is not. Raises `ManifestError`."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, clip in enumerate(clips):
@@ -42,7 +42,7 @@ def split_by_subject(clips: Sequence[Clip], val_share: float, seed: int) -> tupl
     subjects = sorted(places)
     for chosen in np.random.default_rng(seed).permutation(len(subjects))[:-1]:
         held_back.update(places[subjects[chosen]])
-        if len(held_back) >= val_share * len(clips):
+        if len(held_back) >= val_fraction * len(clips):
             break
     train = [clip for place, clip in enumerate(clips) if place not in held_back]
     return train, [clips[place] for place in sorted(held_back)]

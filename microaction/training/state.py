@@ -82,7 +82,7 @@ def _saved(run_uri: str) -> list[str]:
     return sorted(uri for uri in files if _STATE_NAME.search(uri))
 
 
-class Background:
+class BackgroundWriter:
     """Runs one thing at a time beside training. What fails there is raised by the next call."""
 
     def __init__(self) -> None:

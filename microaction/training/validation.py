@@ -33,10 +33,10 @@ def validate(
     rank = 0
     if learner.num_ranks > 1:
         rank = dist.get_rank()
-        for statistics in learner.measured.buffers():  # of batch norms, which may be each process's own until here
+        for statistics in learner.eval_model.buffers():  # of batch norms, which may be each process's own until here
             dist.broadcast(statistics, 0)
     share = np.arange(rank, len(clips), learner.num_ranks)
-    sampling = Sampling(learner.settings.model.num_segments, learner.settings.preprocessing)
+    sampling = Sampling(learner.settings.model.num_frames, learner.settings.preprocessing)
     own: list[tuple[np.ndarray, np.ndarray]] = []
     for batch in read_clips(clips, share, sampling, BATCH_SIZE, on_unreadable=on_unreadable):
         if len(batch.index_B):

@@ -1,6 +1,6 @@
 """Bytes to pixels: containers, sampling, windows, decoding and transforms."""
 
-from microaction.video.container import DecodeError
+from microaction.errors import DecodeError
 from microaction.video.decode import ChunkFrames, decode_chunk, decode_frames
 from microaction.video.framing import Framing, Region
 from microaction.video.probing import VideoInfo, probe

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from microaction.video import av_backend, decord_backend, torchcodec_backend
-from microaction.video.av_backend import Transform
-from microaction.video.container import DecodeError, Source, counted_bytes, name_of
+from microaction.errors import DecodeError
+from microaction.video.decoding import av_backend, decord_backend, torchcodec_backend
+from microaction.video.decoding.av_backend import Transform
+from microaction.video.decoding.container import Source, counted_bytes, name_of
 from microaction.video.framing import Framing
 from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span

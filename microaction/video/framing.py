@@ -9,10 +9,9 @@ from typing import Literal, NamedTuple, Self
 import cv2
 import numpy as np
 
-from microaction.config import Preprocessing
+from microaction.errors import InvalidRegionError
+from microaction.preprocessing import Preprocessing
 from microaction.video.transforms import center_crop, resize, resize_short_side
-
-PADDING = (124, 116, 104)  # ImageNet's mean, which normalising turns into zeros
 
 
 class Region(NamedTuple):
@@ -36,41 +35,43 @@ class Framing:
     crop: int = 224
     fit: Literal["crop", "pad"] = "crop"
     region: Region | None = None
+    padding_color: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, region: Region | None = None) -> Self:
-        return cls(preprocessing.short_side, preprocessing.crop, preprocessing.fit, region)
+        return cls(preprocessing.short_side, preprocessing.crop, preprocessing.fit, region, preprocessing.padding_color)
 
     def square(self, frame_HWC: np.ndarray) -> np.ndarray:
         """The `crop`×`crop` pixels that the network sees in testing and labelling."""
         frame = self._in_region(frame_HWC)
         if self.fit == "pad":
-            return _pad(frame, self.crop)
+            return self._padded(frame, self.crop)
         return np.ascontiguousarray(center_crop(resize_short_side(frame, self.short_side), self.crop))
 
     def whole(self, frame_HWC: np.ndarray) -> np.ndarray:
         """What random crops are cut from in training; its short side is `short_side`."""
         frame = self._in_region(frame_HWC)
-        return _pad(frame, self.short_side) if self.fit == "pad" else resize_short_side(frame, self.short_side)
+        return self._padded(frame, self.short_side) if self.fit == "pad" else resize_short_side(frame, self.short_side)
 
     def _in_region(self, frame_HWC: np.ndarray) -> np.ndarray:
         if self.region is None:
             return frame_HWC
         (left, top, width, height), (H, W) = self.region, frame_HWC.shape[:2]
         if min(left, top) < 0 or min(width, height) < 1 or left + width > W or top + height > H:
-            raise ValueError(
+            raise InvalidRegionError(
                 f"region of {width}×{height} pixels at ({left}, {top}) does not lie inside the frame of {W}×{H}; correct "
                 "region_left, region_top, region_width and region_height"
             )
         return np.ascontiguousarray(frame_HWC[top : top + height, left : left + width])
 
-
-def _pad(frame_HWC: np.ndarray, size: int) -> np.ndarray:
-    """The whole frame in the middle of a `size`×`size` square."""
-    H, W = frame_HWC.shape[:2]
-    scale = size / max(H, W)
-    height, width = max(1, round(H * scale)), max(1, round(W * scale))
-    top, left = (size - height) // 2, (size - width) // 2
-    bottom, right = size - height - top, size - width - left
-    picture = resize(frame_HWC, height, width)
-    return np.asarray(cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=PADDING))
+    def _padded(self, frame_HWC: np.ndarray, size: int) -> np.ndarray:
+        """The whole frame in the center of a `size`×`size` square."""
+        H, W = frame_HWC.shape[:2]
+        scale = size / max(H, W)
+        height, width = max(1, round(H * scale)), max(1, round(W * scale))
+        top, left = (size - height) // 2, (size - width) // 2
+        bottom, right = size - height - top, size - width - left
+        image = resize(frame_HWC, height, width)
+        return np.asarray(
+            cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=self.padding_color)
+        )

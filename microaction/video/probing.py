@@ -5,16 +5,16 @@ from fractions import Fraction
 
 from av.video.stream import VideoStream
 
-from microaction.video.container import (
-    DecodeError,
+from microaction.errors import DecodeError
+from microaction.video.decoding.container import (
     OpenVideo,
     Source,
-    announced,
     clockwise_rotation,
+    demux_declared_streams,
     open_video,
     time_base,
 )
-from microaction.video.formats import COUNTED_FORMATS, FULLY_INDEXED_FORMATS
+from microaction.video.decoding.formats import COUNTED_FORMATS, FULLY_INDEXED_FORMATS
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _count_frames(video: OpenVideo) -> tuple[int, Fraction]:
     # A whole index makes the last group of pictures enough to know the end; without one every packet is read.
     container.seek(_last_tick(stream) if indexed else stream.start_time or 0, stream=stream, backward=True)
     num_packets, end = 0, 0
-    for packet in announced(container.demux(stream)):  # what is lost in between is for decoding to find
+    for packet in demux_declared_streams(container.demux(stream)):  # what is lost in between is for decoding to find
         if packet.size == 0 or packet.is_discard:
             continue
         num_packets += 1

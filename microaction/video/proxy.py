@@ -12,8 +12,9 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from microaction.video.av_backend import frames_at_indices
-from microaction.video.container import DecodeError, Source, name_of
+from microaction.errors import DecodeError
+from microaction.video.decoding.av_backend import frames_at_indices
+from microaction.video.decoding.container import Source, name_of
 from microaction.video.framing import Framing, Region
 from microaction.video.probing import frame_times, probe
 from microaction.video.sampling import segment_indices

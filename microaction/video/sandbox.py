@@ -20,14 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from microaction.errors import DecodeError, DecoderCrashedError, DecoderTimeoutError, InvalidRegionError
 from microaction.storage import StorageError
-from microaction.video.container import DecodeError
 
 # What a result may be made of: the process may have been taken over by the file that it decoded.
 RESULT_TYPES = {
     ("builtins", "bytearray"),
     ("fractions", "Fraction"),
-    ("microaction.video.container", "DecodeError"),
+    ("microaction.errors", "DecodeError"),
     ("microaction.video.probing", "VideoInfo"),
     ("microaction.video.decode", "ChunkFrames"),
     ("microaction.video.proxy", "Proxy"),
@@ -54,14 +54,6 @@ class Limits:
     memory_bytes: int = 4 << 30
 
 
-class DecoderStoppedError(DecodeError):
-    """The decoder did not come to an end in its time and was stopped."""
-
-
-class DecoderDiedError(DecodeError):
-    """The decoder's process died, or ran out of memory."""
-
-
 class Sandbox:
     """A process for calls, started with the first one. Between calls `limits` may give the next one another time."""
 
@@ -72,8 +64,8 @@ class Sandbox:
     def call(self, uri: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`function(*args, **kwargs)` there; the function must be importable, `uri` names the video in messages.
 
-        Raises `DecodeError`, `ValueError` and `StorageError` as the function does, `DecoderStoppedError`,
-        `DecoderDiedError`, and `RuntimeError` for any other error of the function.
+        Raises `DecodeError`, `ValueError` and `StorageError` as the function does, `DecoderTimeoutError`,
+        `DecoderCrashedError`, and `RuntimeError` for any other error of the function.
         """
         request = pickle.dumps((self.limits.time_s, function, args, kwargs))
         process = self._running()
@@ -85,9 +77,9 @@ class Sandbox:
         except TimeoutError:
             self.close()
             reason = f"decoding it did not end within {self.limits.time_s:g} s and was stopped"
-            raise DecoderStoppedError(uri, reason) from None
+            raise DecoderTimeoutError(uri, reason) from None
         except (EOFError, OSError):
-            raise DecoderDiedError(uri, self._cause_of_death()) from None
+            raise DecoderCrashedError(uri, self._cause_of_death()) from None
         except BaseException:  # the process is busy with a call that nobody waits for
             self.close()
             raise
@@ -95,12 +87,14 @@ class Sandbox:
             return result  # type: ignore[no-any-return]  # the function's own
         if kind == "memory":
             self.close()
-            raise DecoderDiedError(
+            raise DecoderCrashedError(
                 uri, f"decoding it takes more than the {self.limits.memory_bytes / 2**30:g} GiB of memory that it may"
             )
         if isinstance(result, DecodeError):
             raise result
-        raise {"value": ValueError, "storage": StorageError}.get(kind, RuntimeError)(result)
+        raise {"value": ValueError, "region": InvalidRegionError, "storage": StorageError}.get(kind, RuntimeError)(
+            result
+        )
 
     def close(self) -> None:
         """Ends the process; the next call starts a new one."""
@@ -206,6 +200,8 @@ def _serve(memory_bytes: int) -> NoReturn:
             reply = ("error", DecodeError(error.uri, error.reason))
         except MemoryError:
             reply = ("memory", None)
+        except InvalidRegionError as error:
+            reply = ("region", str(error))
         except ValueError as error:
             reply = ("value", str(error))
         except StorageError as error:

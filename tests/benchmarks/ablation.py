@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from rich.table import Column, Table
 
-from jobs.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
+from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.ingest import ClipBatch
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
-from microaction.config import TrainSettings
+from microaction.training.settings import TrainSettings
 from microaction.evaluation.calibration import expected_calibration_error, fit_temperature, probabilities_of
 from microaction.evaluation.metrics import measure
-from microaction.model import default_label_embeddings
+from microaction.models import default_label_embeddings
 from microaction.synthetic import make_dataset
 from microaction.training.learner import Learner
-from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
+from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.video.proxy import encode_proxy
 from tests.benchmarks.timing import console, machine
 
@@ -161,11 +161,11 @@ def train(folder: Path, name: str, seed: int) -> dict[str, float]:
         order = epoch_order(np.array([clip.label for clip in clips]), seed, epoch, settings.recipe.class_balance)
         augmentation = Augmentation(seed, epoch, settings.recipe.crop_scales)
         sampling = Sampling(model.num_segments, SMALL_PIXELS, augmentation)
-        shares = share_of_batches(order, settings.recipe.batch_size, 0, 1)
+        shares = shard_of_batches(order, settings.recipe.batch_size, 0, 1)
         for step, places in enumerate(shares, start=epoch * num_steps):
             batch = decoded(clips, places, sampling)
             target_B = torch.from_numpy(batch.target_B)
-            learner.learn(torch.from_numpy(batch.frames_BTHWC), target_B, batch.index_B.tolist(), step)
+            learner.train_step(torch.from_numpy(batch.frames_BTHWC), target_B, batch.index_B.tolist(), step)
     val = read_list(str(folder / "val.txt"), str(folder / "proxies"), 52)
     sampling = Sampling(model.num_segments, SMALL_PIXELS)
     logits_NK = np.concatenate(

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from microaction.video import decode_chunk
-from microaction.video.ranged import RangedReader
+from microaction.video.decoding.ranged import RangedReader
 from microaction.video.windows import MICROSECONDS, Span, split_windows
 from tests.benchmarks.timing import console
 from tests.benchmarks.videos import write_long_video

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from microaction.clips.sample import Augmentation, Sampling, decode_clip, load_clip
-from microaction.config import Preprocessing
+from microaction.preprocessing import Preprocessing
 from microaction.video.proxy import encode_proxy
 from tests.benchmarks.timing import console, machine, medians, print_rates
 from tests.benchmarks.videos import write_long_video

@@ -26,16 +26,18 @@ import ray
 import torch
 from rich.table import Table
 
-from jobs.cli import running_ray
-from microaction.config import LabelSettings, ModelConfig, Preprocessing
+from microaction.cli.app import running_ray
+from microaction.labeling.settings import LabelSettings
+from microaction.models.manet.config import ManetConfig
+from microaction.preprocessing import Preprocessing
 from microaction.labeling import pipeline, work
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.pipeline import BATCH_WINDOWS, LabelerPool, labeler_pool
 from microaction.labeling.run import Progress, run_labeling
-from microaction.model import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
-from microaction.model.classifier import Classifier, Execution
-from microaction.model.normalize import normalize_frames
+from microaction.models import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
+from microaction.models.classifier import Classifier, Execution
+from microaction.models.normalize import normalize_frames
 from microaction.taxonomy import ACTIONS
 from microaction.video import ChunkFrames, Framing, decode_chunk
 from microaction.video.sandbox import Limits, Sandbox
@@ -50,7 +52,7 @@ SIZES = [LARGE, (640, 360)]
 PLAIN_WINDOWS = 40
 STAGE_CHUNKS = 4
 READY_FILE = "ready"
-MODEL = ModelConfig(embedding_dim=8)
+MODEL = ManetConfig(embedding_dim=8)
 FRAMING = Framing.of(Preprocessing(), None)
 
 
@@ -116,7 +118,7 @@ def end_to_end(root: Path) -> float:
     return num_windows / (last_s - ready.stat().st_mtime)
 
 
-def chunks_of(root: Path) -> list[tuple[str, Span, list[Span]]]:
+def chunk_table(root: Path) -> list[tuple[str, Span, list[Span]]]:
     """The first chunks of a video, and their windows."""
     starts_us = range(0, STAGE_CHUNKS * CHUNK_S * MICROSECONDS, CHUNK_S * MICROSECONDS)
     spans = [Span(start_us, start_us + CHUNK_S * MICROSECONDS) for start_us in starts_us]
@@ -134,7 +136,7 @@ def decoding_alone(root: Path, num_decoders: int) -> float:
     def decode(number: int, path: str, span: Span, windows: list[Span]) -> ChunkFrames:
         return sandboxes[number].call(path, decode_chunk, path, span, windows, framing=FRAMING)
 
-    work = chunks_of(root)[:-1]  # windows of the last chunk would reach past the video's end
+    work = chunk_table(root)[:-1]  # windows of the last chunk would reach past the video's end
     for number in range(num_decoders):
         decode(number, *work[0])  # starts the process
     started_s, todo = time.perf_counter(), list(work) * 2
@@ -160,7 +162,7 @@ def model_alone(root: Path, num_threads: int) -> Callable[[], float]:
     classify = Classifier(
         checkpoint, Execution("bf16", is_compiled=True), BATCH_WINDOWS["GPU" if device == "cuda" else "CPU"]
     )
-    path, span, windows = chunks_of(root)[0]
+    path, span, windows = chunk_table(root)[0]
     pixels = decode_chunk(path, span, windows, framing=FRAMING)
     frames, windows_WT = torch.from_numpy(pixels.frames_NHWC), torch.from_numpy(pixels.window_frames_WT).long()
 

@@ -19,18 +19,20 @@ import numpy as np
 import pyarrow as pa
 from rich.table import Table
 
-from jobs.cli import running_ray
+from microaction.cli.app import running_ray
 from microaction import storage
-from microaction.config import LabelSettings, ModelConfig, Preprocessing
+from microaction.labeling.settings import LabelSettings
+from microaction.models.manet.config import ManetConfig
+from microaction.preprocessing import Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
 from microaction.labeling.decoder import Decoder, decoded_row
-from microaction.labeling.earlier import Windows
+from microaction.labeling.reuse import Windows
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.run import Progress, run_labeling
-from microaction.labeling.work import CATALOG_FILE
-from microaction.model import CheckpointConfig, build_model, save_checkpoint
+from microaction.labeling.prepare import CATALOG_FILE
+from microaction.models import CheckpointConfig, build_model, save_checkpoint
 from microaction.schema import CATALOG
 from microaction.taxonomy import ACTIONS
 from microaction.video import ChunkFrames
@@ -71,7 +73,7 @@ def prepare(root: Path, num_videos: int, video_s: float) -> None:
         for file in storage.list_files(str(archive))
     ]
     write_catalog(pa.Table.from_pylist(rows, schema=CATALOG), str(root / "out" / CATALOG_FILE))
-    model = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
+    model = ManetConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
     pixels = Preprocessing(short_side=16, crop=16)
     config = CheckpointConfig(model=model, preprocessing=pixels, labels=ACTIONS, recipe={}, versions={}, metrics={})
     save_checkpoint(build_model(model), config, str(root / "model"))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from microaction.config import ModelConfig, Preprocessing
-from microaction.model import CheckpointConfig, build_model, save_checkpoint
+from microaction.models.manet.config import ManetConfig
+from microaction.preprocessing import Preprocessing
+from microaction.models import CheckpointConfig, build_model, save_checkpoint
 from microaction.taxonomy import ACTIONS
 from tests.benchmarks.timing import console
 from tests.benchmarks.videos import write_long_video
@@ -54,7 +55,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model = ModelConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
+        model = ManetConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
         config = CheckpointConfig(
             model=model, preprocessing=Preprocessing(), labels=ACTIONS, recipe={}, versions={}, metrics={}
         )

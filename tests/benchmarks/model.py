@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from microaction.model.inference import InferenceModel, compiled
-from microaction.model.losses import JointEmbeddingLoss
-from microaction.model.manet import MANet
-from microaction.model.normalize import normalize_frames
+from microaction.models.manet.inference import InferenceModel, compiled
+from microaction.models.losses import JointEmbeddingLoss
+from microaction.models.manet.network import MANet
+from microaction.models.normalize import normalize_frames
 
 SIDE, NUM_CLASSES, EMBEDDING_DIM = 224, 52, 300
 

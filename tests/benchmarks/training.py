@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from jobs.cli import running_ray
-from jobs.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
+from microaction.cli.app import running_ray
+from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.pack import pack_clips
-from microaction.config import PackSettings, TrainSettings
-from microaction.model import JointEmbeddingLoss, build_model, default_label_embeddings
+from microaction.clips.settings import PackSettings
+from microaction.training.settings import TrainSettings
+from microaction.models import JointEmbeddingLoss, build_model, default_label_embeddings
 from microaction.synthetic import make_dataset
 from microaction.training.run import run_training
 from tests.benchmarks.timing import console, machine
@@ -77,8 +78,8 @@ def train(folder: Path, videos: str, num_workers: int, turn: int) -> dict[str, f
     others_s = sum(timing["train_s"] for timing in others)
     return {
         "clips_per_s": len(others) * NUM_CLIPS / others_s,
-        "first": first["data_wait_share"],
-        "others": sum(timing["data_wait_share"] * timing["train_s"] for timing in others) / others_s,
+        "first": first["data_wait_fraction"],
+        "others": sum(timing["data_wait_fraction"] * timing["train_s"] for timing in others) / others_s,
     }
 
 

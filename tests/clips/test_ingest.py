@@ -10,7 +10,7 @@ from ray.data import DataContext
 from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Augmentation, Sampling, load_clip
-from microaction.config import Preprocessing
+from microaction.preprocessing import Preprocessing
 from microaction.video import DecodeError, Framing, Region, decode_frames, segment_indices
 from tests.videos import number_of
 

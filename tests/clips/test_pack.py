@@ -14,7 +14,8 @@ import pytest
 
 from microaction.clips.pack import pack_clips, proxy_name
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
-from microaction.config import PackSettings, Preprocessing
+from microaction.clips.settings import PackSettings
+from microaction.preprocessing import Preprocessing
 from microaction.retraining.data import read_dataset
 from microaction.video import decode_frames, probe, segment_indices
 from microaction.video.probing import frame_times

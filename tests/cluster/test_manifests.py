@@ -15,7 +15,7 @@ import ray.autoscaler
 import yaml
 from ray.autoscaler._private.aws.config import _configure_security_group
 
-from jobs.cli import parse_settings
+from microaction.cli.app import parse_settings
 from microaction import config as job_config
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.dataset as pads
 
 from microaction.labeling.ledger import read_index
-from microaction.schema import PUBLISHED
+from microaction.schema import PUBLIC_TABLES
 from microaction.synthetic.faults import write_truncated
 from tests.labeling.decoders import notes_of
 from tests.videos import write_video
@@ -43,7 +43,7 @@ def write_archive(archive: Path, *, num_good: int) -> Path:
 
 
 def command(archive: Path, out: Path, model: str) -> list[str]:
-    settings = ["--model", model, "--chunk-s", "1", "--precision", "fp32", "--min-probability", "0.02"]
+    settings = ["--model", model, "--chunk-s", "1", "--precision", "fp32", "--start-threshold", "0.02"]
     return [sys.executable, "-m", "tests.labeling.chaos_label", str(archive), str(out), *settings]
 
 
@@ -128,7 +128,7 @@ def rows_of(out: Path, table: str) -> list[dict[str, Any]]:
 
 
 def assert_equal_row_for_row(a: Path, b: Path) -> None:
-    for table in PUBLISHED:
+    for table in PUBLIC_TABLES:
         left, right = rows_of(a, table), rows_of(b, table)
         assert left, f"{table} is empty, which would prove nothing"
         assert len(left) == len(right), table

@@ -1,6 +1,6 @@
 """`python -m jobs.label` with the decoder of the chaos tests, in blocks of few chunks and segments of few commits."""
 
-from jobs.label import main
+from microaction.cli.label import main
 from microaction.labeling import ledger, pipeline, plan, run
 from tests.labeling.decoders import ChaosDecoder
 
@@ -11,5 +11,5 @@ if __name__ == "__main__":
     pipeline.Decoder = ChaosDecoder  # type: ignore[attr-defined]
     plan.BLOCK_MAX_CHUNKS = CHUNKS_PER_BLOCK
     run.BLOCKS_PER_WAVE = BLOCKS_PER_WAVE
-    ledger.COMMITS_PER_SEGMENT = 8
+    ledger.COMMITS_PER_COMPACTION = 8
     main()

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from microaction.config import Preprocessing
+from microaction.preprocessing import Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.decoder import Decoder
 from microaction.video.sandbox import Limits
@@ -35,12 +35,12 @@ def test_a_video_that_kills_its_worker_costs_only_itself(
     row = found["failures"].set_index("video").loc[str(archive / "poison.mp4")].to_dict()
     assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("decode", "WorkerDied", 0.0, 6.6)
     assert set(found["windows"]["video"]) == {str(archive / name) for name in GOOD}
-    assert summary.published.failed_s == pytest.approx(6.6)
+    assert summary.publication.failed_s == pytest.approx(6.6)
 
     monkeypatch.undo()  # the poison is mended
     assert label(archive, tmp_path / "out", model).num_chunks == 0, "a failure is not tried again by itself"
     retried = label(archive, tmp_path / "out", model, retry_failed=True)
-    assert (retried.num_chunks, retried.published.failed_s) == (1, 0.0)
+    assert (retried.num_chunks, retried.publication.failed_s) == (1, 0.0)
 
 
 def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_pa
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: size - 1500])
     summary = label(archive, tmp_path / "out", model, chunk_s=2.0)
-    assert 0 < summary.published.covered_s < 6.5
-    assert summary.published.covered_s + summary.published.failed_s == pytest.approx(6.5)
+    assert 0 < summary.publication.covered_s < 6.5
+    assert summary.publication.covered_s + summary.publication.failed_s == pytest.approx(6.5)
     failures = tables(tmp_path / "out")["failures"]
     assert failures["stage"].unique().tolist() == ["decode"]
     assert failures["end_s"].max() == 6.5
@@ -66,11 +66,11 @@ def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
     archive.mkdir()
     write_video(archive / "a-good.mp4", num_frames=75)
     reasons = {
-        "hang.mp4": ("DecoderStoppedError", "decoding it did not end within 5 s and was stopped"),
-        "crash.mp4": ("DecoderDiedError", "decoding it killed its process (SIGSEGV)"),
-        "killed.mp4": ("DecoderDiedError", "decoding it killed its process (SIGKILL)"),
-        "leave.mp4": ("DecoderDiedError", "decoding it ended its process (exit code 7)"),
-        "hungry.mp4": ("DecoderDiedError", "decoding it takes more than the 0.5 GiB of memory that it may"),
+        "hang.mp4": ("DecoderTimeoutError", "decoding it did not end within 5 s and was stopped"),
+        "crash.mp4": ("DecoderCrashedError", "decoding it killed its process (SIGSEGV)"),
+        "killed.mp4": ("DecoderCrashedError", "decoding it killed its process (SIGKILL)"),
+        "leave.mp4": ("DecoderCrashedError", "decoding it ended its process (exit code 7)"),
+        "hungry.mp4": ("DecoderCrashedError", "decoding it takes more than the 0.5 GiB of memory that it may"),
     }
     for name in (*reasons, "b-good.mp4", "z-good.mp4"):
         shutil.copy(archive / "a-good.mp4", archive / name)
@@ -92,7 +92,7 @@ def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
 
 
 def test_short_chunks_have_less_time_to_decode_and_never_too_little() -> None:
-    decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000, keeper=None)
+    decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000, reuse=None)
     for length_s, time_s in ((120, 600.0), (60, 300.0), (3, 30.0)):
         assert decoder._limits_of(Span(0, length_s * 1_000_000)).time_s == time_s
     hasty = replace(decoder, limits=Limits(5.0))

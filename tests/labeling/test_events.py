@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.labeling.events import Event, EventRule, find_events, spoken_for
+from microaction.labeling.events import Event, EventRule, find_events, partition_time
 from microaction.video.windows import Span, merge_spans, split_windows
 
 S = 1_000_000
-PLAIN = EventRule(min_probability=0.5, keep_probability=0.5, max_gap_us=0, min_event_us=0)
+PLAIN = EventRule(start_threshold=0.5, continue_threshold=0.5, max_gap_us=0, min_event_us=0)
 
 
 def probabilities(rows: list[tuple[int, float]]) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_windows_speak_for_every_moment_once(duration: int, window: int, data: s
     stride = data.draw(st.integers(window // 4, window))
     windows = split_windows(duration, window, stride)
     starts, ends = (np.array(times) for times in zip(*windows, strict=True))
-    spoken = [Span(*span) for span in zip(*(each.tolist() for each in spoken_for(starts, ends)), strict=True)]
+    spoken = [Span(*span) for span in zip(*(each.tolist() for each in partition_time(starts, ends)), strict=True)]
     assert merge_spans(spoken) == [Span(0, duration)]
     assert all(a.end_us == b.start_us for a, b in pairwise(spoken))
     assert all(w.start_us <= s.start_us <= s.end_us <= w.end_us for w, s in zip(windows, spoken, strict=True))
@@ -102,12 +102,12 @@ def test_events_are_what_the_rule_says_window_by_window(
     for action in range(52):
         runs: list[list[int]] = []
         for window in range(len(windows)):
-            if table[window, action] >= rule.keep_probability:
+            if table[window, action] >= rule.continue_threshold:
                 if runs and runs[-1][-1] == window - 1:
                     runs[-1].append(window)
                 else:
                     runs.append([window])
-        runs = [run for run in runs if max(table[window, action] for window in run) >= rule.min_probability]
+        runs = [run for run in runs if max(table[window, action] for window in run) >= rule.start_threshold]
         joined: list[list[int]] = []
         for run in runs:
             if joined and run[0] - joined[-1][-1] - 1 <= gap:

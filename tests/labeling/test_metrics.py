@@ -49,12 +49,12 @@ def test_prometheus_learns_of_the_work(
         time.sleep(0.5)
     gained = after.copy()
     gained.subtract(before)
-    assert gained["windows_total"] == summary.published.num_windows
-    assert gained["video_seconds_total"] == pytest.approx(summary.published.video_s, abs=0.01)
+    assert gained["windows_total"] == summary.publication.num_windows
+    assert gained["video_seconds_total"] == pytest.approx(summary.publication.video_s, abs=0.01)
     assert gained["chunks_total"] == summary.num_chunks == len(GOOD) + 2
     failed = {name: number for name, number in gained.items() if name.startswith("failed_chunks_total") and number}
     assert failed == {"failed_chunks_total/WorkerDied": 1, "failed_chunks_total/DecodeError": 1}
     readable = [archive / name for name in (*GOOD, "broken.mp4")]
     assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)
     assert gained["frames_total"] > gained["windows_total"]
-    assert after["busy_share"] > 0
+    assert after["busy_ratio"] > 0

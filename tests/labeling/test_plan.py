@@ -4,11 +4,11 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.config import LabelSettings
+from microaction.labeling.settings import LabelSettings
 from microaction.labeling.plan import (
     BLOCK_MAX_CHUNKS,
     chunk_id,
-    chunks_of,
+    chunk_table,
     count_all_windows,
     count_windows,
     plan_blocks,
@@ -38,7 +38,7 @@ def test_readable_videos_are_cut_and_others_left_out() -> None:
     assert chunks.schema == PLAN
     spans = [(row["video_row"], row["chunk_start_us"], row["chunk_end_us"]) for row in chunks.to_pylist()]
     assert spans == [(0, 0, 120 * S), (0, 120 * S, 240 * S), (0, 240 * S, 250_500_000), (2, 0, 2 * S)]
-    rows = chunks_of(chunks, videos)
+    rows = chunk_table(chunks, videos)
     assert rows.schema == CHUNK
     assert [(row["video"], row["duration_us"]) for row in rows.to_pylist()] == [("v0", 250_500_000)] * 3 + [
         ("v2", 2 * S)
@@ -68,7 +68,7 @@ def test_windows_are_counted_as_they_are_cut(
                 Span(row["chunk_start_us"], row["chunk_end_us"]),
             )
         )
-        for row in chunks_of(chunks, videos).to_pylist()
+        for row in chunk_table(chunks, videos).to_pylist()
     ]
     assert count_windows(chunks, videos, settings).tolist() == expected
     assert count_all_windows(videos, settings) == sum(expected)

@@ -14,9 +14,9 @@ from microaction.labeling import pipeline, run
 from microaction.labeling.catalog import CatalogError, make_catalog, write_catalog
 from microaction.labeling.record import RunError
 from microaction.labeling.run import Progress, run_labeling
-from microaction.lease import LeaseHeldError, held
-from microaction.model import load_checkpoint
-from microaction.model.normalize import normalize_frames
+from microaction.storage.lease import LeaseHeldError, hold_lease
+from microaction.models import load_checkpoint
+from microaction.models.normalize import normalize_frames
 from microaction.registry import promote, register
 from microaction.schema import CATALOG, CLIPS_FILE, REGION_COLUMNS, TRAINING_CLIPS, parquet_bytes
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
@@ -45,11 +45,11 @@ def test_every_second_of_every_file_is_labelled_or_accounted_for(archive: Path, 
         covered = sorted(zip(windows["start_s"], windows["end_s"], strict=True))
         assert covered[0][0] == 0
         assert max(end for _, end in covered) == pytest.approx(seconds, abs=0.002)
-        assert all(later[0] <= earlier[1] for earlier, later in pairwise(covered))
+        assert all(later[0] <= base_run[1] for earlier, later in pairwise(covered))
         video = found["videos"].set_index("video").loc[str(archive / name)]
         assert video["covered_s"] == video["duration_s"] == pytest.approx(seconds, abs=0.002)
         assert video["num_windows"] == len(windows)
-    assert summary.published.num_windows == len(found["windows"])
+    assert summary.publication.num_windows == len(found["windows"])
     assert seen[-1].stage == "publish"
     assert max(progress.video_s for progress in seen) == pytest.approx(sum(GOOD.values()), abs=0.01)
 
@@ -115,7 +115,7 @@ def test_the_same_command_again_only_does_what_is_new(archive: Path, model: str,
     (archive / "new.mp4").unlink()
     write_video(archive / "b.avi", num_frames=30, options={"bf": "0"})  # the same name, another content
     changed = label(archive, out, model)
-    assert (changed.num_chunks, changed.published.num_videos) == (1, 7)
+    assert (changed.num_chunks, changed.publication.num_videos) == (1, 7)
     assert tables(out)["videos"].set_index("video").loc[str(archive / "b.avi")]["duration_s"] == pytest.approx(1.0)
 
 
@@ -123,11 +123,11 @@ def test_other_thresholds_publish_anew_and_label_nothing(archive: Path, model: s
     label(archive, tmp_path / "out", model)
     before = tables(tmp_path / "out")
     middle = float(before["windows"]["probability"].median())
-    again = label(archive, tmp_path / "out", model, abstain_below=middle, min_probability=middle, keep_probability=0.0)
+    again = label(archive, tmp_path / "out", model, abstain_below=middle, start_threshold=middle, continue_threshold=0.0)
     assert again.num_chunks == 0
     after = tables(tmp_path / "out")
     assert (after["windows"]["abstained"] == (after["windows"]["probability"] < np.float32(middle))).all()
-    assert again.published.num_abstained == after["windows"]["abstained"].sum() == len(after["windows"]) // 2
+    assert again.publication.num_abstained == after["windows"]["abstained"].sum() == len(after["windows"]) // 2
     assert after["events"]["start_s"].min() == 0
     assert len(after["events"]) != len(before["events"])
 
@@ -176,8 +176,8 @@ def test_what_is_in_production_at_the_start_is_what_labels(archive: Path, model:
 
 def test_a_second_run_on_an_output_is_refused_while_the_first_lives(archive: Path, model: str, tmp_path: Path) -> None:
     with (
-        held(str(tmp_path / "out/_lease"), lifetime_s=1.0),
-        pytest.raises(LeaseHeldError, match=r"is at work in .*/out;"),
+        hold_lease(str(tmp_path / "out/_lease"), lifetime_s=1.0),
+        pytest.raises(LeaseHeldError, match=r"is running in .*/out:"),
     ):
         label(archive, tmp_path / "out", model)
     assert label(archive, tmp_path / "out", model).num_chunks == 3
@@ -223,7 +223,7 @@ def test_real_clips_of_four_sizes_and_two_containers(shared: Path, model: str, t
     durations = {"arm_wrestling.mp4": 10.0, "ntu_sample.avi": 2.4, "structuralize.mp4": 10.01, "test.mp4": 10.0}
     rows = {Path(row["video"]).name: row for row in found["videos"].to_dict("records")}
     assert {name: row["covered_s"] for name, row in rows.items()} == pytest.approx(durations)
-    assert summary.published.num_windows == 9 + 2 + 10 + 9
+    assert summary.publication.num_windows == 9 + 2 + 10 + 9
 
 
 def test_an_archive_without_videos_is_an_error_that_says_so(model: str, tmp_path: Path) -> None:
@@ -239,4 +239,4 @@ def test_the_run_is_on_record(archive: Path, model: str, tmp_path: Path) -> None
     record = json.loads((tmp_path / "out/_run.json").read_text())
     assert record["settings"]["window_s"] == 2.0
     assert record["identity"]["model_digest"] == load_checkpoint(model).digest
-    assert record["summary"]["published"]["num_windows"] == summary.published.num_windows
+    assert record["summary"]["publication"]["num_windows"] == summary.publication.num_windows

@@ -11,13 +11,13 @@ import pytest
 
 from microaction.labeling import catalog, ledger, pipeline, plan, run
 from microaction.labeling.catalog import make_catalog, write_catalog
-from microaction.labeling.earlier import Keeper
+from microaction.labeling.reuse import WindowReuse
 from microaction.labeling.pipeline import PipelineError
-from microaction.labeling.publish import publish
+from microaction.labeling.publication import publish
 from microaction.labeling.record import RunError
 from microaction.labeling.run import Progress, run_labeling
 from microaction.labeling.tables import PublishError
-from microaction.lease import LeaseLostError
+from microaction.storage.lease import LeaseLostError
 from microaction.registry import promote, register
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.storage import StorageError
@@ -54,7 +54,7 @@ def test_what_the_network_cannot_do_is_told_in_its_own_words_and_not_done(
     row = tables(out)["failures"].set_index("video").loc[str(archive / "deep/c.mkv")]
     assert (row["stage"], row["error"], row["reason"]) == ("label", "LabelError", "RuntimeError: out of memory")
     assert summary.num_to_retry == 1
-    assert summary.published.covered_s == pytest.approx(sum(GOOD.values()) - GOOD["deep/c.mkv"])
+    assert summary.publication.covered_s == pytest.approx(sum(GOOD.values()) - GOOD["deep/c.mkv"])
     monkeypatch.undo()
     assert label(archive, out, model).num_to_retry == 0
     label(archive, tmp_path / "quiet", model)
@@ -117,7 +117,7 @@ def test_chunks_of_which_all_is_kept_are_labelled_too(
     monkeypatch.setattr(plan, "BLOCK_MAX_CHUNKS", 1)
     label(archive, tmp_path / "old", model, abstain_below=0.0)
     kept = label(
-        archive, tmp_path / "new", model, abstain_below=0.0, relabel="uncertain", earlier=str(tmp_path / "old")
+        archive, tmp_path / "new", model, abstain_below=0.0, relabel="uncertain", base_run=str(tmp_path / "old")
     )
     assert kept.num_windows_now == 0
     assert_same_tables(tables(tmp_path / "old"), tables(tmp_path / "new"), but=("settings_digest",))
@@ -130,11 +130,11 @@ def test_what_is_kept_is_found_where_the_earlier_run_has_put_its_files_together(
     label(archive, tmp_path / "old", model)
     files = ledger.list_commits(old)
     (row,) = (row for row in committed_rows(tmp_path / "old") if row["video"].endswith("a.mp4"))
-    chunk = {"video": row["video"], "earlier_chunk_id": row["chunk_id"], "earlier_file": files[0]}
-    before = Keeper(old, 0.0).kept(chunk)
+    chunk = {"video": row["video"], "base_chunk_id": row["chunk_id"], "base_file": files[0]}
+    before = WindowReuse(old, 0.0).reused(chunk)
     assert before.start_us_W.tolist() == row["window_start_us"]
     ledger.compact(old, files)
-    np.testing.assert_array_equal(Keeper(old, 0.0).kept(chunk).probabilities_WK, before.probabilities_WK)
+    np.testing.assert_array_equal(WindowReuse(old, 0.0).reused(chunk).probabilities_WK, before.probabilities_WK)
 
 
 def committed_rows(out: Path) -> list[dict[str, Any]]:
@@ -187,11 +187,11 @@ def test_readers_keep_the_old_tables_where_the_lease_is_lost_or_the_account_does
     label(archive, out, model)
     before = tables(out)
 
-    def lost(*, look: bool = True) -> None:
-        if look:
+    def lost(*, refresh: bool = True) -> None:
+        if refresh:
             raise LeaseLostError("somebody else has it")
 
-    monkeypatch.setattr("microaction.lease.Lease.require", lambda lease, *, look=True: lost(look=look))
+    monkeypatch.setattr("microaction.storage.lease.Lease.check", lambda lease, *, refresh=True: lost(refresh=refresh))
     with pytest.raises(LeaseLostError):
         label(archive, out, model, abstain_below=0.9)
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from microaction.clips.manifest import Clip, ManifestError, read_list
-from microaction.retraining.data import News, absent_clips, hold_out, list_file, news_since, read_dataset
+from microaction.retraining.data import DataDelta, absent_clips, hold_out, list_file, delta_since, read_dataset
 from microaction.schema import TRAINING_CLIPS
 from microaction.video import Region
 
@@ -55,11 +55,11 @@ def test_later_lists_correct_and_add(tmp_path: Path) -> None:
 
 def test_news_are_clips_that_production_does_not_know_so() -> None:
     clips = clips_of("ab")
-    assert news_since([known(train="ab")], clips) == News(0, 0)
-    assert news_since([known(train="a")], clips) == News(2, 0)
+    assert delta_since([known(train="ab")], clips) == DataDelta(0, 0)
+    assert delta_since([known(train="a")], clips) == DataDelta(2, 0)
     corrected = [Clip(clip.name, clip.uri, clip.label + 10 * (clip.subject == "a")) for clip in clips]
-    assert news_since([known(train="a")], corrected) == News(2, 2)
-    assert News(2, 2).num_clips == 4
+    assert delta_since([known(train="a")], corrected) == DataDelta(2, 2)
+    assert DataDelta(2, 2).num_clips == 4
 
 
 def test_what_several_versions_know_together_is_no_news() -> None:
@@ -73,11 +73,11 @@ def test_what_several_versions_know_together_is_no_news() -> None:
         schema=TRAINING_CLIPS,
     )
     production, second, third = known(train="a"), known(train="ab"), known(train="c")
-    assert news_since([production, second], clips) == News(2, 0)
-    assert news_since([production, second, third], clips) == News(0, 0)
-    assert news_since([production, second, third], corrected) == News(0, 2)
-    assert news_since([production, second, third, knows_corrected], corrected) == News(0, 0)
-    assert news_since([production, second, third, knows_corrected], clips) == News(0, 0), (
+    assert delta_since([production, second], clips) == DataDelta(2, 0)
+    assert delta_since([production, second, third], clips) == DataDelta(0, 0)
+    assert delta_since([production, second, third], corrected) == DataDelta(0, 2)
+    assert delta_since([production, second, third, knows_corrected], corrected) == DataDelta(0, 0)
+    assert delta_since([production, second, third, knows_corrected], clips) == DataDelta(0, 0), (
         "production knows the old label"
     )
 
@@ -110,7 +110,7 @@ def test_who_is_on_both_sides_has_been_learned_from() -> None:
     both = [replace(clip, subject="one") for clip in clips_of("ae")]
     train, judged = hold_out(known(train="ab", validation="ef"), [*both, *clips_of("f")], 1.0)
     assert (subjects_of(train), subjects_of(judged)) == ({"one"}, {"f"})
-    table = pa.concat_tables([known(train="a", held_out="f"), known(earlier="f", held_out="g")])
+    table = pa.concat_tables([known(train="a", held_out="f"), known(base_run="f", held_out="g")])
     train, judged = hold_out(table, clips_of("afg"), 1.0)
     assert (subjects_of(train), subjects_of(judged)) == (set("af"), {"g"})
     nameless = known(train="a", validation="fg").to_pylist()

@@ -1,6 +1,6 @@
 import numpy as np
 
-from microaction.config import GatesConfig
+from microaction.retraining.settings import GatesConfig
 from microaction.retraining.gates import ChangedConfusion, changed_confusions, golden_parity, judge
 from microaction.taxonomy import ACTIONS
 

@@ -15,16 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 
-from jobs.retrain import said
+from microaction.cli.retrain import said
 from microaction import registry
-from microaction.config import EvaluateSettings, RetrainSettings, TrainSettings
+from microaction.evaluation.settings import EvaluateSettings
+from microaction.retraining.settings import RetrainSettings
+from microaction.training.settings import TrainSettings
 from microaction.evaluation.report import predictions_table
 from microaction.evaluation.run import run_evaluation
-from microaction.lease import LeaseHeldError, held
-from microaction.machines import MachinesError
+from microaction.storage.lease import LeaseHeldError, hold_lease
+from microaction.distributed.resources import NodesUnavailableError
 from microaction.registry import RegistryError
 from microaction.retraining import run
-from microaction.retraining.run import Outcome, parity_where_labelled, read_by_both, run_retraining
+from microaction.retraining.run import RetrainingResult, parity_where_labelled, read_by_both, run_retraining
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult, run_training
@@ -76,7 +78,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[
         "train_list": f"{root}/dataset/list.txt",
         "train_videos": f"{root}/dataset/videos",
         "split_by": "subject",
-        "val_share": 0.3,
+        "val_fraction": 0.3,
         "storage_path": f"{root}/runs",
         "name": "first",
         "recipe": RECIPE,
@@ -85,21 +87,21 @@ def first(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[
 
 
 @pytest.fixture
-def retrain(first: tuple[Path, str], tmp_path: Path) -> Callable[..., Outcome]:
+def retrain(first: tuple[Path, str], tmp_path: Path) -> Callable[..., RetrainingResult]:
     """Retrains with what is in `labels/` beside a registry that holds the first checkpoint."""
     dataset, checkpoint = first
     registered = registry.register(str(tmp_path / "models"), checkpoint, name="first")
     registry.promote(str(tmp_path / "models"), registered.name, reason="the first")
     (tmp_path / "labels").mkdir()
 
-    def run(**changes: object) -> Outcome:
+    def run(**changes: object) -> RetrainingResult:
         fields = {
             "registry": str(tmp_path / "models"),
             "dataset": str(dataset),
             "labels": str(tmp_path / "labels"),
             "work": str(tmp_path / "work"),
             "min_new": 8,
-            "val_share": 0.2,
+            "val_fraction": 0.2,
             "recipe": RECIPE,
             "gates": {
                 "f1_mean_margin": -0.1,
@@ -115,11 +117,11 @@ def retrain(first: tuple[Path, str], tmp_path: Path) -> Callable[..., Outcome]:
 
 
 def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
-    retrain: Callable[..., Outcome], first: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    retrain: Callable[..., RetrainingResult], first: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, labels = str(tmp_path / "models"), tmp_path / "labels"
     nothing = retrain()
-    assert (nothing.ended, nothing.news.num_clips, nothing.version) == ("too little new", 0, "first")
+    assert (nothing.ended, nothing.delta.num_clips, nothing.version) == ("too little new", 0, "first")
 
     # Somebody mixes the labels of all the people up whom production has learned from.
     learned = set(registry.read_version(models, "first").data["train"].subjects)
@@ -127,7 +129,7 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
     (labels / "1.txt").write_text("".join(mislabelled(lines)))
     refused = retrain()
     assert (refused.ended, refused.version) == ("refused", "first")
-    assert (refused.news.num_new, refused.news.num_corrected) == (0, len(lines))
+    assert (refused.delta.num_new, refused.delta.num_corrected) == (0, len(lines))
     assert "F1 mean" in refused.failed_gates
     page = Path(refused.page).read_text()
     assert "<h1>Refused</h1>" in page
@@ -153,8 +155,8 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
         promoted = retrain()
     assert "1 more could not be read." in Path(promoted.page).read_text()
     assert promoted.ended == "promoted", promoted.failed_gates
-    assert promoted.news.num_corrected == 0
-    assert promoted.news.num_new == len(new)
+    assert promoted.delta.num_corrected == 0
+    assert promoted.delta.num_new == len(new)
     assert registry.production(models).version == promoted.version != "first"
     version = registry.read_version(models, promoted.version)
     assert version.notes["made from"] == "first"
@@ -166,14 +168,14 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
     assert "stays in production: 0 new and 0 corrected clips" in said(again, RetrainSettings.model_construct(min_new=8))
     assert registry.rollback(models, reason="on second thoughts").version == "first"
     after = retrain()
-    assert (after.ended, after.news.num_clips) == ("too little new", 0), (
+    assert (after.ended, after.delta.num_clips) == ("too little new", 0), (
         "what was taken back does not come back by itself"
     )
     assert registry.production(models).version == "first"
 
 
 def test_what_was_taken_back_by_several_rollbacks_is_nothing_new(
-    retrain: Callable[..., Outcome], first: tuple[Path, str], tmp_path: Path
+    retrain: Callable[..., RetrainingResult], first: tuple[Path, str], tmp_path: Path
 ) -> None:
     models = str(tmp_path / "models")
     lines = [line.split() for line in write_clips(tmp_path / "labels", "ghij")]
@@ -198,7 +200,7 @@ def test_what_was_taken_back_by_several_rollbacks_is_nothing_new(
     for version in ("second", "first"):
         assert registry.rollback(models, reason="worse").version == version
         outcome = retrain()
-        assert (outcome.ended, outcome.version, outcome.news.num_clips) == ("too little new", version, 0)
+        assert (outcome.ended, outcome.version, outcome.delta.num_clips) == ("too little new", version, 0)
 
 
 def test_models_are_compared_by_the_clips_that_both_could_read() -> None:
@@ -223,20 +225,20 @@ def of_places(**changes: object) -> RetrainSettings:
 def test_a_gpu_that_does_not_come_is_not_waited_for_without_end(model: str) -> None:
     assert 0 <= parity_where_labelled(model, of_places()) < 0.05, "there is none, and none is to come"
     with pytest.raises(
-        MachinesError,
-        match=r"comparing the golden output of .* on a GPU has not ended within 0\.5 s \(machines_wait_s\)",
+        NodesUnavailableError,
+        match=r"comparing the golden output of .* on a GPU has not ended within 0\.5 s \(node_wait_s\)",
     ):
-        parity_where_labelled(model, of_places(gpus=1, machines_wait_s=0.5))
+        parity_where_labelled(model, of_places(gpus=1, node_wait_s=0.5))
 
 
 ON_A_GPU = """
 import sys
 import ray
-from microaction.config import RetrainSettings
+from microaction.retraining.settings import RetrainSettings
 from microaction.retraining import run
 
 ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
-settings = RetrainSettings.model_construct(gpus=None, cpus=None, machines_wait_s=300.0)
+settings = RetrainSettings.model_construct(gpus=None, cpus=None, node_wait_s=300.0)
 print(run.parity_where_labelled(sys.argv[1], settings))
 run._parity_on_gpu = lambda candidate: 1.0 + len(ray.get_gpu_ids())
 print(run.parity_where_labelled(sys.argv[1], settings))
@@ -255,7 +257,7 @@ def test_the_golden_output_is_compared_on_a_gpu_where_there_is_one(model: str) -
 
 
 def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_changed_meanwhile(
-    retrain: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    retrain: Callable[..., RetrainingResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "labels/1.txt").write_text("".join(write_clips(tmp_path / "labels", "ghijkl")))
     models = str(tmp_path / "models")
@@ -293,7 +295,7 @@ def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_chang
     assert len(registry.list_versions(models)) == 2
 
 
-def test_two_retrainings_at_once_are_one(retrain: Callable[..., Outcome], tmp_path: Path) -> None:
-    with held(str(tmp_path / "models/_retrain")), pytest.raises(LeaseHeldError, match=r"is at work in .*/models; wait"):
+def test_two_retrainings_at_once_are_one(retrain: Callable[..., RetrainingResult], tmp_path: Path) -> None:
+    with hold_lease(str(tmp_path / "models/_retrain")), pytest.raises(LeaseHeldError, match=r"is running in .*/models: wait"):
         retrain()
     assert retrain().ended == "too little new"

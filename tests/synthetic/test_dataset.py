@@ -25,7 +25,7 @@ def rows(path: Path) -> list[tuple[str, int]]:
     return [(name, int(action)) for name, action in (line.split() for line in path.read_text().splitlines())]
 
 
-def test_layout_lists_and_names(tmp_path: Path) -> None:
+def test_clips_lists_and_names_follow_ma52(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path)
     assert dataset.train_list == tmp_path / "train_list_videos.txt"
     for list_path, folder in ((dataset.train_list, dataset.train_dir), (dataset.val_list, dataset.val_dir)):
@@ -44,7 +44,7 @@ def test_no_subject_is_in_both_splits(tmp_path: Path) -> None:
     assert val == {"0004", "0005"}
 
 
-def test_actions_are_balanced_over_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_are_balanced_across_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microaction.synthetic.dataset.run_jobs", lambda *args, **kwargs: None)
     dataset = make_dataset(tmp_path, num_train_subjects=60, num_train_clips=2600, num_val_clips=312)
     subjects_of: dict[int, list[str]] = {}
@@ -55,26 +55,26 @@ def test_actions_are_balanced_over_subjects(tmp_path: Path, monkeypatch: pytest.
     assert {len(set(subjects)) for subjects in subjects_of.values()} == {50}
 
 
-def test_what_is_there_is_not_rendered_again(tmp_path: Path) -> None:
+def test_existing_clips_are_not_rendered_again(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in dataset.train_dir.iterdir()}
-    lost = sorted(before)[0]
-    lost.unlink()
+    deleted = min(before)
+    deleted.unlink()
     small_dataset(tmp_path, num_train_clips=7)
     assert len(list(dataset.train_dir.iterdir())) == 7
     for path, (mtime_ns, data) in before.items():
         assert path.read_bytes() == data
-        assert (path.stat().st_mtime_ns == mtime_ns) == (path != lost)
+        assert (path.stat().st_mtime_ns == mtime_ns) == (path != deleted)
 
 
-def test_processes_change_nothing(tmp_path: Path) -> None:
+def test_number_of_processes_does_not_change_the_clips(tmp_path: Path) -> None:
     one = small_dataset(tmp_path / "one", num_train_clips=16)
     two = small_dataset(tmp_path / "two", num_train_clips=16, num_processes=2)
     for path in one.train_dir.iterdir():
         assert path.read_bytes() == (two.train_dir / path.name).read_bytes()
 
 
-def test_another_recipe_in_the_same_place_is_refused(tmp_path: Path) -> None:
+def test_another_recipe_in_the_same_root_is_refused(tmp_path: Path) -> None:
     small_dataset(tmp_path)
-    with pytest.raises(ValueError, match=r"was made with seed=0, asked for is 1.*choose another root"):
+    with pytest.raises(ValueError, match=r"was made with seed=0, not 1: .*choose another root"):
         small_dataset(tmp_path, seed=1)

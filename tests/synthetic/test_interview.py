@@ -13,7 +13,7 @@ SMALL = (64, 78)
 
 
 @given(seed=st.integers(0, 2**31), duration_s=st.floats(0.1, 600.0), fps=st.sampled_from([10, 25, 30]))
-def test_truth_is_in_order_inside_the_video_and_on_frames(seed: int, duration_s: float, fps: int) -> None:
+def test_events_are_ordered_inside_the_video_and_on_frames(seed: int, duration_s: float, fps: int) -> None:
     end_s = 0.0
     for event in plan_interview(seed=seed, duration_s=duration_s, fps=fps):
         assert end_s <= event.start_s < event.end_s <= round(duration_s * fps) / fps
@@ -21,20 +21,20 @@ def test_truth_is_in_order_inside_the_video_and_on_frames(seed: int, duration_s:
         end_s = event.end_s
 
 
-def test_every_action_has_its_turn() -> None:
+def test_every_action_occurs_before_any_repeats() -> None:
     events = plan_interview(seed=0, duration_s=600.0)
     assert {event.action for event in events[: len(ACTIONS)]} == set(range(len(ACTIONS)))
     assert {event.action for event in plan_interview(seed=0, duration_s=60.0, actions=[4, 7])} == {4, 7}
 
 
-def test_an_interview_is_as_long_as_asked(tmp_path: Path) -> None:
+def test_an_interview_has_the_given_duration(tmp_path: Path) -> None:
     events = make_interview(tmp_path / "a.mp4", subject_seed=1, seed=2, duration_s=8.0, size=SMALL)
     assert events == plan_interview(seed=2, duration_s=8.0)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 240
 
 
-def test_an_archive_has_its_truth_beside_it(tmp_path: Path) -> None:
+def test_an_archive_comes_with_its_truth(tmp_path: Path) -> None:
     specs = [InterviewSpec(f"{i}.mp4", subject_seed=i, seed=i, duration_s=6.0) for i in range(2)]
     archive = make_interviews(tmp_path, specs, size=SMALL, num_processes=1)
     with archive.truth_csv.open(newline="") as file:
@@ -47,12 +47,12 @@ def test_an_archive_has_its_truth_beside_it(tmp_path: Path) -> None:
     assert (tmp_path / "0.mp4").stat().st_mtime_ns == before
 
 
-def test_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match=r"duration_s \(0\) must be > 0"):
+def test_invalid_arguments_are_named_in_the_error() -> None:
+    with pytest.raises(ValueError, match=r"duration_s \(0\) must be positive"):
         plan_interview(seed=0, duration_s=0)
-    with pytest.raises(ValueError, match=r"gap_s \(3.0, 1.0\) must be two times in order"):
+    with pytest.raises(ValueError, match=r"gap_s \(3.0, 1.0\) must be a minimum and a maximum"):
         plan_interview(seed=0, duration_s=9, gap_s=(3.0, 1.0))
-    with pytest.raises(ValueError, match=r"actions \(\) must name at least one"):
+    with pytest.raises(ValueError, match="actions must hold at least one action"):
         plan_interview(seed=0, duration_s=9, actions=[])
-    with pytest.raises(ValueError, match="must differ from each other"):
+    with pytest.raises(ValueError, match="must be unique"):
         make_interviews("unused", [InterviewSpec("a.mp4", 0, 0, 1.0)] * 2)

@@ -14,18 +14,18 @@ def clip(path: Path, *, seed: int = 1, subject_seed: int = 2, action: int = 19) 
 
 def test_equal_seeds_give_equal_bytes(tmp_path: Path) -> None:
     first = clip(tmp_path / "a.mp4").read_bytes()
-    for repeat in range(5):  # an encoder that is not deterministic is so only now and then
+    for repeat in range(5):  # an encoder may be nondeterministic only occasionally
         assert clip(tmp_path / f"{repeat}.mp4").read_bytes() == first
 
 
-def test_other_seeds_give_other_clips(tmp_path: Path) -> None:
+def test_different_seeds_give_different_clips(tmp_path: Path) -> None:
     first = clip(tmp_path / "a.mp4").read_bytes()
     assert clip(tmp_path / "b.mp4", seed=2).read_bytes() != first
     assert clip(tmp_path / "c.mp4", subject_seed=3).read_bytes() != first
     assert clip(tmp_path / "d.mp4", action=20).read_bytes() != first
 
 
-def test_subjects_differ_and_come_back() -> None:
+def test_subjects_differ_and_are_reproducible() -> None:
     subjects = [Subject.from_seed(seed) for seed in range(50)]
     assert len(set(subjects)) == 50
     assert subjects == [Subject.from_seed(seed) for seed in range(50)]
@@ -46,7 +46,7 @@ def test_a_clip_is_h264_with_b_frames(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
 
 
-def test_size_and_rate_are_kept(tmp_path: Path) -> None:
+def test_a_clip_has_the_given_size_and_frame_rate(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     render_clip(path, subject_seed=0, action=0, seed=0, size=VideoSize(96, 64), fps=15)
     with av.open(str(path)) as container:
@@ -55,7 +55,7 @@ def test_size_and_rate_are_kept(tmp_path: Path) -> None:
         assert stream.average_rate == 15
 
 
-def test_a_failed_render_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_render_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"size \(161×192\) must be even"):
         render_clip(tmp_path / "a.mp4", subject_seed=0, action=0, seed=0, size=(161, 192))
     with pytest.raises(ValueError, match=r"action \(52\) must be a label in 0..51"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from microaction.config import TrainSettings
+from microaction.training.settings import TrainSettings
 from microaction.training.state import load_state
 
 NUM_STEPS = 21

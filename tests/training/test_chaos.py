@@ -12,7 +12,7 @@ import pytest
 import ray
 import torch
 
-from microaction.model import load_checkpoint
+from microaction.models import load_checkpoint
 from microaction.training.run import run_training
 from tests.training.runs import (
     BATCH_SIZE,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from microaction.model import default_label_embeddings
+from microaction.models import default_label_embeddings
 from microaction.training.learner import Learner, seed_of
-from microaction.training.state import Background, RunState, StateError, load_state, save_state
+from microaction.training.state import BackgroundWriter, RunState, StateError, load_state, save_state
 from tests.training.runs import settings
 
 NUM_STEPS = 10
@@ -39,25 +39,25 @@ def weights(of: Learner) -> Tensor:
 def test_a_state_that_was_saved_and_loaded_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, first = (learner(ema_decay=0.9) for _ in range(2))
     for step in range(3):
-        whole.learn(*batch(step), step)
-        first.learn(*batch(step), step)
+        whole.train_step(*batch(step), step)
+        first.train_step(*batch(step), step)
     save_state(str(tmp_path), RunState(3, torch.zeros(NUM_STEPS), first.state()))
     second = learner(ema_decay=0.9)
-    second.learn(*batch(9), 0)  # whatever it was before
+    second.train_step(*batch(9), 0)  # whatever it was before
     loaded = load_state(str(tmp_path))
     assert loaded is not None
     second.load_state(loaded.learner)
     for step in range(3, 6):
-        assert torch.equal(whole.learn(*batch(step), step), second.learn(*batch(step), step))
-    for name, value in whole.measured.state_dict().items():
-        assert torch.equal(value, second.measured.state_dict()[name]), name
+        assert torch.equal(whole.train_step(*batch(step), step), second.train_step(*batch(step), step))
+    for name, value in whole.eval_model.state_dict().items():
+        assert torch.equal(value, second.eval_model.state_dict()[name]), name
     assert torch.equal(weights(whole), weights(second))
 
 
 def test_a_compiled_network_learns_the_same() -> None:
     eager, compiled = learner(), learner(compile=True)
     for step, num_clips in enumerate((4, 4, 3)):  # of the last batch one clip could not be read
-        losses = [each.learn(*batch(step, num_clips), step) for each in (eager, compiled)]
+        losses = [each.train_step(*batch(step, num_clips), step) for each in (eager, compiled)]
         torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(weights(eager), weights(compiled), rtol=1e-3, atol=1e-4)
     assert eager.state()["model"].keys() == compiled.state()["model"].keys(), "checkpoints fit either way"
@@ -65,9 +65,9 @@ def test_a_compiled_network_learns_the_same() -> None:
 
 def test_a_state_is_a_copy_that_the_next_step_does_not_change() -> None:
     one = learner()
-    one.learn(*batch(0), 0)
+    one.train_step(*batch(0), 0)
     state, before = one.state(), one.state()
-    one.learn(*batch(1), 1)
+    one.train_step(*batch(1), 1)
     assert torch.equal(state["model"]["action.weight"], before["model"]["action.weight"])
     assert not torch.equal(state["model"]["action.weight"], one.model.action.weight)
 
@@ -76,7 +76,7 @@ def test_a_state_is_a_copy_that_the_next_step_does_not_change() -> None:
 def test_parts_of_a_batch_add_up_to_it_where_the_statistics_do_not_hang_on_them(micro_batch_size: int) -> None:
     whole, parts = learner(batch_norm="frozen"), learner(batch_norm="frozen", micro_batch_size=micro_batch_size)
     for step in range(3):
-        losses = [each.learn(*batch(step), step) for each in (whole, parts)]
+        losses = [each.train_step(*batch(step), step) for each in (whole, parts)]
         torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_parts_of_a_batch_add_up_to_it_where_the_statistics_do_not_hang_on_them(
 def test_frozen_batch_norms_keep_their_statistics_and_train_their_weights() -> None:
     frozen, local = learner(batch_norm="frozen"), learner()
     for each in (frozen, local):
-        each.learn(*batch(0), 0)
+        each.train_step(*batch(0), 0)
     states = [each.model.state_dict() for each in (frozen, local)]
     assert [bool((state["backbone.bn1.running_mean"] == 0).all()) for state in states] == [True, False]
     assert not (states[0]["backbone.bn1.weight"] == 1).all()
@@ -112,13 +112,13 @@ def test_clips_that_could_not_be_read_leave_the_others_weight_as_it_is() -> None
     """A batch's loss is its sum over the batch's size, so that who shares the batch does not matter."""
     whole, some = learner(batch_norm="frozen"), learner(batch_norm="frozen")
     frames, target, index = batch(0)
-    of_all = whole.learn(frames, target, index, 0)
-    of_three = some.learn(frames[:3], target[:3], index[:3], 0)
-    of_one = learner(batch_norm="frozen").learn(frames[3:], target[3:], index[3:], 0)
+    of_all = whole.train_step(frames, target, index, 0)
+    of_three = some.train_step(frames[:3], target[:3], index[:3], 0)
+    of_one = learner(batch_norm="frozen").train_step(frames[3:], target[3:], index[3:], 0)
     torch.testing.assert_close(of_three + of_one, of_all)
     nothing = learner(batch_norm="frozen")
     before = weights(nothing)
-    assert nothing.learn(frames[:0], target[:0], [], 0).item() == 0
+    assert nothing.train_step(frames[:0], target[:0], [], 0).item() == 0
     biases = weights(nothing)
     torch.testing.assert_close(biases, before, rtol=1e-3, atol=1e-5)  # weight decay alone
 
@@ -141,7 +141,7 @@ def test_only_the_last_states_are_kept_and_a_broken_one_is_said(tmp_path: Path) 
 
 
 def test_what_fails_beside_training_is_raised_by_the_next_call() -> None:
-    background = Background()
+    background = BackgroundWriter()
 
     def fail() -> None:
         raise OSError("the disk is full")

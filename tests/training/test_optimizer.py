@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from microaction.config import RecipeConfig
-from microaction.model import MANet
+from microaction.training.settings import RecipeConfig
+from microaction.models import MANet
 from microaction.training.optimizer import (
     build_optimizer,
     parameter_groups,

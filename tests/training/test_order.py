@@ -2,13 +2,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.training.order import epoch_order, share_of_batches, steps_per_epoch
+from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 
 
 @given(st.integers(1, 500), st.integers(1, 6), st.integers(1, 30))
 def test_any_number_of_processes_makes_the_same_global_batches(clips: int, ranks: int, batch_size: int) -> None:
     order = epoch_order(np.zeros(clips, int), seed=1, epoch=2)
-    shares = [share_of_batches(order, batch_size, rank, ranks) for rank in range(ranks)]
+    shares = [shard_of_batches(order, batch_size, rank, ranks) for rank in range(ranks)]
     assert {len(share) for share in shares} == {steps_per_epoch(clips, batch_size)}
     for step in range(steps_per_epoch(clips, batch_size)):
         together = [int(i) for share in shares for i in share[step]]

@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Path:
     probabilities_NK = rng.dirichlet(np.full(52, 0.1), size=len(target_N)).astype(np.float32)
     probabilities_NK[target_N == 9] = np.eye(52, dtype=np.float32)[10]  # nodding is taken for shaking head, always
     metrics = {"loss": 3.0, **measure(probabilities_NK, target_N), "temperature": 1.5}
-    timing = {"clips_per_s": 40.0, "data_wait_share": 0.03, "train_s": 5.0, "validation_s": 1.0}
+    timing = {"clips_per_s": 40.0, "data_wait_fraction": 0.03, "train_s": 5.0, "validation_s": 1.0}
     state = RunState(
         step=NUM_EPOCHS * NUM_STEPS,
         losses=torch.linspace(5, 2, NUM_EPOCHS * NUM_STEPS),
@@ -87,7 +87,7 @@ def test_the_logs_hold_every_epoch_and_every_step(run: Path) -> None:
     np.testing.assert_allclose([value for _, value in losses], np.linspace(5, 2, 30), rtol=1e-6)
     f1 = {step: value for tag, step, value in points if tag == "validation/f1_mean"}
     assert f1 == pytest.approx(dict.fromkeys((10, 20, 30), lines[0]["f1_mean"]))
-    assert {"train/learning_rate", "timing/data_wait_share", "validation/temperature"} <= {tag for tag, _, _ in points}
+    assert {"train/learning_rate", "timing/data_wait_fraction", "validation/temperature"} <= {tag for tag, _, _ in points}
 
 
 def tensorboard_points(path: Path) -> list[tuple[str, int, float]]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from microaction.clips.manifest import ManifestError
-from microaction.model import CheckpointError, load_checkpoint
+from microaction.models import CheckpointError, load_checkpoint
 from microaction.taxonomy import ACTIONS
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingError, load_label_embeddings, run_training, with_embedding_dim
@@ -114,7 +114,7 @@ def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None
     (tmp_path / "list.txt").write_text((data / "train.txt").read_text() + "absent.mp4 0\n")
     broken = settings(data, tmp_path, "broken", train_list=f"{tmp_path}/list.txt", max_failures=0)
     broken = broken.model_copy(update={"recipe": broken.recipe.model_copy(update={"batch_size": 6})})
-    allowed = r"of 21 clips 1 cannot be read so far, more than max_unreadable_share \(0\.01\) allows"
+    allowed = r"of 21 clips 1 cannot be read so far, more than max_unreadable_fraction \(0\.01\) allows"
     with pytest.raises(TrainingError, match=rf"absent\.mp4: no such file.*{allowed}; mend the clip, or take it out of"):
         run_training(broken)
 
@@ -136,7 +136,7 @@ def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path:
             val_list=str(lists["val"]),
             recipe=recipe,
             num_workers=2,
-            max_unreadable_share=0.1,
+            max_unreadable_fraction=0.1,
         ),
         on_progress=seen.append,
     )

@@ -18,17 +18,17 @@ def clips_of(counts: list[int]) -> list[Clip]:
 
 
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=30), st.floats(0.01, 0.99), st.integers(0, 100))
-def test_no_subject_is_on_both_sides_and_no_clip_is_lost(counts: list[int], val_share: float, seed: int) -> None:
+def test_no_subject_is_on_both_sides_and_no_clip_is_lost(counts: list[int], val_fraction: float, seed: int) -> None:
     clips = clips_of(counts)
-    train, held_out = split_by_subject(clips, val_share, seed)
+    train, held_out = split_by_subject(clips, val_fraction, seed)
     assert not {clip.subject for clip in train} & {clip.subject for clip in held_out}
     assert train
     assert held_out
     assert sorted(clip.name for clip in train + held_out) == sorted(clip.name for clip in clips)
     assert [clip for clip in clips if clip in train] == train, "in the order of the list"
     if len({clip.subject for clip in train}) > 1:
-        assert val_share * len(clips) <= len(held_out) < val_share * len(clips) + max(counts)
-    assert split_by_subject(clips, val_share, seed) == (train, held_out), "the same seed splits the same way"
+        assert val_fraction * len(clips) <= len(held_out) < val_fraction * len(clips) + max(counts)
+    assert split_by_subject(clips, val_fraction, seed) == (train, held_out), "the same seed splits the same way"
 
 
 def test_seeds_hold_other_people_back() -> None:
@@ -50,7 +50,7 @@ def test_both_lists_are_split_anew_together(tmp_path: Path) -> None:
         for subject in subjects:
             (tmp_path / f"{subject:04d}_{split}.mp4").touch()
         (tmp_path / f"{split}.txt").write_text("".join(f"{subject:04d}_{split}.mp4 1\n" for subject in subjects))
-    train, held_out = read_splits(settings(tmp_path, tmp_path, "run", split_by="subject", val_share=0.3))
+    train, held_out = read_splits(settings(tmp_path, tmp_path, "run", split_by="subject", val_fraction=0.3))
     assert len(train) + len(held_out) == 12
     assert not {clip.subject for clip in train} & {clip.subject for clip in held_out}
     train, held_out = read_splits(settings(tmp_path, tmp_path, "run"))

@@ -9,7 +9,7 @@ import pytest
 
 from microaction.synthetic.faults import write_audio_only, write_truncated
 from microaction.video import DecodeError, VideoInfo, decode_frames, probe
-from microaction.video.formats import container_format
+from microaction.video.decoding.formats import container_format
 from microaction.video.probing import frame_times
 from microaction.video.sandbox import Limits, Sandbox
 from tests.videos import write_video

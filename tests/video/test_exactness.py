@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microaction.video import Framing, av_backend, decode_chunk, decode_frames, probe
-from microaction.video.container import VideoPacket
+from microaction.video.decoding.container import VideoPacket
 from microaction.video.decode import window_times
-from microaction.video.group import GroupDecoder
+from microaction.video.decoding.group import GroupDecoder
 from microaction.video.windows import Span, microseconds, split_chunks, split_windows
 from tests.video import matrix
 
@@ -104,8 +104,8 @@ def test_any_moments_far_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With every gap sought over, and with groups that do not fit into the queue."""
-    monkeypatch.setattr("microaction.video.av_backend.SEEK_GAP_S", 0.3)
-    monkeypatch.setattr("microaction.video.selective.MAX_QUEUED_BYTES", 3000)
+    monkeypatch.setattr("microaction.video.decoding.av_backend.SEEK_GAP_S", 0.3)
+    monkeypatch.setattr("microaction.video.decoding.selective.MAX_QUEUED_BYTES", 3000)
     video = everything(coding, suffix, timing)
     duration = microseconds(probe(video.path).duration_s)
     rng = np.random.default_rng(1)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from microaction.config import Preprocessing
+from microaction.preprocessing import Preprocessing
 from microaction.video.framing import PADDING, Framing, Region
 from microaction.video.transforms import center_crop, resize_short_side
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microaction.video import ranged
-from microaction.video.ranged import RangedReader
+from microaction.video.decoding.ranged import RangedReader
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from microaction.video import DecodeError, decode_chunk, probe
-from microaction.video.sandbox import DecoderDiedError, DecoderStoppedError, Limits, Sandbox
+from microaction.video.sandbox import DecoderCrashedError, DecoderTimeoutError, Limits, Sandbox
 from microaction.video.windows import Span
 from tests.video import planted
 
@@ -44,11 +44,11 @@ def test_what_libraries_print_is_no_reply(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("act", "error", "reason"),
     [
-        (planted.loop_with_the_gil, DecoderStoppedError, "did not end within 3 s and was stopped"),
-        (planted.crash, DecoderDiedError, r"killed its process \(SIGSEGV\)"),
-        (planted.be_killed, DecoderDiedError, r"killed its process \(SIGKILL\)"),
-        (planted.leave, DecoderDiedError, r"ended its process \(exit code 7\)"),
-        (planted.eat_memory, DecoderDiedError, r"more than the 0\.5 GiB of memory"),
+        (planted.loop_with_the_gil, DecoderTimeoutError, "did not end within 3 s and was stopped"),
+        (planted.crash, DecoderCrashedError, r"killed its process \(SIGSEGV\)"),
+        (planted.be_killed, DecoderCrashedError, r"killed its process \(SIGKILL\)"),
+        (planted.leave, DecoderCrashedError, r"ended its process \(exit code 7\)"),
+        (planted.eat_memory, DecoderCrashedError, r"more than the 0\.5 GiB of memory"),
     ],
 )
 def test_nothing_that_a_decoder_does_gets_out(

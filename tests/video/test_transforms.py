@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from microaction.config import RecipeConfig
+from microaction.training.settings import RecipeConfig
 from microaction.video.transforms import center_crop, crop_places, multi_scale_crop, resize_short_side
 
 

@@ -1,0 +1,59 @@
+"""`microaction train …`: train a network on labeled clips; the same name again resumes the run."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from microaction.cli.app import Show, console, parse_settings, reported_errors, running_ray, shown_progress
+from microaction.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from microaction.training.progress import TrainingProgress
+    from microaction.training.run import TrainingResult
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    settings = parse_settings(TrainSettings, argv)
+    with reported_errors(), running_ray(), shown_progress("training") as show:
+        result = train(settings, show)
+    console.print(summary_table(result))
+
+
+def train(settings: TrainSettings, show: Show) -> "TrainingResult":
+    """Train a network and show the progress."""
+    from microaction.training.run import run_training
+
+    return run_training(settings, on_progress=lambda progress: report(progress, show))
+
+
+def report(progress: "TrainingProgress", show: Show) -> None:
+    """Move the bar; the end of an epoch is a line that stays."""
+    done = (progress.epoch - 1) * progress.num_steps + progress.step
+    where = f"epoch {progress.epoch}/{progress.num_epochs}, step {progress.step}/{progress.num_steps}"
+    show(done, progress.num_epochs * progress.num_steps, f"{where}, loss {progress.loss:.3f}")
+    if progress.metrics is None:
+        return
+    metrics = progress.metrics
+    console.print(
+        f"epoch {progress.epoch}/{progress.num_epochs}: loss {progress.loss:.3f}, validation action top-1 "
+        f"{metrics['action_top1']:.1%}, body top-1 {metrics['body_top1']:.1%}, F1 mean {metrics['f1_mean']:.3f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if progress.num_unreadable:
+        from microaction.training.log import UNREADABLE_FILE
+
+        console.print(
+            f"{progress.num_unreadable} clips could not be read and are left out: see {UNREADABLE_FILE}", style="yellow"
+        )
+
+
+def summary_table(result: "TrainingResult") -> Table:
+    """Return the metrics of the best checkpoint, and where it is."""
+    table = Table(title="Best checkpoint", show_header=False)
+    for name, value in result.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_row("checkpoint", result.checkpoint)
+    table.add_row("report", result.report)
+    return table

@@ -1,0 +1,1 @@
+"""All that talks to Ray besides the pipelines: nodes and resources, bounded waits, progress, throttling."""

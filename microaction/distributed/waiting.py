@@ -1,0 +1,26 @@
+"""Waiting for tasks within bounds: a plain `ray.get` on a task behind a cut link may never return."""
+
+from typing import Any
+
+import ray
+
+from microaction.errors import TransientError
+
+
+class NodesUnavailableError(TransientError, RuntimeError):
+    """The nodes that a command needs did not come, or stopped answering."""
+
+
+def get_or_cancel(task: ray.ObjectRef, timeout_s: float, what: str, *, setting: str = "") -> Any:
+    """Return the result of a task, or cancel it and raise `NodesUnavailableError` after `timeout_s` seconds.
+
+    Raises what the task raises. `what` completes the sentence "… did not finish"; `setting` names the setting that
+    `timeout_s` is, if any.
+    """
+    if not ray.wait([task], timeout=timeout_s)[0]:
+        ray.cancel(task, force=True)
+        raise NodesUnavailableError(
+            f"{what} did not finish within {timeout_s:g} s{setting and f' ({setting})'}: see `ray status` for nodes that are "
+            "missing or cut off, and run the same command again"
+        )
+    return ray.get(task)

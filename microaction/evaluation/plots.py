@@ -1,0 +1,92 @@
+"""Pictures of what was measured, as PNG bytes.
+
+Shapes: K actions.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from microaction.evaluation.calibration import ConfidenceBin
+from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PIXELS_PER_INCH = 110
+
+
+def confusion_plot(counts_KK: np.ndarray, labels: Sequence[str]) -> bytes:
+    """A PNG of the confusion matrix: each row is a true action, its cells the shares of its clips; lines part the body
+    parts."""
+    shares_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
+    figure = new_figure(13, 12)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    ticks = [f"{label}  {action_id}" for action_id, label in enumerate(labels)]
+    axes.set_yticks(range(len(labels)), ticks, fontsize=7)
+    axes.set_xticks(range(len(labels)), [str(i) for i in range(len(labels))], fontsize=7, rotation=90)
+    for border in np.flatnonzero(np.diff(BODY_PART_OF)) + 0.5:
+        axes.axhline(border, color="0.7", linewidth=0.6)
+        axes.axvline(border, color="0.7", linewidth=0.6)
+    axes.set_xlabel("predicted action")
+    axes.set_ylabel("true action")
+    axes.set_title(f"Confusion of {int(counts_KK.sum())} clips: share of each true action's clips")
+    figure.colorbar(image, ax=axes, shrink=0.5)
+    return png(figure)
+
+
+def per_class_plot(rows: Sequence[dict[str, float]], labels: Sequence[str]) -> bytes:
+    """F1 of every action as a bar, in the colour of its body part, with its number of true clips."""
+    figure = new_figure(8, 11)
+    axes = figure.add_subplot()
+    for part, name in enumerate(BODY_PARTS):
+        actions = [action for action, of in enumerate(BODY_PART_OF) if of == part]
+        axes.barh(actions, [rows[action]["f1"] for action in actions], color=f"C{part}", label=name)
+    ticks = [f"{label} ({row['support']:.0f})" for label, row in zip(labels, rows, strict=True)]
+    axes.set_yticks(range(len(labels)), ticks, fontsize=7)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("F1")
+    axes.set_title("F1 per action (true clips)")
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    return png(figure)
+
+
+def reliability_plot(bins: Sequence[ConfidenceBin]) -> bytes:
+    """How often the model is right where it is so sure; below the diagonal it is over-confident."""
+    figure = new_figure(5, 5)
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="as sure as right")
+    axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], marker="o", label="this model")
+    axes.set_ylabel("share that is right")
+    axes.set_ylim(0, 1)
+    axes.legend(loc="upper left", fontsize=8)
+    axes.set_title("Calibration")
+    widths = [each.high - each.low for each in bins]
+    counts.bar([each.low for each in bins], [each.num_clips for each in bins], widths, align="edge", edgecolor="white")
+    counts.set_ylabel("clips")
+    counts.set_xlabel("top probability")
+    counts.set_xlim(0, 1)
+    return png(figure)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches, that needs no display."""
+    # Here, for most processes that can draw never do.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: "Figure") -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=PIXELS_PER_INCH)
+    return file.getvalue()

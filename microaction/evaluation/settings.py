@@ -1,0 +1,59 @@
+"""Settings of `microaction evaluate` and `microaction import`."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic_settings import CliPositionalArg
+
+from microaction.distributed.settings import ClusterSettings
+from microaction.settings import MODEL_HELP, Location, ModelLocation
+
+
+def _zip(location: str) -> str:
+    if not location.endswith(".zip"):
+        raise ValueError(f"{location!r} must be a file whose name ends in .zip")
+    return location
+
+
+class EvaluateSettings(ClusterSettings):
+    """Measure a checkpoint on labeled clips: top-1, top-5, F1 per body part and action, calibration, confusion matrix."""
+
+    model: ModelLocation = Field(description=MODEL_HELP)
+    clips_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
+    videos: Location = Field(description="Folder of the clips.")
+    out: Location = Field(description="Folder for metrics.json, per_class.csv, predictions.parquet and plots.")
+    batch_size: PositiveInt = Field(16, description="Clips per forward pass.")
+    max_unreadable_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Clips that cannot be read are left out and listed; a larger fraction than this ends the command.",
+    )
+    submission: Annotated[Location, AfterValidator(_zip)] | None = Field(
+        None, description="Also write the challenge's zip of predictions to this file, in the order of the list."
+    )
+
+
+class ImportSettings(ClusterSettings):
+    """Make a checkpoint directory of a file of published weights, calibrated where labeled clips are given."""
+
+    file: CliPositionalArg[Location] = Field(description="File of published weights (.pth); a path or URI.")
+    out: CliPositionalArg[Location] = Field(description="Checkpoint directory to write; a path or URI.")
+    calibrate_list: Location | None = Field(
+        None,
+        description="List file of clips to calibrate on. They must be clips that the weights were not trained on.",
+    )
+    calibrate_videos: Location | None = Field(None, description="Folder of the clips in calibrate_list.")
+    batch_size: PositiveInt = Field(16, description="Clips per forward pass.")
+    max_unreadable_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Clips that cannot be read are left out; a larger fraction than this ends the command.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ImportSettings":
+        if (self.calibrate_list is None) != (self.calibrate_videos is None):
+            raise ValueError("calibrate_list and calibrate_videos belong together: give both or none")
+        return self

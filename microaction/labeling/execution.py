@@ -1,0 +1,29 @@
+"""How the network is run, and what of that identifies a run's results. Knows no Ray."""
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from microaction.labeling.settings import VideoLabelSettings
+from microaction.models.classifier import Execution
+from microaction.settings import digest_of
+
+Device = Literal["GPU", "CPU"]
+BATCH_WINDOWS: dict[Device, int] = {"GPU": 64, "CPU": 8}
+WINDOW_SETTINGS = {"window_s", "stride_s", "chunk_s"}  # what changes a chunk's windows; part of every chunk's id
+
+
+def settings_digest(
+    settings: VideoLabelSettings,
+    execution: Execution,
+    *,
+    device: Device,
+    batch_windows: int,
+    relabel: dict[str, Any] | None = None,
+) -> str:
+    """Return the digest of all settings that decide a chunk's windows or their probabilities; part of every chunk's id.
+
+    How the network is run changes its rounding, so it is decided once for all of a run. `relabel` says which windows of
+    another run are reused.
+    """
+    how = asdict(execution) | {"device": device, "batch_windows": batch_windows, "relabel": relabel}
+    return digest_of(settings, WINDOW_SETTINGS, **how)

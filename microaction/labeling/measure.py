@@ -1,0 +1,84 @@
+"""Short measurements on the cluster: how long the network and the decoders take."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import ray
+import torch
+
+from microaction.distributed.waiting import get_or_cancel
+from microaction.labeling.decoder import Decoder
+from microaction.labeling.labeler import Labeler
+from microaction.labeling.pool import LabelerPool
+from microaction.labeling.settings import LabelSettings
+from microaction.models import Checkpoint, CheckpointConfig, ModelRef
+from microaction.models.classifier import Execution
+from microaction.video.windows import MICROSECONDS
+
+MEASURED_S = 2.0
+SAMPLED_US = 20 * MICROSECONDS  # of each chunk
+
+
+class DecodingCost(NamedTuple):
+    """Core-seconds and bytes per second of video."""
+
+    core_s: float
+    num_bytes: float
+
+
+def query_labeler_node(ask: Callable[[str], Any], settings: LabelSettings, pool: LabelerPool) -> Any:
+    """Return what `ask("cuda")` or `ask("cpu")` returns on a node that will label."""
+    task = ray.remote(num_cpus=0, num_gpus=pool.num_gpus)(ask).remote("cuda" if pool.num_gpus else "cpu")
+    return get_or_cancel(task, settings.node_wait_s, "querying a labeler's node", setting="node_wait_s")
+
+
+def measure_network(
+    settings: LabelSettings, checkpoint: Checkpoint, execution: Execution, batch_windows: int, pool: LabelerPool
+) -> float:
+    """Return the seconds that a labeler takes per window, on a device of the cluster."""
+    measure = ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(_window_s)
+    task = measure.remote(checkpoint.ref, checkpoint.config, execution, batch_windows, pool.num_threads)
+    return float(get_or_cancel(task, settings.node_wait_s, "measuring the network", setting="node_wait_s"))
+
+
+def measure_decoding(
+    rows: Sequence[dict[str, Any]], settings: LabelSettings, config: CheckpointConfig, pool: LabelerPool
+) -> DecodingCost | None:
+    """Return the cost of decoding the beginnings of some chunks, one at a time; None if none can be decoded."""
+    measure = ray.remote(num_cpus=pool.decode_cpus, max_retries=0)(_decode_some)
+    decoder = Decoder.of(settings, config)
+    measured = [
+        get_or_cancel(measure.remote(decoder, row), settings.node_wait_s, "measuring decoding", setting="node_wait_s")
+        for row in rows
+    ]
+    video_s, core_s, num_bytes = (sum(each) for each in zip(*measured, strict=True))
+    return DecodingCost(core_s / video_s, num_bytes / video_s) if video_s else None
+
+
+def _window_s(
+    model: ModelRef, config: CheckpointConfig, execution: Execution, batch_windows: int, num_threads: int
+) -> float:
+    labeler = Labeler(model, execution, batch_windows, num_threads)
+    crop, T = config.preprocessing.crop, config.model.num_frames
+    B = labeler.classify.batch_size
+    frames = torch.zeros(B * T, crop, crop, 3, dtype=torch.uint8)
+    windows_BT = torch.arange(B * T).reshape(B, T)
+    num_windows, started_s = 0, time.perf_counter()
+    while time.perf_counter() - started_s < MEASURED_S:
+        labeler.classify(frames, windows_BT)
+        num_windows += B
+    return (time.perf_counter() - started_s) / num_windows
+
+
+def _decode_some(decoder: Decoder, row: dict[str, Any]) -> tuple[float, float, int]:
+    """Return seconds of video, seconds taken and bytes read; zeros if the chunk cannot be decoded."""
+    end_us = min(row["chunk_end_us"], row["chunk_start_us"] + SAMPLED_US)
+    short = row | {"chunk_end_us": end_us}
+    decoder(short | {"chunk_end_us": min(end_us, row["chunk_start_us"] + 1)})  # starts the decoder's process
+    started_s = time.perf_counter()
+    decoded = decoder(short)
+    taken_s = time.perf_counter() - started_s
+    if decoded["error"]:
+        return 0.0, 0.0, 0
+    return (end_us - row["chunk_start_us"]) / MICROSECONDS, taken_s, decoded["num_bytes"]

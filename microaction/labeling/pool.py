@@ -1,0 +1,57 @@
+"""How many labelers and decode tasks a run has, and what each takes of its node: decided once, at the start."""
+
+from dataclasses import dataclass
+
+from microaction.distributed.resources import ClusterResources
+from microaction.labeling.execution import Device
+from microaction.labeling.plan import BLOCK_VIDEO_US
+from microaction.labeling.settings import LabelSettings
+from microaction.models import CheckpointConfig
+from microaction.video.windows import microseconds
+
+# Never as much as a labeler: Ray Data would fuse tasks into actors that request the same resources, and decode one chunk after
+# the other in them. Beside labelers on CPUs there is a decoder for every core too: whichever stage is slower gets what the other
+# leaves.
+DECODE_CPUS: dict[Device, float] = {"GPU": 0.9, "CPU": 0.7}
+CPUS_PER_LABELER = 8
+
+
+@dataclass(frozen=True)
+class LabelerPool:
+    """How many labelers a run may have, what each of them and each decode task takes of its node, and how many decode tasks
+    run beside them."""
+
+    min_size: int
+    max_size: int
+    num_cpus: float
+    num_gpus: float
+    num_threads: int
+    decode_cpus: float
+    num_decoders: int
+
+    @property
+    def device(self) -> Device:
+        """What labelers run the network on."""
+        return "GPU" if self.num_gpus else "CPU"
+
+
+def labeler_pool(settings: LabelSettings, resources: ClusterResources) -> LabelerPool:
+    """Return a pool of one labeler per GPU if the cluster has any; otherwise they share its CPUs, with each other and with
+    the decoders."""
+    if resources.num_gpus > 0:
+        max_size = settings.max_labelers or max(resources.num_gpus, settings.min_labelers)
+        labeler_cpus, num_gpus, num_threads, decode_cpus = 1.0, 1.0, 1, DECODE_CPUS["GPU"]
+    else:
+        max_size = settings.max_labelers or max(resources.num_cpus // CPUS_PER_LABELER, settings.min_labelers)
+        num_threads = max(1, min(resources.num_cpus // max_size, resources.node_cpus))
+        # A quarter of its threads: the rest is enough for a decode task per CPU.
+        labeler_cpus, num_gpus, decode_cpus = max(num_threads, 2) / 4, 0.0, DECODE_CPUS["CPU"]
+    num_decoders = max(1, int((resources.num_cpus - max_size * labeler_cpus) / decode_cpus))
+    return LabelerPool(settings.min_labelers, max_size, labeler_cpus, num_gpus, num_threads, decode_cpus, num_decoders)
+
+
+def block_bytes(settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
+    """Return the maximum size of a block's frames in bytes: windows often share frames."""
+    block_us = max(BLOCK_VIDEO_US, microseconds(settings.chunk_s))
+    num_frames = -(-block_us // microseconds(settings.stride_s)) * checkpoint.model.num_frames
+    return num_frames * checkpoint.preprocessing.crop**2 * 3

@@ -1,0 +1,229 @@
+"""What a run is before any of it is done: checkpoint, catalog, plan, and how the network is run, all decided.
+
+Whatever decides a chunk's windows or their probabilities is part of the run's identity, which its output keeps.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+
+from microaction import storage
+from microaction.distributed.resources import await_nodes, cluster_resources
+from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
+from microaction.labeling.execution import BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest
+from microaction.labeling.ledger import read_index, subtract_committed
+from microaction.labeling.measure import measure_network, query_labeler_node
+from microaction.labeling.plan import count_all_windows, plan_chunks
+from microaction.labeling.pool import LabelerPool, block_bytes, labeler_pool
+from microaction.labeling.record import (
+    LEDGER_FORMAT,
+    RUN_FILE,
+    RunError,
+    differences,
+    read_record,
+    refuse_other_run,
+)
+from microaction.labeling.reuse import BaseRun
+from microaction.labeling.settings import LabelSettings
+from microaction.labeling.tables import Provenance
+from microaction.models import Checkpoint, CheckpointConfig, load_checkpoint
+from microaction.models.checkpoint import check_labels
+from microaction.models.classifier import Execution, is_available, preferred_precision
+from microaction.models.inference import can_compile
+from microaction.registry import pin, resolve
+from microaction.taxonomy import ACTIONS
+from microaction.versions import versions
+from microaction.video.windows import microseconds
+
+CATALOG_FILE = "_catalog.parquet"
+COMPILE_COST_S = 120.0  # per labeler, generously
+MAX_WINDOW_S = 1.0  # that the network takes
+COMPILE_GAIN = 0.4  # of the time per window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run before any of it is done.
+
+    `runs` are those that label its windows, itself first; `base_chunks` says where `base_run` holds the plan's chunks.
+    """
+
+    settings: LabelSettings
+    checkpoint: Checkpoint
+    catalog: pa.Table
+    plan: pa.Table
+    index: pa.Table
+    todo: pa.Table
+    pool: LabelerPool
+    execution: Execution
+    batch_windows: int
+    runs: tuple[Provenance, ...]
+    base_run: BaseRun | None
+    base_chunks: pa.Table | None
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """The checkpoint of a run, and its name that never changes (`registry.pin`)."""
+
+    checkpoint: Checkpoint
+    pinned: str
+
+
+def resolve_model(settings: LabelSettings) -> ResolvedModel:
+    """Load the checkpoint. What was in production when a run started is what all of it uses, whatever is promoted before it
+    ends. Raises `RegistryError` and `CheckpointError`."""
+    record = read_record(settings.out)
+    if record is not None and "summary" not in record and record["model"]["requested"] == settings.model:
+        pinned = record["model"]["pinned"]
+    else:
+        pinned = pin(settings.model)
+    checkpoint = load_checkpoint(resolve(pinned))
+    check_labels(checkpoint.config, ACTIONS, settings.model)
+    return ResolvedModel(checkpoint, pinned)
+
+
+def prepare(settings: LabelSettings, model: ResolvedModel, on_video: Callable[[int, int], None]) -> PreparedRun:
+    """Decide all that decides what a run's chunks are, and subtract what is committed. `on_video(done, total)` counts
+    cataloged videos. Raises what `run.run_labeling` raises before any work."""
+    checkpoint = model.checkpoint
+    _check_memory(settings, checkpoint.config)
+    record = read_record(settings.out)
+    recorded = None if record is None else record["identity"]
+    base_run = _base_run(settings)
+    identity: dict[str, Any] = {
+        "format": LEDGER_FORMAT,
+        "archive": settings.archive,
+        "model_digest": checkpoint.digest,
+        **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
+        "relabel": None if base_run is None else {"below": base_run.reuse.below, **base_run.digests},
+    }
+    refuse_other_run(settings.out, recorded, identity)  # before nodes are requested
+    await_nodes(settings)
+    pool = labeler_pool(settings, cluster_resources(settings))
+    _warn_without_gpu(settings, pool)
+    batch_windows = settings.batch_windows or (recorded or {}).get("batch_windows") or BATCH_WINDOWS[pool.device]
+    precision = _precision(settings, recorded, pool)
+    is_compiled = {"yes": True, "no": False, "auto": None if recorded is None else recorded.get("is_compiled")}
+    identity |= {
+        "device": pool.device,
+        "batch_windows": batch_windows,
+        "precision": precision,
+        "is_compiled": is_compiled[settings.compile],
+    }
+    refuse_other_run(settings.out, recorded, identity)
+    catalog = _catalog(settings, on_video)
+    if identity["is_compiled"] is None:
+        eager = Execution(precision, is_compiled=False)
+        identity["is_compiled"] = _compiling_pays(
+            settings, count_all_windows(catalog, settings), checkpoint, eager, batch_windows, pool
+        )
+    execution = Execution(precision, identity["is_compiled"])
+    digest = settings_digest(
+        settings, execution, device=pool.device, batch_windows=batch_windows, relabel=identity["relabel"]
+    )
+    chunk_us = microseconds(settings.chunk_s)
+    plan = plan_chunks(catalog, chunk_us, checkpoint.digest, digest)
+    index = read_index(settings.out)
+    runs = (Provenance(checkpoint.ref.uri, checkpoint.digest, digest), *(base_run.runs if base_run else ()))
+    return PreparedRun(
+        settings=settings,
+        checkpoint=checkpoint,
+        catalog=catalog,
+        plan=plan,
+        index=index,
+        todo=subtract_committed(plan, index, retry_failed=settings.retry_failed),
+        pool=pool,
+        execution=execution,
+        batch_windows=batch_windows,
+        runs=runs,
+        base_run=base_run,
+        base_chunks=None if base_run is None else base_run.chunk_index(plan, catalog, chunk_us),
+        record={
+            "identity": identity,
+            "model": {"requested": settings.model, "pinned": model.pinned},
+            "settings": settings.model_dump(mode="json")
+            | {"model": checkpoint.ref.uri, "batch_windows": batch_windows},
+            "runs": [asdict(run) for run in runs],
+            "versions": versions(),
+        },
+    )
+
+
+def _base_run(settings: LabelSettings) -> BaseRun | None:
+    if settings.base_run is None:
+        return None
+    record = read_record(settings.base_run)
+    if record is None:
+        raise RunError(f"{settings.base_run} holds no run to reuse windows of: {RUN_FILE} is missing")
+    if "summary" not in record:
+        raise RunError(f"the run in {settings.base_run} is not finished: run its command again first")
+    windows = settings.model_dump(mode="json", include=WINDOW_SETTINGS)
+    different = differences(record["identity"], windows)
+    if different:
+        raise RunError(f"{settings.base_run} has other windows ({different}): none of them can be reused")
+    return BaseRun.of(settings.base_run, record, settings.relabel_below)
+
+
+def _catalog(settings: LabelSettings, on_video: Callable[[int, int], None]) -> pa.Table:
+    uri = storage.join(settings.out, CATALOG_FILE)
+    if settings.catalog is not None:
+        catalog = read_catalog(settings.catalog)
+    else:
+        catalog = make_catalog(
+            settings.archive,
+            known=read_catalog(uri) if storage.exists(uri) else None,
+            retry_failed=settings.retry_failed,
+            on_video=on_video,
+            on_part=None if settings.plan else lambda part: write_catalog(part, uri),
+        )
+    if not settings.plan:
+        write_catalog(catalog, uri)
+    return catalog
+
+
+def _check_memory(settings: LabelSettings, checkpoint: CheckpointConfig) -> None:
+    """Raise `RunError` if decoders could not hold a chunk."""
+    needed_gib = 2 * block_bytes(settings, checkpoint) / 2**30  # its frames, and a copy of them on their way
+    if needed_gib > settings.decode_memory_gib:
+        raise RunError(
+            f"chunk_s ({settings.chunk_s:g}) needs {needed_gib:.1f} GiB to decode, more than decode_memory_gib "
+            f"({settings.decode_memory_gib:g}): make chunks shorter, or raise the limit"
+        )
+
+
+def _warn_without_gpu(settings: LabelSettings, pool: LabelerPool) -> None:
+    if pool.device == "GPU" and not query_labeler_node(is_available, settings, pool):
+        logger.warning(
+            "torch sees no GPU on a node where Ray has one, so labeling runs on its CPUs, which is slow: is the driver new "
+            "enough for this build of torch (%s)?",
+            torch.__version__,
+        )
+
+
+def _precision(settings: LabelSettings, recorded: dict[str, Any] | None, pool: LabelerPool) -> Literal["bf16", "fp32"]:
+    if settings.precision != "auto":
+        return settings.precision
+    found = (recorded or {}).get("precision") or query_labeler_node(preferred_precision, settings, pool)
+    return "bf16" if found == "bf16" else "fp32"
+
+
+def _compiling_pays(
+    settings: LabelSettings,
+    num_windows: int,
+    checkpoint: Checkpoint,
+    eager: Execution,
+    batch_windows: int,
+    pool: LabelerPool,
+) -> bool:
+    min_network_s = COMPILE_COST_S / COMPILE_GAIN * pool.max_size  # below this it cannot pay
+    if num_windows * MAX_WINDOW_S < min_network_s or not query_labeler_node(can_compile, settings, pool):
+        return False
+    return num_windows * measure_network(settings, checkpoint, eager, batch_windows, pool) > min_network_s

@@ -1,0 +1,24 @@
+"""The probe stage of the catalog: what one file is. Knows no Ray."""
+
+from dataclasses import asdict
+from typing import Any
+
+from microaction.errors import DecodeError, FailureKind, MicroactionError
+from microaction.video import probe
+from microaction.video.sandbox import Limits, sandboxed
+
+PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read
+
+
+def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
+    """Return the catalog's row of one file; never raises for what is in the file."""
+    row: dict[str, Any] = {"video": video, "version": version, "size_bytes": size_bytes}
+    try:
+        info = sandboxed(video, PROBE_LIMITS, probe, video)
+        return row | asdict(info) | {"fps": float(info.fps)}
+    except DecodeError as error:
+        return row | {"error": str(FailureKind.of(error)), "reason": error.reason}
+    except MicroactionError as error:
+        return row | {"error": str(FailureKind.of(error)), "reason": str(error)}
+    except Exception as error:  # whatever a library makes of a file's bytes is a fact about that file
+        return row | {"error": str(FailureKind.UNEXPECTED), "reason": f"unexpected: {error}"}

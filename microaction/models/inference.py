@@ -1,0 +1,51 @@
+"""Networks in the form in which a device runs them fastest. Needs torch alone.
+
+Shapes: B clips, T frames of a clip, H height, W width, K actions.
+"""
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from microaction.models.interface import ChannelStatistics, Inputs, Network
+from microaction.models.normalize import normalize_frames
+
+
+class PlainInferenceModel(nn.Module):
+    """Logits [B, K] (float32) of uint8 RGB frames [B, T, H, W, 3]: the network itself, as a copy in `dtype`.
+
+    For families without a faster form of their own.
+    """
+
+    def __init__(self, model: Network, statistics: ChannelStatistics, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__()
+        self.statistics, self.dtype = statistics, dtype
+        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
+
+    def forward(self, frames_BTHWC: Tensor) -> Tensor:
+        """Return the logits."""
+        frames_BTCHW = normalize_frames(frames_BTHWC, self.statistics).to(self.dtype)
+        return cast(Tensor, self.model(Inputs(frames_BTCHW)).logits.float())
+
+
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the model as one graph with its weights as constants, for `torch.inference_mode`.
+
+    The first call with frames of a new shape compiles, which takes a minute or more: use batches of one size.
+    """
+    device = next(model.parameters()).device
+    options: dict[str, str | int | bool | Callable[..., object]] = {"freezing": True}
+    if device.type == "cuda":
+        options |= {"triton.cudagraphs": True, "max_autotune": True}
+    return cast(Callable[[Tensor], Tensor], torch.compile(model, dynamic=False, fullgraph=True, options=options))
+
+
+def can_compile(device_type: str) -> bool:
+    """Return whether this node has the compiler that compiling a network needs: C++ for "cpu", C for "cuda" (Triton)."""
+    variable, names = ("CXX", ("c++", "g++", "clang++")) if device_type == "cpu" else ("CC", ("gcc", "clang"))
+    return any(shutil.which(name) for name in (os.environ.get(variable, ""), *names) if name)

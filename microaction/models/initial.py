@@ -1,0 +1,50 @@
+"""Weights to start training with: a checkpoint of our own, published weights, or ResNet-50 trained on ImageNet."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.error import URLError
+
+import torch
+
+from microaction import storage
+from microaction.models.checkpoint import CONFIG_FILE, load_weights
+from microaction.models.errors import CheckpointError
+from microaction.models.families import load_published
+from microaction.models.importing import read_weights
+from microaction.models.interface import Network
+
+IMAGENET = "imagenet"
+IMAGENET_URL = (
+    "https://download.pytorch.org/models/resnet50-0676ba61.pth"  # torchvision's IMAGENET1K_V1; hash in its name
+)
+
+
+def load_initial_weights(model: Network, source: str) -> None:
+    """Load weights into a network, in whichever of these forms they come:
+
+    - a checkpoint directory of a network of the same shape;
+    - a file of published weights in a layout that a family knows: a whole network, or its backbone alone;
+    - "imagenet", which downloads torchvision's ResNet-50.
+
+    Raises `CheckpointError`; the network is unchanged then.
+    """
+    if source != IMAGENET and storage.exists(storage.join(source, CONFIG_FILE)):
+        load_weights(model, source)
+        return
+    state = _download() if source == IMAGENET else read_weights(source)
+    try:
+        load_published(model, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
+def _download() -> Mapping[str, Any]:
+    try:
+        state: Mapping[str, Any] = torch.hub.load_state_dict_from_url(
+            IMAGENET_URL, map_location="cpu", check_hash=True, weights_only=True, progress=False
+        )
+    except (URLError, OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{IMAGENET_URL} cannot be downloaded ({error}): download it where there is a network, and give its path"
+        ) from error
+    return state

@@ -1,0 +1,37 @@
+"""How a decoded frame becomes the network's input: part of every checkpoint, shared by training, evaluation and labeling."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+# ImageNet statistics of RGB on 0..255; the reference normalizes with them.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Preprocessing(BaseModel):
+    """From a decoded frame to the network's input. Stored in the checkpoint, so that callers never retype it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    short_side: PositiveInt = Field(256, description="Short side in pixels that frames are resized to.")
+    crop: PositiveInt = Field(224, description="Side in pixels of the square that the network sees.")
+    fit: Literal["crop", "pad"] = Field(
+        "crop",
+        description="`crop` keeps the center square of the frame, as the reference does; `pad` keeps the whole frame and "
+        "fills it up to a square.",
+    )
+    mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="Mean of R, G and B on 0..255.")
+    std: tuple[float, float, float] = Field(IMAGENET_STD, description="Standard deviation of R, G and B on 0..255.")
+
+    @property
+    def padding_color(self) -> tuple[int, int, int]:
+        """The color of padding: the mean, which normalization turns into zeros (up to rounding)."""
+        red, green, blue = (round(value) for value in self.mean)
+        return red, green, blue
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Preprocessing":
+        if self.crop > self.short_side:
+            raise ValueError(f"crop ({self.crop}) must be at most short_side ({self.short_side})")
+        return self

@@ -1,0 +1,217 @@
+"""The published tables: whole, switched in one step, cheap to read, by whatever reads Parquet."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+from microaction.labeling import ledger, publish
+from microaction.labeling.events import EventRule
+from microaction.labeling.plan import chunk_table, plan_chunks
+from microaction.labeling.publication import Publication
+from microaction.labeling.tables import Provenance, PublishError, DecisionRule
+from microaction.schema import CATALOG, COMMITTED_CHUNK, SCHEMA_VERSION
+from microaction.taxonomy import ACTIONS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+S = 1_000_000
+NUM_VIDEOS, VIDEO_S = 40, 30
+RULE = EventRule(0.5, 0.4, 0, 0)
+
+
+def catalog() -> pa.Table:
+    rows = [
+        {"video": f"v{i:03d}", "version": "1", "size_bytes": 9, "duration_s": float(VIDEO_S)} for i in range(NUM_VIDEOS)
+    ]
+    return pa.Table.from_pylist(rows, schema=CATALOG)
+
+
+def commit_all(out: Path, plan: pa.Table, *, seed: int, too_many: int = 0) -> None:
+    """Windows of all chunks of a plan; `too_many` of each are the next one's."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for chunk in chunk_table(plan, catalog()).to_pylist():
+        end_us = min(chunk["chunk_end_us"] + too_many * S, (VIDEO_S - 2) * S + 1)
+        starts = range(chunk["chunk_start_us"], end_us, S)
+        logits_WK = rng.normal(0, 3, (len(starts), 52))
+        probabilities_WK = np.exp(logits_WK) / np.exp(logits_WK).sum(axis=1, keepdims=True)
+        rows.append(
+            {name: value for name, value in chunk.items() if name in COMMITTED_CHUNK.names}
+            | {
+                "decoder": "none",
+                "num_windows": len(starts),
+                "window_start_us": list(starts),
+                "window_end_us": [start + 2 * S for start in starts],
+                "probabilities": probabilities_WK.ravel().tolist(),
+                "window_run": [0] * len(probabilities_WK),
+            }
+        )
+    for first in range(0, len(rows), 30):
+        ledger.commit(str(out), pa.Table.from_pylist(rows[first : first + 30], schema=COMMITTED_CHUNK))
+
+
+def published(out: Path, plan: pa.Table, **changes: Any) -> Publication:
+    how: dict[str, Any] = {
+        "runs": (Provenance("model", "digest", "settings"),),
+        "reading": DecisionRule(ACTIONS, RULE, 0.5),
+        "metadata": {"microaction.schema_version": str(SCHEMA_VERSION)},
+    }
+    return publish.publish(str(out), catalog(), plan, ledger.read_index(str(out)), **how | changes)
+
+
+def sql(query: str) -> pd.DataFrame:
+    found = duckdb.sql(query)
+    assert found is not None
+    frame: pd.DataFrame = found.df()
+    return frame
+
+
+@pytest.fixture
+def plan() -> pa.Table:
+    return plan_chunks(catalog(), 10 * S, "model", "settings")
+
+
+@pytest.fixture
+def out(tmp_path: Path, plan: pa.Table, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger of 40 videos of 30 s, published in several parts."""
+    monkeypatch.setattr(publish, "WINDOWS_PER_PART", 200)
+    commit_all(tmp_path, plan, seed=0)
+    published(tmp_path, plan)
+    return tmp_path
+
+
+def test_pandas_duckdb_and_pyarrow_read_the_tables_with_one_line_each(out: Path) -> None:
+    for name in ("windows", "events", "videos", "failures"):
+        by_pandas = pd.read_parquet(f"{out}/{name}")
+        by_duckdb = sql(f"SELECT * FROM '{out}/{name}/*.parquet'")
+        by_pyarrow = pads.dataset(f"{out}/{name}").to_table().to_pandas()
+        assert len(by_pandas) == len(by_duckdb) == len(by_pyarrow)
+        assert list(by_pandas) == list(by_duckdb) == list(by_pyarrow)
+        assert (len(by_pandas) > 0) == (name != "failures")
+        for column in ("action", "video", "start_s"):
+            if column in by_pandas:
+                assert by_pandas[column].tolist() == by_duckdb[column].tolist() == by_pyarrow[column].tolist()
+    assert len(list((out / "windows").iterdir())) > 3, "several parts, or this proves little"
+    actions = sql(f"SELECT unnest(actions, recursive := true) FROM '{out}/videos/*.parquet'")
+    events = pd.read_parquet(out / "events")
+    assert actions["total_s"].sum() == pytest.approx((events["end_s"] - events["start_s"]).sum())
+
+
+def test_every_window_is_there_once_and_every_second_covered(out: Path) -> None:
+    windows = pd.read_parquet(out / "windows")
+    assert len(windows) == NUM_VIDEOS * (VIDEO_S - 1)
+    assert not windows.duplicated(["video", "start_s"]).any()
+    videos = pd.read_parquet(out / "videos")
+    assert (videos["coverage"] == 1).all()
+    assert (videos["covered_s"] == VIDEO_S).all()
+
+
+def test_one_video_and_one_action_are_cheap_reads(out: Path) -> None:
+    """Readers pass over what statistics say cannot hold the rows."""
+
+    def row_groups(table: str, condition: pads.Expression) -> tuple[int, int]:
+        fragments = list(pads.dataset(out / table).get_fragments())
+        touched = sum(len(fragment.subset(condition).row_groups) for fragment in fragments)
+        return touched, sum(fragment.num_row_groups for fragment in fragments)
+
+    touched, groups = row_groups("windows", pads.field("video") == "v017")
+    assert touched == 1 < groups
+    touched, groups = row_groups("events", pads.field("action_id") == 9)
+    assert touched <= len(list((out / "events").iterdir())) < groups / 10
+    for path in (out / "events").iterdir():
+        statistics = [
+            pq.ParquetFile(path).metadata.row_group(i).column(2).statistics
+            for i in range(pq.ParquetFile(path).metadata.num_row_groups)
+        ]
+        assert all(each.min == each.max for each in statistics), "a row group holds one action"
+
+
+def test_files_say_what_they_are(out: Path) -> None:
+    schema = pq.read_schema(next((out / "windows").iterdir()))
+    assert schema.metadata[b"microaction.schema_version"] == str(SCHEMA_VERSION).encode()
+    assert pa.types.is_dictionary(schema.field("action").type)
+
+
+def test_nothing_is_written_where_nothing_changed(out: Path, plan: pa.Table) -> None:
+    before = json.loads((out / "_publication.json").read_text())
+    assert published(out, plan).version == before["totals"]["version"]
+    changed = published(out, plan, reading=DecisionRule(ACTIONS, EventRule(0.9, 0.4, 0, 0), 0.5))
+    assert changed.version != before["totals"]["version"]
+    assert changed.num_events < before["totals"]["num_events"]
+
+
+def test_a_missing_chunk_is_an_error_and_readers_keep_what_they_had(out: Path, plan: pa.Table) -> None:
+    before = pd.read_parquet(out / "videos")
+    other = plan_chunks(catalog(), 10 * S, "other model", "settings")
+    with pytest.raises(PublishError, match=r"120 chunks are missing in .*; run the same command again"):
+        published(out, other)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
+
+
+def test_a_window_that_is_there_twice_is_an_error_and_readers_keep_what_they_had(out: Path, plan: pa.Table) -> None:
+    before = pd.read_parquet(out / "videos")
+    other = plan_chunks(catalog(), 10 * S, "other model", "settings")
+    commit_all(out, other, seed=1, too_many=1)
+    with pytest.raises(
+        PublishError, match=r"windows of v\d+ are there twice, or out of order, and nothing was published"
+    ):
+        published(out, other)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
+
+
+def test_what_forbids_the_switch_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
+    before = (out / "windows").resolve()
+
+    def forbid() -> None:
+        raise RuntimeError("lease lost")
+
+    with pytest.raises(RuntimeError, match="lease lost"):
+        published(out, plan, reading=DecisionRule(ACTIONS, RULE, 0.9), before_switch=forbid)
+    assert (out / "windows").resolve() == before
+    published(out, plan, reading=DecisionRule(ACTIONS, RULE, 0.9))
+    folders = {path.name for path in (out / "tables").iterdir()}
+    assert folders == {"current", before.parent.name, (out / "windows").resolve().parent.name}, (
+        "the abandoned one is gone"
+    )
+
+
+def test_readers_see_one_publication_or_the_other_never_a_mixture(out: Path, plan: pa.Table) -> None:
+    """A reader in a loop, while the tables change between two thresholds."""
+    readings = [DecisionRule(ACTIONS, EventRule(least, 0.1, 0, 0), least) for least in (0.2, 0.8)]
+    expected = {published(out, plan, reading=reading).num_events for reading in readings}
+    assert len(expected) == 2
+    seen: list[tuple[int, int, int]] = []
+    gone: list[FileNotFoundError] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                events = pd.read_parquet(f"{out}/events", columns=["video"])
+                folder = (out / "windows").resolve().parent
+                windows = pd.read_parquet(folder / "windows", columns=["abstained"])
+                of_one = len(pd.read_parquet(folder / "events", columns=["video"]))
+                seen.append((len(events), of_one, int(windows["abstained"].sum())))
+            except FileNotFoundError as error:
+                gone.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(4):
+        for reading in readings:
+            published(out, plan, reading=reading)
+            time.sleep(0.2)
+    stop.set()
+    reader.join()
+    assert {each[0] for each in seen} == expected
+    assert len({each[1:] for each in seen}) == 2, "events and windows of one folder go together"
+    assert len(gone) <= len(seen), f"readers are seldom disturbed: {len(gone)} times, {len(seen)} times not"
