@@ -91,7 +91,8 @@ def parse_settings(settings_class: type[Settings], argv: list[str] | None = None
     except ValidationError as error:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]).replace("_", "-")
-            given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+            is_about_a_value = problem["loc"] and problem["type"] != "missing"
+            given = f" (given: {problem['input']!r})" if is_about_a_value else ""
             message = problem["msg"].removeprefix("Value error, ")
             console.print(f"{where or 'settings'}: {message}{given}", markup=False, style="red", soft_wrap=True)
         exit_usage(name)

@@ -17,10 +17,19 @@ def get_or_cancel(task: ray.ObjectRef, timeout_s: float, what: str, *, setting: 
     Raises what the task raises. `what` completes the sentence "… did not finish"; `setting` names the setting that
     `timeout_s` is, if any.
     """
-    if not ray.wait([task], timeout=timeout_s)[0]:
-        ray.cancel(task, force=True)
+    return pop_first_done([task], timeout_s, what, setting=setting)
+
+
+def pop_first_done(tasks: list[ray.ObjectRef], timeout_s: float, what: str, *, setting: str = "") -> Any:
+    """Return the result of the task that finishes first and remove it from the list; otherwise as `get_or_cancel`, which
+    cancels all of them."""
+    ready, _ = ray.wait(tasks, num_returns=1, timeout=timeout_s)
+    if not ready:
+        for task in tasks:
+            ray.cancel(task, force=True)
         raise NodesUnavailableError(
             f"{what} did not finish within {timeout_s:g} s{setting and f' ({setting})'}: see `ray status` for nodes that are "
             "missing or cut off, and run the same command again"
         )
-    return ray.get(task)
+    tasks.remove(ready[0])
+    return ray.get(ready[0])

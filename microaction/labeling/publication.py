@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import ray
 
 from microaction import storage
-from microaction.distributed.waiting import get_or_cancel
+from microaction.distributed.waiting import pop_first_done
 from microaction.errors import TransientError
 from microaction.labeling.ledger import best_rows, read_rows
 from microaction.labeling.tables import PLEASE_REPORT, AccountingError, DecisionRule, Provenance, Tables, Totals
@@ -38,6 +38,7 @@ WINDOWS_PER_GROUP = 16_384  # a video of some hours: one video is one or two row
 PART_CPUS = 0.9
 PART_LIMIT_S = 1800.0  # it takes seconds
 PART_RETRIES = 3
+WRITING = "writing a part of the tables"
 
 
 class IncompleteLedgerError(TransientError, RuntimeError):
@@ -167,18 +168,9 @@ def _write_parts(source: PublicationSource, folder: str, chunks: pa.Table) -> It
     for part in _parts(source, folder, chunks):
         waiting.append(write.remote(part))
         while len(waiting) >= max_waiting:
-            yield _pop_first_done(waiting)
+            yield pop_first_done(waiting, PART_LIMIT_S, WRITING)
     while waiting:
-        yield _pop_first_done(waiting)
-
-
-def _pop_first_done(waiting: list[ray.ObjectRef]) -> Totals:
-    """Return the result of the part that finishes first, and remove it from the list."""
-    ready, _ = ray.wait(waiting, num_returns=1, timeout=PART_LIMIT_S)
-    first = ready[0] if ready else waiting[0]
-    waiting.remove(first)
-    totals: Totals = get_or_cancel(first, 0 if ready else PART_LIMIT_S, "writing a part of the tables")
-    return totals
+        yield pop_first_done(waiting, PART_LIMIT_S, WRITING)
 
 
 def _parts(source: PublicationSource, folder: str, chunks: pa.Table) -> Iterator[_Part]:

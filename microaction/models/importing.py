@@ -71,8 +71,8 @@ def _load(data: bytes) -> Mapping[str, Any]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are none, or that would run code
         raise CheckpointError(
-            f"it cannot be read as plain weights: {str(error).splitlines()[0]} (a file that holds more than tensors, "
-            "numbers and texts is refused, because reading it could run code)"
+            "it cannot be read as plain weights: it is not a PyTorch file, or it holds more than tensors, numbers and texts, "
+            "which is refused because reading it could run code"
         ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"it holds a {type(content).__name__}, not a mapping of names to tensors")
