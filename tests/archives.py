@@ -1,4 +1,4 @@
-"""A tiny model and an archive with every kind of file."""
+"""A tiny model, and an archive with every kind of file."""
 
 import shutil
 from pathlib import Path
@@ -6,28 +6,32 @@ from pathlib import Path
 import pytest
 import torch
 
-from microaction.models.manet.config import ManetConfig
+from microaction.models import Calibration, CheckpointConfig, MANet, ManetConfig, build_model, save_checkpoint
 from microaction.preprocessing import Preprocessing
-from microaction.models import CheckpointConfig, build_model, save_checkpoint
 from microaction.synthetic.faults import write_audio_only, write_truncated
 from microaction.taxonomy import ACTIONS
-from tests.models.manet.test_network import with_lively_weights
+from tests.models.networks import randomize_weights
 from tests.videos import write_video
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint with random weights; see `write_model`."""
     return write_model(tmp_path_factory.mktemp("model"))
 
 
 def write_model(folder: Path, *, gain: float = 20) -> str:
-    """A checkpoint with random weights that answer differently to different frames, the surer the larger `gain`."""
+    """Write a checkpoint with random weights whose predictions depend on the frames, the more confidently the larger `gain`.
+
+    Returns its path.
+    """
     config = ManetConfig(width=8, depths=(1, 1, 1, 1), embedding_dim=8)
-    network = with_lively_weights(build_model(config))
+    network = randomize_weights(build_model(config))
+    assert isinstance(network, MANet)
     with torch.no_grad():
-        # Answers that hang on the picture: centred on what greys have in common, then made large.
-        greys_FCHW = torch.linspace(-2, 2, 16)[:, None, None, None].expand(16, 3, 40, 40)
-        network.action.bias.copy_(-network.action.weight @ network.backbone(greys_FCHW).mean(dim=0))
+        # Centered on what all gray levels have in common, then scaled, so that predictions depend on the frame.
+        grays_FCHW = torch.linspace(-2, 2, 16)[:, None, None, None].expand(16, 3, 40, 40)
+        network.action.bias.copy_(-network.action.weight @ network.backbone(grays_FCHW).mean(dim=0))
         network.action.weight.mul_(gain)
         network.action.bias.mul_(gain)
     save_checkpoint(
@@ -36,6 +40,7 @@ def write_model(folder: Path, *, gain: float = 20) -> str:
             model=config,
             preprocessing=Preprocessing(short_side=48, crop=40),
             labels=ACTIONS,
+            calibration=Calibration(temperature=1.0),
             recipe={},
             versions={},
             metrics={},
@@ -56,18 +61,18 @@ BAD = {
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Three good videos and four files that are none; a text file that nobody asked for."""
+    """Three good videos, four files with a video's extension that are not videos, and a text file."""
     root = tmp_path / "archive"
     (root / "deep").mkdir(parents=True)
     for name, seconds in GOOD.items():
         if name.endswith(".avi"):
             write_video(tmp_path / "b.mp4", num_frames=round(seconds * 30))
-            shutil.move(tmp_path / "b.mp4", root / name)  # content counts, not the name
+            shutil.move(tmp_path / "b.mp4", root / name)  # the content decides the format, not the name
         else:
             write_video(root / name, num_frames=min(198, round(seconds * 30)))
     write_truncated(root / "cut.mp4", root / "a.mp4")
     (root / "empty.mp4").touch()
     (root / "text.mp4").write_text("not yet transferred\n" * 50)
     write_audio_only(root / "sound.mp4")
-    (root / "notes.txt").write_text("nothing to do with it")
+    (root / "notes.txt").write_text("not listed")
     return root

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: a monitor, a store and a gateway of Ceph, from Debian's ceph-mon, ceph-osd and radosgw."""
+"""A real S3 server on loopback: monitor, object store and gateway of Ceph, from Debian's ceph-mon, ceph-osd and radosgw."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from pathlib import Path
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool", "ceph")
 HOST = "127.0.0.1"
-START_LIMIT_S = 120
-WRITER = ("writer", "writersecret123")  # this server lives for one test session, on loopback
+START_LIMIT_S = 300  # it takes about 20 s
+WRITER = ("writer", "writersecret123")  # the server runs for one test session, on loopback
 
 CONFIG = """
 [global]
@@ -53,7 +53,7 @@ rgw_dns_name =
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where the server answers, the environment that makes clients use it, and what makes another user (`Ceph.add_user`)."""
+    """The server's endpoint, the environment with which clients use it, and the function that adds a user (`Ceph.add_user`)."""
 
     endpoint: str
     environment: dict[str, str]
@@ -69,10 +69,11 @@ class Ceph:
 
     @staticmethod
     def is_installed() -> bool:
+        """Return whether this computer has all programs that the server needs."""
         return all(shutil.which(program) for program in PROGRAMS)
 
     def start(self) -> S3Server:
-        """Takes some 20 s. Raises `subprocess.CalledProcessError` or `TimeoutError`."""
+        """Start the server, which takes about 20 s. Raises `subprocess.CalledProcessError` or `TimeoutError`."""
         for name in ("mon", "osd", "run", "log", "rgw"):
             (self.root / name).mkdir(parents=True)
         v2_port, v1_port, port = _free_ports(3)
@@ -103,12 +104,13 @@ class Ceph:
         return S3Server(endpoint, {"AWS_ENDPOINT_URL": endpoint, **_credentials(*WRITER)}, self.add_user)
 
     def add_user(self, name: str, secret: str) -> dict[str, str]:
-        """A user without rights on what others own; returns the environment that makes clients be that user."""
+        """Add a user without access to the objects of others; return the environment with which clients are that user."""
         user = (f"--uid={name}", f"--display-name={name}", f"--access-key={name}", f"--secret-key={secret}")
         self._run("radosgw-admin", "-n", "client.rgw", "user", "create", *user)
         return _credentials(name, secret)
 
     def stop(self) -> None:
+        """Kill the server's processes."""
         for path in (self.root / "run").glob("*.pid"):
             try:
                 os.kill(int(path.read_text()), signal.SIGKILL)
@@ -133,11 +135,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline_s:
         try:
             socket.create_connection((HOST, port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.2)
-    raise TimeoutError(f"radosgw did not answer on port {port} in {START_LIMIT_S} s")
+    raise TimeoutError(f"radosgw did not answer on port {port} within {START_LIMIT_S} s")

@@ -1,8 +1,6 @@
 """What the tests share: one Ray cluster for the session, the project's shared facts where they are, small videos."""
 
-import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import ray
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from microaction import cli
 from tests.archives import archive, model
 from tests.ceph import Ceph, S3Server
 from tests.videos import write_video
@@ -104,14 +103,13 @@ class Ended:
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Runs `python -m jobs.NAME …` in this process, in which everything is imported already."""
+    """Runs `microaction NAME …` in this process, in which everything is imported already."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(name: str, *arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", [f"jobs.{name}", *arguments])
         code = 0
         try:
-            importlib.import_module(f"jobs.{name}").main()
+            cli.main([name, *arguments])
         except SystemExit as end:
             code = int(end.code or 0)
         return Ended(code, *capsys.readouterr())

@@ -1,6 +1,6 @@
-"""A Ray cluster of several nodes on one machine: a raylet each in its own network namespace, joined by a bridge.
+"""A Ray cluster of several nodes on one computer: a raylet each in its own network namespace, connected by a bridge.
 
-Needs root and `ip`. The nodes share the machine's files, and nothing of its network.
+Needs root and `ip`. The nodes share the computer's files, and nothing of its network.
 """
 
 import os
@@ -23,12 +23,13 @@ HOST_ADDRESS = f"{NETWORK}.254"
 DASHBOARD = "http://127.0.0.1:8265"
 PORT = 6379
 INTERFACE = "eth0"
-START_S = 60
+START_LIMIT_S = 300  # a node starts in some 5 s
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
 class Nodes:
-    """Node 0 is the head. As a context manager: ends all that runs on the nodes, and takes the namespaces away."""
+    """A cluster whose node 0 is the head. As a context manager it starts the nodes, and at the end kills them with everything
+    that runs on them and deletes the namespaces."""
 
     def __init__(
         self,
@@ -37,43 +38,44 @@ class Nodes:
         *,
         num_gpus: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
-        takes_jobs: bool = False,
+        with_dashboard: bool = False,
     ) -> None:
-        """`folder` gets Ray's files; its path must be short, for it holds sockets.
+        """Prepare a cluster with a node per entry of `num_cpus`.
 
-        `num_gpus` are what the nodes say that they have, `environment` is added to what they and their processes get.
-        `takes_jobs`: the head has a dashboard (`DASHBOARD`, on its own loopback), and every node its agent.
+        `folder` is for Ray's files; its path must be short, because it holds sockets. `num_gpus` are the GPUs that the nodes
+        report, `environment` is added to that of the nodes and their processes. `with_dashboard`: the head has a dashboard
+        (`DASHBOARD`, on its own loopback) and every node an agent, so that jobs can be submitted.
         """
         self.folder = folder
         self.names = [f"ray-{uuid.uuid4().hex[:6]}" for _ in num_cpus]
-        self.num_cpus, self.num_gpus, self._takes_jobs = num_cpus, num_gpus or [0] * len(num_cpus), takes_jobs
-        self._is_joined = False
+        self.num_cpus, self.num_gpus, self._with_dashboard = num_cpus, num_gpus or [0] * len(num_cpus), with_dashboard
+        self._has_network = False
         self.address = f"{self._ip_of(0)}:{PORT}"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
-            "RAY_AUTH_MODE": "disabled",  # none but the nodes can reach their network
+            "RAY_AUTH_MODE": "disabled",  # only the nodes can reach their network
             "RAY_health_check_initial_delay_ms": "1000",
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "2000",
             "RAY_health_check_failure_threshold": "3",
             "GLOO_SOCKET_IFNAME": INTERFACE,
             "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # until Ray sees that a node is gone
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # until Ray detects that a node is dead
             **(environment or {}),
         }
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """The nodes' network before they start, for what must be in it by then; they are started by `with nodes`."""
+        """Create the nodes' network before the nodes, for what must be in it when they start; `with nodes` starts them."""
         try:
-            self._join()
+            self._create_network()
             yield
         finally:
             self._end()
 
     def __enter__(self) -> Self:
         try:
-            if not self._is_joined:
-                self._join()
+            if not self._has_network:
+                self._create_network()
             for number in range(len(self.names)):
                 self._start(number)
         except BaseException:
@@ -87,16 +89,16 @@ class Nodes:
         self._end()
 
     def driver(self, *command: str) -> subprocess.Popen[bytes]:
-        """Starts a command on the head that uses the cluster; its output goes to `driver.log`."""
+        """Start a command on the head that uses the cluster; its output goes to `driver.log`."""
         return self._popen(0, "driver", command, self.environment | {"RAY_ADDRESS": self.address})
 
     def submit(self, log: str, working_dir: Path, *command: str) -> subprocess.Popen[bytes]:
-        """`ray job submit` on the head, which waits for the job's end; its output goes to `<log>.log`."""
+        """Start `ray job submit` on the head, which waits for the job's end; its output goes to `<log>.log`."""
         job = (RAY, "job", "submit", "--working-dir", str(working_dir), "--", *command)
         return self._popen(0, log, job, self.environment | {"RAY_ADDRESS": DASHBOARD})
 
     def join_host(self) -> str:
-        """Lets the machine itself into the nodes' network; returns its address there."""
+        """Connect the host to the nodes' network; return its address there."""
         head, link = self.names[0], f"ma-{uuid.uuid4().hex[:6]}"
         _ip("-n", head, "link", "add", "host", "type", "veth", "peer", "name", link, "netns", str(os.getpid()))
         _ip("-n", head, "link", "set", "host", "master", INTERFACE, "up")
@@ -104,12 +106,12 @@ class Nodes:
         _ip("link", "set", link, "up")
         return HOST_ADDRESS
 
-    def cut(self, number: int) -> None:
-        """A node's cable is pulled; its processes go on."""
+    def disconnect(self, number: int) -> None:
+        """Take down a node's network link; its processes keep running."""
         _ip("-n", self.names[0], "link", "set", f"port{number}", "down")
 
-    def mend(self, number: int) -> None:
-        """And put back."""
+    def reconnect(self, number: int) -> None:
+        """Bring a node's network link up again."""
         _ip("-n", self.names[0], "link", "set", f"port{number}", "up")
 
     def _ip_of(self, number: int) -> str:
@@ -123,28 +125,29 @@ class Nodes:
             return subprocess.Popen(inside, env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def log(self, name: str) -> str:
-        """The end of what `driver` or `node-<number>` wrote."""
+        """Return the end of a log: `driver`, `node-<number>`, `pre-stop`, or that of a submission."""
         return (self.folder / f"{name}.log").read_text()[-3000:]
 
     def processes(self, number: int, title: str = "") -> list[int]:
-        """Process IDs on a node whose command line begins with `title`."""
+        """Return the IDs of a node's processes whose command line begins with `title`."""
         pids = _ip("netns", "pids", self.names[number]).split()
         return [int(pid) for pid in pids if _command_line(pid).startswith(title)]
 
-    def announce_end(self, number: int, command: Sequence[str]) -> None:
-        """Starts a command on a node, as what takes the machine away does before it does so; for its output see `log`."""
+    def run_pre_stop(self, number: int, command: Sequence[str]) -> None:
+        """Start a pod's `preStop` command on a node, as Kubernetes does before it ends the pod; its output goes to
+        `pre-stop.log`."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = self.environment | {"RAY_ADDRESS": self.address, "PATH": path, "POD_IP": self._ip_of(number)}
-        self._popen(number, "announced", command, environment)
+        self._popen(number, "pre-stop", command, environment)
 
     def replace(self, number: int) -> None:
-        """The node is gone, and another one comes in its place."""
+        """Kill a node and start another one in its place."""
         self.kill(number)
         (self.folder / f"node-{number}.log").unlink()
         self._start(number)
 
     def kill(self, number: int) -> None:
-        """The node is gone from one moment to the next."""
+        """Kill all processes of a node."""
         while pids := self.processes(number):
             for pid in pids:
                 try:
@@ -153,8 +156,8 @@ class Nodes:
                     continue
             time.sleep(0.05)
 
-    def _join(self) -> None:
-        self._is_joined = True
+    def _create_network(self) -> None:
+        self._has_network = True
         head = self.names[0]
         for number, name in enumerate(self.names):
             _ip("netns", "add", name)
@@ -169,11 +172,11 @@ class Nodes:
             _ip("-n", name, "link", "set", INTERFACE, "up")
 
     def _start(self, number: int) -> None:
-        role = ["--head", f"--port={PORT}", f"--include-dashboard={str(self._takes_jobs).lower()}"]
+        role = ["--head", f"--port={PORT}", f"--include-dashboard={str(self._with_dashboard).lower()}"]
         if number > 0:
             role = [f"--address={self.address}"]
         options = [
-            # Its own, as machines have: nodes replace a job's files in there, under the job of another node.
+            # One per node, as in a real cluster: a node replaces a job's files there while the job of another node uses them.
             f"--temp-dir={self.folder / f'ray{number}'}",
             f"--node-ip-address={self._ip_of(number)}",
             f"--num-cpus={self.num_cpus[number]}",
@@ -182,10 +185,10 @@ class Nodes:
         ]
         command, name = (RAY, "start", "--block", "--disable-usage-stats", *role, *options), f"node-{number}"
         started = self._popen(number, name, command, self.environment)
-        deadline_s = time.monotonic() + START_S
+        deadline_s = time.monotonic() + START_LIMIT_S
         while "Ray runtime started" not in self.log(name):
             assert started.poll() is None, f"{name} did not start: {self.log(name)}"
-            assert time.monotonic() < deadline_s, f"{name} did not start in {START_S} s: {self.log(name)}"
+            assert time.monotonic() < deadline_s, f"{name} did not start within {START_LIMIT_S} s: {self.log(name)}"
             time.sleep(0.1)
 
     def _end(self) -> None:
@@ -198,21 +201,21 @@ class Nodes:
 
 
 def workers(nodes: Nodes, word: str) -> list[int]:
-    """Process IDs of Ray's workers on all nodes whose title holds a word."""
-    found = [pid for number in range(len(nodes.names)) for pid in nodes.processes(number, "ray::")]
-    return [pid for pid in found if word in _command_line(str(pid))]
+    """Return the IDs of Ray's worker processes, on all nodes, whose title contains a word."""
+    pids = [pid for number in range(len(nodes.names)) for pid in nodes.processes(number, "ray::")]
+    return [pid for pid in pids if word in _command_line(str(pid))]
 
 
 def require_namespaces() -> None:
-    """Skips the test where network namespaces cannot be made."""
+    """Skip the test where network namespaces cannot be created."""
     name = f"probe-{uuid.uuid4().hex[:6]}"
     if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need root and the command ip")
+        pytest.skip("network namespaces need root and the command `ip`")
     try:
         _ip("netns", "add", name)
         _ip("-n", name, "link", "add", INTERFACE, "type", "bridge")
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespaces here: {error.stderr}")
+        pytest.skip(f"network namespaces cannot be created: {error.stderr}")
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 

@@ -1,5 +1,4 @@
-"""A TCP proxy that counts what goes through (the requests of HTTP/1.1 one way, bytes the other) and makes
-trouble."""
+"""A TCP proxy that counts traffic (HTTP/1.1 requests to the server, bytes from it) and injects faults."""
 
 import re
 import socket
@@ -12,19 +11,22 @@ from urllib.parse import urlsplit
 
 REQUEST_LINE = re.compile(rb"^(?:GET|HEAD|PUT|POST|DELETE) \S+ HTTP/1\.1\r\n", re.MULTILINE)
 CHUNK_BYTES = 1 << 18
-ANSWERS = {"throttle": (b"503 Slow Down", b"SlowDown"), "conflict": (b"409 Conflict", b"ConditionalRequestConflict")}
+ERROR_RESPONSES = {
+    "throttle": (b"503 Slow Down", b"SlowDown"),
+    "conflict": (b"409 Conflict", b"ConditionalRequestConflict"),
+}
 BYTES_BEFORE_CUT = 100
 
 
 class Proxy:
-    """Counts over all connections; `num_bytes` are those that came from the server, headers included.
+    """Counts over all connections. `num_bytes` are the bytes from the server, headers included.
 
-    `troubles` happen to connections in turn: "throttle" answers 503, "conflict" 409, "reset" breaks the connection at once,
-    "cut" within the first answer, "" does nothing.
+    `faults` are injected into connections in turn: "throttle" responds with 503, "conflict" with 409, "reset" closes the
+    connection at once, "cut" within the first response, "" injects nothing.
     """
 
-    def __init__(self, target: str, troubles: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> None:
-        self._troubles = cycle(troubles)
+    def __init__(self, target: str, faults: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> None:
+        self._faults = cycle(faults)
         parts = urlsplit(target)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -36,24 +38,25 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        """Stop accepting connections."""
         self._listener.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                trouble = next(self._troubles)
-                if trouble in ANSWERS:
-                    threading.Thread(target=_answer, args=(client, *ANSWERS[trouble]), daemon=True).start()
+                fault = next(self._faults)
+                if fault in ERROR_RESPONSES:
+                    threading.Thread(target=_respond, args=(client, *ERROR_RESPONSES[fault]), daemon=True).start()
                     continue
-                if trouble == "reset":
+                if fault == "reset":
                     _reset(client)
                     continue
                 server = socket.create_connection(self._target)
-                for one in (client, server):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for connection in (client, server):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._pump, args=(client, server, self._count_requests), daemon=True).start()
-                pump = self._cut if trouble == "cut" else self._pump
+                pump = self._cut if fault == "cut" else self._pump
                 threading.Thread(target=pump, args=(server, client, self._count_bytes), daemon=True).start()
 
     def _cut(self, source: socket.socket, sink: socket.socket, count: Callable[[bytes], None]) -> None:
@@ -69,9 +72,9 @@ class Proxy:
             while data := source.recv(CHUNK_BYTES):
                 count(data)
                 sink.sendall(data)
-        for one in (source, sink):
+        for connection in (source, sink):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _count_requests(self, data: bytes) -> None:
         with self._lock:
@@ -82,7 +85,7 @@ class Proxy:
             self.num_bytes += len(data)
 
 
-def _answer(client: socket.socket, status: bytes, code: bytes) -> None:
+def _respond(client: socket.socket, status: bytes, code: bytes) -> None:
     body = b"<Error><Code>%s</Code></Error>" % code
     with suppress(OSError), client:
         client.recv(CHUNK_BYTES)
@@ -96,8 +99,9 @@ def _reset(connection: socket.socket) -> None:
 
 
 @contextmanager
-def counting_proxy(target: str, troubles: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> Iterator[Proxy]:
-    proxy = Proxy(target, troubles, host=host)
+def counting_proxy(target: str, faults: Sequence[str] = ("",), *, host: str = "127.0.0.1") -> Iterator[Proxy]:
+    """Run a proxy in front of a server; its `endpoint` is what clients connect to."""
+    proxy = Proxy(target, faults, host=host)
     try:
         yield proxy
     finally:

@@ -1,10 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
-from microaction.settings import SUBMITTED_JOB_VARIABLE, digest_of
+from microaction.cli.app import parse_settings
 from microaction.labeling.settings import LabelSettings
 from microaction.models.manet.config import ManetConfig
 from microaction.preprocessing import Preprocessing
+from microaction.settings import SUBMITTED_JOB_VARIABLE, digest_of
 
 
 def label(**changes: object) -> LabelSettings:
@@ -33,17 +34,21 @@ def test_the_digest_changes_with_the_named_settings_only() -> None:
 
 
 def test_the_default_model_is_the_papers() -> None:
-    assert ManetConfig() == ManetConfig(num_classes=52, num_segments=8, width=64, depths=(3, 4, 6, 3))
+    assert ManetConfig() == ManetConfig(num_classes=52, num_frames=8, width=64, depths=(3, 4, 6, 3))
 
 
 def test_a_submitted_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SUBMITTED_JOB_VARIABLE, "{}")
-    with pytest.raises(ValidationError, match=r"'in' is a relative path.*absolute path that every node sees, or a URI"):
+    with pytest.raises(
+        ValidationError, match=r"'in' is a relative path.*absolute path that every node can see, or a URI"
+    ):
         label(out="/out", model="s3://bucket/m")
     assert label(archive="s3://b/in", out="/out", model="/m").archive == "s3://b/in"
 
 
-def test_the_environment_sets_only_prefixed_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_reaches_commands_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINDOW_S", "9")
     monkeypatch.setenv("MICROACTION_STRIDE_S", "0.5")
-    assert (label().window_s, label().stride_s) == (2.0, 0.5)
+    assert (label().window_s, label().stride_s) == (2.0, 1.0)
+    parsed = parse_settings(LabelSettings, ["/in", "/out", "--model", "/m"])
+    assert (parsed.window_s, parsed.stride_s) == (2.0, 0.5)

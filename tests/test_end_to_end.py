@@ -24,7 +24,7 @@ from tests.conftest import Ended
 from tests.nodes import Nodes, require_namespaces
 from tests.proxy import counting_proxy
 from tests.retraining.test_run import RECIPE, TINY, mislabelled, write_clips
-from tests.storage.test_s3 import job_as
+from tests.storage.test_s3 import run_job_as
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(1500)]
 
@@ -55,9 +55,9 @@ class Cluster:
         if disturbed_when is not None:
             self.wait(disturbed_when, job, log)
             self.nodes.kill(KILLED)
-            self.nodes.cut(CUT)
+            self.nodes.disconnect(CUT)
             time.sleep(CUT_S)
-            self.nodes.mend(CUT)
+            self.nodes.reconnect(CUT)
             assert job.poll() is None, f"it was to be at work: {self.nodes.log(log)}"
         ended, said = self.end(job, log)
         print(f"{log}: {time.monotonic() - started_s:.0f} s")
@@ -97,7 +97,7 @@ def cluster(s3: S3Server) -> Iterator[Cluster]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
         }
-        nodes = Nodes(folder, (2, 2, 2), num_gpus=(1, 0, 0), environment=environment, takes_jobs=True)
+        nodes = Nodes(folder, (2, 2, 2), num_gpus=(1, 0, 0), environment=environment, with_dashboard=True)
         with nodes.network(), counting_proxy(s3.endpoint, host=nodes.join_host()) as proxy:
             nodes.environment["AWS_ENDPOINT_URL"] = proxy.endpoint
             with nodes:
@@ -160,7 +160,7 @@ def test_from_a_bucket_of_videos_to_a_model_that_is_never_worse(
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(training))))
     train = ("train", "--config", str(tmp_path / "train.yaml"), "--name")
     # By one process on this machine alone, to which nothing happens.
-    done = job_as(s3.environment, *train, "quiet", "--num-workers", "1")
+    done = run_job_as(s3.environment, *train, "quiet", "--num-workers", "1")
     assert done.returncode == 0, done.stderr
     cluster.run(*train, "disturbed", disturbed_when=lambda: num_files(f"{OUT}/runs/disturbed/state") > 0)
     quiet, disturbed = (load_state(f"{OUT}/runs/{name}") for name in ("quiet", "disturbed"))

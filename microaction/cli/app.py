@@ -114,9 +114,12 @@ def command_class(settings_class: type[CommandSettings]) -> type[_Sources]:
         if field.annotation is ModelConfig
     }
     bases: Any = (_Sources, settings_class)
-    command: Any = create_model(settings_class.__name__, __base__=bases, __doc__=settings_class.__doc__, **unions)
+    command = cast(
+        type[_Sources],
+        create_model(settings_class.__name__, __base__=bases, __doc__=settings_class.__doc__, **unions),
+    )
     command.file_values = {}
-    return cast(type[_Sources], command)
+    return command
 
 
 def exit_usage(name: str) -> NoReturn:

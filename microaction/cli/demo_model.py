@@ -20,7 +20,7 @@ from microaction.synthetic import make_dataset
 from microaction.training.settings import TrainSettings
 from microaction.versions import versions
 
-DATA = {"num_train_subjects": 200, "num_val_subjects": 24, "num_train_clips": 5200, "num_val_clips": 624, "seed": 7}
+DATA: dict[str, Any] = {"num_train_subjects": 200, "num_val_subjects": 24, "num_train_clips": 5200, "num_val_clips": 624, "seed": 7}
 EPOCHS = 14
 MAX_BYTES = 4_000_000
 

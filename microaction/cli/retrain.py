@@ -23,17 +23,17 @@ def main(argv: list[str] | None = None) -> None:
             on_training=lambda progress: report(progress, show),
             on_evaluation=lambda progress: show(*progress, f"{progress[0]} of {progress[1]} clips evaluated"),
         )
-    console.print(describe(result, settings), highlight=False, soft_wrap=True)
+    console.print(describe(result, settings.min_new), highlight=False, soft_wrap=True)
     if result.ended == "rejected":
         sys.exit(EXIT_TOO_MANY_FAILED)
 
 
-def describe(result: "RetrainingResult", settings: RetrainSettings) -> str:
+def describe(result: "RetrainingResult", min_new: int) -> str:
     """Return in a sentence how a retraining ended."""
     delta = f"{result.delta.num_new} new and {result.delta.num_corrected} corrected clips"
     match result.ended:
         case "too few new clips":
-            return f"{result.version} stays in production: {delta}, fewer than min_new ({settings.min_new})"
+            return f"{result.version} stays in production: {delta}, fewer than min_new ({min_new})"
         case "promoted":
             return f"{result.version} is in production, with {delta}: {result.page}"
         case "rejected":

@@ -68,8 +68,8 @@ def load_state(run_uri: str) -> RunState | None:
         return RunState(**content | {"epochs": [Epoch(**epoch) for epoch in content["epochs"]]})
     except (RuntimeError, TypeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         raise StateError(
-            f"{saved[-1]} is not a whole state of a run; delete it to go on from the state before it, or begin anew "
-            "under another name"
+            f"{saved[-1]} is not a complete saved state of this version of microaction: delete it to resume from the state "
+            "before it, or start again under another name"
         ) from error
 
 

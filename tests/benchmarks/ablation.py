@@ -24,13 +24,13 @@ from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.ingest import ClipBatch
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
-from microaction.training.settings import TrainSettings
 from microaction.evaluation.calibration import expected_calibration_error, fit_temperature, probabilities_of
 from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
 from microaction.synthetic import make_dataset
 from microaction.training.learner import Learner
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
+from microaction.training.settings import TrainSettings
 from microaction.video.proxy import encode_proxy
 from tests.benchmarks.timing import console, machine
 

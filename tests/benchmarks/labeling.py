@@ -27,17 +27,17 @@ import torch
 from rich.table import Table
 
 from microaction.cli.app import running_ray
-from microaction.labeling.settings import LabelSettings
-from microaction.models.manet.config import ManetConfig
-from microaction.preprocessing import Preprocessing
 from microaction.labeling import pipeline, work
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.pipeline import BATCH_WINDOWS, LabelerPool, labeler_pool
 from microaction.labeling.run import Progress, run_labeling
+from microaction.labeling.settings import LabelSettings
 from microaction.models import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
 from microaction.models.classifier import Classifier, Execution
+from microaction.models.manet.config import ManetConfig
 from microaction.models.normalize import normalize_frames
+from microaction.preprocessing import Preprocessing
 from microaction.taxonomy import ACTIONS
 from microaction.video import ChunkFrames, Framing, decode_chunk
 from microaction.video.sandbox import Limits, Sandbox

@@ -19,20 +19,20 @@ import numpy as np
 import pyarrow as pa
 from rich.table import Table
 
-from microaction.cli.app import running_ray
 from microaction import storage
-from microaction.labeling.settings import LabelSettings
-from microaction.models.manet.config import ManetConfig
-from microaction.preprocessing import Preprocessing
+from microaction.cli.app import running_ray
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
 from microaction.labeling.decoder import Decoder, decoded_row
-from microaction.labeling.reuse import Windows
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
-from microaction.labeling.run import Progress, run_labeling
 from microaction.labeling.prepare import CATALOG_FILE
+from microaction.labeling.reuse import Windows
+from microaction.labeling.run import Progress, run_labeling
+from microaction.labeling.settings import LabelSettings
 from microaction.models import CheckpointConfig, build_model, save_checkpoint
+from microaction.models.manet.config import ManetConfig
+from microaction.preprocessing import Preprocessing
 from microaction.schema import CATALOG
 from microaction.taxonomy import ACTIONS
 from microaction.video import ChunkFrames

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from microaction.models import CheckpointConfig, build_model, save_checkpoint
 from microaction.models.manet.config import ManetConfig
 from microaction.preprocessing import Preprocessing
-from microaction.models import CheckpointConfig, build_model, save_checkpoint
 from microaction.taxonomy import ACTIONS
 from tests.benchmarks.timing import console
 from tests.benchmarks.videos import write_long_video

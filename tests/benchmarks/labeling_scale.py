@@ -22,9 +22,9 @@ from typing import Any
 import ray
 from rich.table import Table
 
-from microaction.labeling.settings import LabelSettings
 from microaction.labeling import pipeline
 from microaction.labeling.run import Progress, run_labeling
+from microaction.labeling.settings import LabelSettings
 from tests.benchmarks.labeling_driver import CHUNK_S, CHUNKS_PER_VIDEO, StubDecoder, StubLabeler, prepare
 from tests.benchmarks.timing import console, machine
 

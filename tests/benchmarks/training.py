@@ -26,10 +26,10 @@ from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.pack import pack_clips
 from microaction.clips.settings import PackSettings
-from microaction.training.settings import TrainSettings
 from microaction.models import JointEmbeddingLoss, build_model, default_label_embeddings
 from microaction.synthetic import make_dataset
 from microaction.training.run import run_training
+from microaction.training.settings import TrainSettings
 from tests.benchmarks.timing import console, machine
 
 NUM_CLIPS, NUM_VAL_CLIPS, NUM_SUBJECTS = 1040, 52, 40

@@ -16,6 +16,7 @@ import pytest
 
 from microaction.cli.app import parse_settings
 from microaction.labeling.settings import LabelSettings
+from microaction.models import ManetConfig
 from microaction.training.settings import TrainSettings
 from tests.conftest import Ended
 from tests.videos import write_video
@@ -38,7 +39,7 @@ def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_describes_every_setting(name: str, job: Callable[..., Ended]) -> None:
     result = job(name, "--help")
     assert result.returncode == 0
-    assert f"python -m jobs.{name}" in result.stdout
+    assert f"microaction {name}" in result.stdout
     assert "--config" in result.stdout
 
 
@@ -54,9 +55,9 @@ def test_help_describes_every_setting(name: str, job: Callable[..., Ended]) -> N
             "continue_threshold (0.6) must be at most start_threshold (0.5)",
         ),
         (("label", "in", "out", "--model", "m", "--config", "absent.yaml"), "no file at absent.yaml"),
-        (("catalog",), "the following arguments are required: ARCHIVE, OUT"),
+        (("catalog",), "archive: Field required out: Field required"),
         (("train", "--name", "../up"), "name: String should match pattern"),
-        ((*TRAIN,), "give val_list and val_videos, or split_by=subject to hold people of train_list back"),
+        ((*TRAIN,), "give val_list and val_videos, or split_by=subject to hold out subjects of train_list"),
         ((*TRAIN, "--split-by", "person"), "split-by: Input should be 'list' or 'subject'"),
         ((*TRAIN, "--val-list", "l"), "val_list and val_videos belong together"),
         ((*TRAIN, "--split-by", "subject", "--min-workers", "3"), "min_workers (3) must be at most num_workers (1)"),
@@ -97,7 +98,26 @@ def test_parts_of_nested_settings_may_come_from_both(tmp_path: Path) -> None:
         "recipe: {epochs: 3, batch_size: 20}\n"
     )
     settings = parse_settings(TrainSettings, ["--config", str(path), "--recipe.epochs", "5", "--model.width", "16"])
-    assert (settings.recipe.epochs, settings.recipe.batch_size, settings.model.width) == (5, 20, 16)
+    assert (settings.recipe.epochs, settings.recipe.batch_size) == (5, 20)
+    assert settings.model == ManetConfig(width=16)
+
+
+def test_flags_override_the_environment_and_that_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "label.yaml"
+    path.write_text("archive: /in\nmodel: /m\nwindow-s: 3\nstride-s: 0.25\nchunk_s: 60\n")
+    for name, value in {"OUT": "/out", "STRIDE_S": "0.5", "CHUNK_S": "30", "CONFIG": str(path)}.items():
+        monkeypatch.setenv(f"MICROACTION_{name}", value)
+    settings = parse_settings(LabelSettings, ["--chunk-s", "90"])
+    assert (settings.archive, settings.out, settings.model) == ("/in", "/out", "/m")
+    assert (settings.window_s, settings.stride_s, settings.chunk_s) == (3.0, 0.5, 90.0)
+    monkeypatch.setenv("MICROACTION_RECIPE__EPOCHS", "4")
+    train = parse_settings(TrainSettings, [*TRAIN[1:], "--split-by", "subject", "--config", str(empty(tmp_path))])
+    assert train.recipe.epochs == 4
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty.yaml").write_text("{}")
+    return folder / "empty.yaml"
 
 
 def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Path) -> None:
@@ -109,15 +129,15 @@ def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Pa
     planned = run_job(*command, "--plan")
     assert planned.returncode == 0, planned.stderr
     rows = dict(re.findall(r"│ (\S.*?) +│ (\S.*?) +│", planned.stderr))
-    assert rows["videos"] == "7, of which 4 cannot be read"
+    assert rows["videos"] == "7, 4 of them unreadable"
     assert rows["chunks"] == "3: 0 committed, 3 to do (0.0 h)"
-    assert int(rows["windows to come"]) == 9
-    assert re.fullmatch(r"0\.0 GiB", rows["to read"])
+    assert int(rows["windows to label"]) == 9
+    assert re.fullmatch(r"0\.0 GiB", rows["bytes to read"])
     assert re.fullmatch(r"\d+\.\d\d core-hours", rows["decoding"])
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
     labelled = run_job(*command, "--catalog", str(tmp_path / "catalog.parquet"), "--max-failed", "3")
     assert labelled.returncode == 3, labelled.stderr
-    assert "4 spans could not be labelled, more than max_failed (3)" in labelled.stderr
+    assert "4 spans could not be labeled, more than max_failed (3)" in labelled.stderr
     record = json.loads((tmp_path / "out/_run.json").read_text())
     assert record["summary"]["publication"]["num_failures"] == 4
     assert len(pd.read_parquet(tmp_path / "out/failures")) == 4
@@ -128,7 +148,7 @@ def test_catalog_and_label_work_on_files(archive: Path, model: str, tmp_path: Pa
     again = ("label", str(archive), str(tmp_path / "again"), "--model", model, *catalog)
     changed = run_job(*again)
     assert changed.returncode == 1, changed.stderr
-    assert "1 chunks or videos failed for reasons that are not theirs (see failures/)" in changed.stderr
+    assert "1 chunks or videos failed for transient reasons (see failures/)" in changed.stderr
     planned = run_job(*again, "--plan")
     rows = dict(re.findall(r"│ (\S.*?) +│ (\S.*?) +│", planned.stderr))
     assert (rows["chunks"], rows["failed before"]) == ("3: 2 committed, 1 to do (0.0 h)", "1")

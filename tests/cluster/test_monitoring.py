@@ -1,4 +1,4 @@
-"""The dashboard's and the alerts' queries parse, name metrics that there are, and keep clusters apart."""
+"""The queries of the dashboard and the alerts parse, name existing metrics, and keep clusters apart."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ MONITORING = ROOT / "cluster/monitoring"
 
 
 def expressions() -> dict[str, str]:
-    """All queries of the dashboard and of the alert rules, by where they stand."""
+    """Return all queries of the dashboard and of the alert rules, by panel or alert."""
     found = {}
     for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
         for target in panel.get("targets", ()):
@@ -25,7 +25,7 @@ def expressions() -> dict[str, str]:
 
 
 def parts_of(expression: Any) -> list[Any]:
-    """A parsed query and all that it is made of."""
+    """Return a parsed query and all its parts."""
     parts = [getattr(expression, name, None) for name in ("lhs", "rhs", "expr", "vector_selector")]
     parts += getattr(expression, "args", None) or ()
     return [expression] + [inner for part in parts if part is not None for inner in parts_of(part)]
@@ -37,7 +37,7 @@ def parsed(where: str) -> list[Any]:
 
 @pytest.mark.parametrize("where", expressions())
 def test_no_query_mixes_clusters(where: str) -> None:
-    """Ray puts SessionName on every metric of a cluster; without it a run that stands still hides behind one that works."""
+    """Ray labels every metric with its cluster's SessionName; without it a run that works would hide one that stalls."""
     aggregations = [part for part in parsed(where) if isinstance(part, promql_parser.AggregateExpr)]
     assert aggregations
     for each in aggregations:
@@ -47,7 +47,7 @@ def test_no_query_mixes_clusters(where: str) -> None:
 
 
 @pytest.mark.parametrize("where", expressions())
-def test_queries_parse_and_name_metrics_that_there_are(where: str) -> None:
+def test_queries_parse_and_name_existing_metrics(where: str) -> None:
     names = {str(part.name) for part in parsed(where) if isinstance(part, promql_parser.VectorSelector)}
     assert names
     code = "".join(path.read_text() for path in (ROOT / "microaction").rglob("*.py"))
@@ -58,6 +58,6 @@ def test_queries_parse_and_name_metrics_that_there_are(where: str) -> None:
             assert name.startswith("ray_"), name
 
 
-def test_there_is_an_alert_for_stalls_failures_and_waiting() -> None:
+def test_stalls_failures_and_waiting_have_alerts() -> None:
     alerts = {where.removeprefix("alert ") for where in expressions() if where.startswith("alert ")}
     assert alerts == {"MicroactionLabelingStalled", "MicroactionManyFailures", "MicroactionTrainingWaitsForData"}

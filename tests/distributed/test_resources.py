@@ -15,8 +15,9 @@ import pytest
 import ray
 from ray.exceptions import TaskCancelledError, WorkerCrashedError
 
+from microaction.distributed.resources import await_nodes, cluster_resources
+from microaction.distributed.waiting import NodesUnavailableError, get_or_cancel
 from microaction.evaluation.settings import EvaluateSettings
-from microaction.distributed.resources import NodesUnavailableError, await_nodes, cluster_resources, get_or_cancel
 from tests.cli.test_submission import RAY, ROOT, free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from microaction.labeling.settings import LabelSettings
 from microaction.labeling.run import RunSummary, run_labeling
+from microaction.labeling.settings import LabelSettings
 from microaction.schema import PUBLIC_TABLES
 
 

@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from microaction.preprocessing import Preprocessing
 from microaction.labeling import pipeline
 from microaction.labeling.decoder import Decoder
+from microaction.preprocessing import Preprocessing
 from microaction.video.sandbox import Limits
 from microaction.video.windows import Span
 from tests.archives import GOOD
@@ -33,7 +33,7 @@ def test_a_video_that_kills_its_worker_costs_only_itself(
     summary = label(archive, tmp_path / "out", model)
     found = tables(tmp_path / "out")
     row = found["failures"].set_index("video").loc[str(archive / "poison.mp4")].to_dict()
-    assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("decode", "WorkerDied", 0.0, 6.6)
+    assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("decode", "worker_died", 0.0, 6.6)
     assert set(found["windows"]["video"]) == {str(archive / name) for name in GOOD}
     assert summary.publication.failed_s == pytest.approx(6.6)
 
@@ -66,11 +66,11 @@ def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
     archive.mkdir()
     write_video(archive / "a-good.mp4", num_frames=75)
     reasons = {
-        "hang.mp4": ("DecoderTimeoutError", "decoding it did not end within 5 s and was stopped"),
-        "crash.mp4": ("DecoderCrashedError", "decoding it killed its process (SIGSEGV)"),
-        "killed.mp4": ("DecoderCrashedError", "decoding it killed its process (SIGKILL)"),
-        "leave.mp4": ("DecoderCrashedError", "decoding it ended its process (exit code 7)"),
-        "hungry.mp4": ("DecoderCrashedError", "decoding it takes more than the 0.5 GiB of memory that it may"),
+        "hang.mp4": ("decoder_timeout", "decoding it did not end within 5 s and was stopped"),
+        "crash.mp4": ("decoder_crashed", "decoding it killed its process (SIGSEGV)"),
+        "killed.mp4": ("decoder_crashed", "decoding it killed its process (SIGKILL)"),
+        "leave.mp4": ("decoder_crashed", "decoding it ended its process (exit code 7)"),
+        "hungry.mp4": ("decoder_crashed", "decoding it takes more than the 0.5 GiB of memory that it may"),
     }
     for name in (*reasons, "b-good.mp4", "z-good.mp4"):
         shutil.copy(archive / "a-good.mp4", archive / name)
@@ -142,4 +142,4 @@ def test_an_archive_of_damaged_videos_is_labelled_as_far_as_it_goes(model: str, 
     np.testing.assert_allclose(readable["covered_s"] + readable["failed_s"], readable["duration_s"], atol=1e-5)
     assert 0 < readable["failed_s"].sum() < readable["duration_s"].sum()
     assert set(videos["video"]) - set(readable["video"]) <= set(found["failures"]["video"])
-    assert (found["failures"]["error"] == "DecodeError").all(), "known damage only, nothing unexpected"
+    assert (found["failures"]["error"] == "decode_error").all(), "known damage only, nothing unexpected"

@@ -51,12 +51,12 @@ def test_an_empty_output_has_an_empty_ledger(tmp_path: Path) -> None:
     assert index_of(tmp_path) == []
     index = ledger.read_index(str(tmp_path))
     assert ledger.subtract_committed(plan("a"), index, retry_failed=True).to_pylist() == plan("a").to_pylist()
-    assert len(ledger.subtract_tried(plan("a"), index)) == 1
+    assert len(ledger.subtract_attempted(plan("a"), index)) == 1
 
 
 def test_what_is_committed_is_done_and_failures_are_to_be_asked_for_again(tmp_path: Path) -> None:
-    commit(tmp_path, committed("a"), committed("b", error="DecodeError", num_windows=0))
-    commit(tmp_path, committed("b", attempts=2, error="DecodeError"))
+    commit(tmp_path, committed("a"), committed("b", error="decode_error", num_windows=0))
+    commit(tmp_path, committed("b", attempts=2, error="decode_error"))
     index = ledger.read_index(str(tmp_path))
     todo = ledger.subtract_committed(plan("a", "b", "c"), index, retry_failed=False)
     assert todo["chunk_id"].to_pylist() == ["c"]
@@ -65,15 +65,15 @@ def test_what_is_committed_is_done_and_failures_are_to_be_asked_for_again(tmp_pa
         {"chunk_id": "b", "attempts": 3},
         {"chunk_id": "c", "attempts": 1},
     ]
-    assert ledger.subtract_tried(todo, index).equals(todo), "the third attempt at b left nothing yet"
+    assert ledger.subtract_attempted(todo, index).equals(todo), "the third attempt at b left nothing yet"
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_the_best_of_several_rows_counts_whatever_their_order(order: tuple[int, ...]) -> None:
     rows = [
-        committed("a", error="DecodeError", num_windows=1),
-        committed("a", attempts=2, error="DecodeError", num_windows=2),
-        committed("a", attempts=3, error="WorkerDied", num_windows=0),
+        committed("a", error="decode_error", num_windows=1),
+        committed("a", attempts=2, error="decode_error", num_windows=2),
+        committed("a", attempts=3, error="worker_died", num_windows=0),
         committed("b", attempts=2),
     ]
     table = pa.Table.from_pylist([rows[i] for i in order], schema=COMMITTED_CHUNK)

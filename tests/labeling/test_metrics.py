@@ -22,7 +22,7 @@ REPORTS_S = 60
 
 
 def endpoint() -> Counter[str]:
-    """The metrics, summed over processes; failures by error, as failed_chunks_total/DecodeError."""
+    """The metrics, summed over processes; failures by error, as failed_chunks_total/decode_error."""
     found: Counter[str] = Counter()
     with urllib.request.urlopen(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics") as answer:
         for name, error, value in SAMPLE.findall(answer.read().decode()):
@@ -53,7 +53,7 @@ def test_prometheus_learns_of_the_work(
     assert gained["video_seconds_total"] == pytest.approx(summary.publication.video_s, abs=0.01)
     assert gained["chunks_total"] == summary.num_chunks == len(GOOD) + 2
     failed = {name: number for name, number in gained.items() if name.startswith("failed_chunks_total") and number}
-    assert failed == {"failed_chunks_total/WorkerDied": 1, "failed_chunks_total/DecodeError": 1}
+    assert failed == {"failed_chunks_total/worker_died": 1, "failed_chunks_total/decode_error": 1}
     readable = [archive / name for name in (*GOOD, "broken.mp4")]
     assert 0 < gained["read_bytes_total"] <= 2 * sum(path.stat().st_size for path in readable)
     assert gained["frames_total"] > gained["windows_total"]

@@ -3,8 +3,8 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,11 +14,11 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from microaction.labeling import ledger, publish
+from microaction.labeling import ledger, publication
 from microaction.labeling.events import EventRule
 from microaction.labeling.plan import chunk_table, plan_chunks
-from microaction.labeling.publication import Publication
-from microaction.labeling.tables import Provenance, PublishError, DecisionRule
+from microaction.labeling.publication import IncompleteLedgerError, Publication, PublicationSource, publish
+from microaction.labeling.tables import AccountingError, DecisionRule, Provenance
 from microaction.schema import CATALOG, COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
 
@@ -59,13 +59,18 @@ def commit_all(out: Path, plan: pa.Table, *, seed: int, too_many: int = 0) -> No
         ledger.commit(str(out), pa.Table.from_pylist(rows[first : first + 30], schema=COMMITTED_CHUNK))
 
 
-def published(out: Path, plan: pa.Table, **changes: Any) -> Publication:
-    how: dict[str, Any] = {
-        "runs": (Provenance("model", "digest", "settings"),),
-        "reading": DecisionRule(ACTIONS, RULE, 0.5),
-        "metadata": {"microaction.schema_version": str(SCHEMA_VERSION)},
-    }
-    return publish.publish(str(out), catalog(), plan, ledger.read_index(str(out)), **how | changes)
+def published(
+    out: Path, plan: pa.Table, rule: DecisionRule | None = None, before_switch: Callable[[], None] = lambda: None
+) -> Publication:
+    source = PublicationSource(
+        str(out),
+        catalog(),
+        plan,
+        runs=(Provenance("model", "digest", "settings"),),
+        rule=rule or DecisionRule(ACTIONS, RULE, 0.5),
+        metadata={"microaction.schema_version": str(SCHEMA_VERSION)},
+    )
+    return publish(source, ledger.read_index(str(out)), before_switch=before_switch)
 
 
 def sql(query: str) -> pd.DataFrame:
@@ -83,7 +88,7 @@ def plan() -> pa.Table:
 @pytest.fixture
 def out(tmp_path: Path, plan: pa.Table, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ledger of 40 videos of 30 s, published in several parts."""
-    monkeypatch.setattr(publish, "WINDOWS_PER_PART", 200)
+    monkeypatch.setattr(publication, "WINDOWS_PER_PART", 200)
     commit_all(tmp_path, plan, seed=0)
     published(tmp_path, plan)
     return tmp_path
@@ -144,7 +149,7 @@ def test_files_say_what_they_are(out: Path) -> None:
 def test_nothing_is_written_where_nothing_changed(out: Path, plan: pa.Table) -> None:
     before = json.loads((out / "_publication.json").read_text())
     assert published(out, plan).version == before["totals"]["version"]
-    changed = published(out, plan, reading=DecisionRule(ACTIONS, EventRule(0.9, 0.4, 0, 0), 0.5))
+    changed = published(out, plan, rule=DecisionRule(ACTIONS, EventRule(0.9, 0.4, 0, 0), 0.5))
     assert changed.version != before["totals"]["version"]
     assert changed.num_events < before["totals"]["num_events"]
 
@@ -152,7 +157,7 @@ def test_nothing_is_written_where_nothing_changed(out: Path, plan: pa.Table) -> 
 def test_a_missing_chunk_is_an_error_and_readers_keep_what_they_had(out: Path, plan: pa.Table) -> None:
     before = pd.read_parquet(out / "videos")
     other = plan_chunks(catalog(), 10 * S, "other model", "settings")
-    with pytest.raises(PublishError, match=r"120 chunks are missing in .*; run the same command again"):
+    with pytest.raises(IncompleteLedgerError, match=r"120 chunks are missing in .*: run the same command again"):
         published(out, other)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
 
@@ -161,9 +166,7 @@ def test_a_window_that_is_there_twice_is_an_error_and_readers_keep_what_they_had
     before = pd.read_parquet(out / "videos")
     other = plan_chunks(catalog(), 10 * S, "other model", "settings")
     commit_all(out, other, seed=1, too_many=1)
-    with pytest.raises(
-        PublishError, match=r"windows of v\d+ are there twice, or out of order, and nothing was published"
-    ):
+    with pytest.raises(AccountingError, match=r"windows of v\d+ occur twice, or out of order; nothing was published"):
         published(out, other)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
 
@@ -175,9 +178,9 @@ def test_what_forbids_the_switch_leaves_the_old_tables(out: Path, plan: pa.Table
         raise RuntimeError("lease lost")
 
     with pytest.raises(RuntimeError, match="lease lost"):
-        published(out, plan, reading=DecisionRule(ACTIONS, RULE, 0.9), before_switch=forbid)
+        published(out, plan, rule=DecisionRule(ACTIONS, RULE, 0.9), before_switch=forbid)
     assert (out / "windows").resolve() == before
-    published(out, plan, reading=DecisionRule(ACTIONS, RULE, 0.9))
+    published(out, plan, rule=DecisionRule(ACTIONS, RULE, 0.9))
     folders = {path.name for path in (out / "tables").iterdir()}
     assert folders == {"current", before.parent.name, (out / "windows").resolve().parent.name}, (
         "the abandoned one is gone"
@@ -186,8 +189,8 @@ def test_what_forbids_the_switch_leaves_the_old_tables(out: Path, plan: pa.Table
 
 def test_readers_see_one_publication_or_the_other_never_a_mixture(out: Path, plan: pa.Table) -> None:
     """A reader in a loop, while the tables change between two thresholds."""
-    readings = [DecisionRule(ACTIONS, EventRule(least, 0.1, 0, 0), least) for least in (0.2, 0.8)]
-    expected = {published(out, plan, reading=reading).num_events for reading in readings}
+    rules = [DecisionRule(ACTIONS, EventRule(least, 0.1, 0, 0), least) for least in (0.2, 0.8)]
+    expected = {published(out, plan, rule=rule).num_events for rule in rules}
     assert len(expected) == 2
     seen: list[tuple[int, int, int]] = []
     gone: list[FileNotFoundError] = []
@@ -207,8 +210,8 @@ def test_readers_see_one_publication_or_the_other_never_a_mixture(out: Path, pla
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(4):
-        for reading in readings:
-            published(out, plan, reading=reading)
+        for rule in rules:
+            published(out, plan, rule=rule)
             time.sleep(0.2)
     stop.set()
     reader.join()

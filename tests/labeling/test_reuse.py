@@ -33,7 +33,7 @@ def test_only_what_an_earlier_run_was_unsure_of_is_labelled_again(archive: Path,
     label(archive, tmp_path / "all", surer, stride_s=0.5)
     everything = by_window(tables(tmp_path / "all")["windows"])
 
-    uncertain = {"relabel": "uncertain", "earlier": str(tmp_path / "old"), "relabel_below": below, "stride_s": 0.5}
+    uncertain = {"relabel": "uncertain", "base_run": str(tmp_path / "old"), "relabel_below": below, "stride_s": 0.5}
     abstain = float(np.median([max(values) for _, _, values in everything.values()]))
     summary = label(archive, tmp_path / "some", surer, abstain_below=abstain, **uncertain)
     some = by_window(tables(tmp_path / "some")["windows"])
@@ -45,7 +45,7 @@ def test_only_what_an_earlier_run_was_unsure_of_is_labelled_again(archive: Path,
     assert label(archive, tmp_path / "some", surer, abstain_below=abstain, **uncertain).num_chunks == 0, "that is done"
 
     # Kept once more, a window is still its first run's; and the threshold is at least what that run abstained below.
-    again = uncertain | {"earlier": str(tmp_path / "some"), "relabel_below": 0.0}
+    again = uncertain | {"base_run": str(tmp_path / "some"), "relabel_below": 0.0}
     label(archive, tmp_path / "again", model, **again)
     unsure = {key for key, (_, _, values) in some.items() if max(values) < np.float32(abstain)}
     assert 0 < len(unsure) < len(some)
@@ -58,7 +58,7 @@ def test_only_what_an_earlier_run_was_unsure_of_is_labelled_again(archive: Path,
 
 def test_nothing_is_kept_of_a_run_that_does_not_fit(archive: Path, model: str, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
-    uncertain = {"relabel": "uncertain", "earlier": str(old)}
+    uncertain = {"relabel": "uncertain", "base_run": str(old)}
     with pytest.raises(RunError, match=r"old holds no run to keep windows of: there is no _run\.json"):
         label(archive, new, model, **uncertain)
     label(archive, old, model)

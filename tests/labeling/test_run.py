@@ -14,11 +14,11 @@ from microaction.labeling import pipeline, run
 from microaction.labeling.catalog import CatalogError, make_catalog, write_catalog
 from microaction.labeling.record import RunError
 from microaction.labeling.run import Progress, run_labeling
-from microaction.storage.lease import LeaseHeldError, hold_lease
 from microaction.models import load_checkpoint
 from microaction.models.normalize import normalize_frames
 from microaction.registry import promote, register
 from microaction.schema import CATALOG, CLIPS_FILE, REGION_COLUMNS, TRAINING_CLIPS, parquet_bytes
+from microaction.storage.lease import LeaseHeldError, hold_lease
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.video import decode_frames, segment_indices
 from microaction.video.transforms import center_crop
@@ -45,7 +45,7 @@ def test_every_second_of_every_file_is_labelled_or_accounted_for(archive: Path, 
         covered = sorted(zip(windows["start_s"], windows["end_s"], strict=True))
         assert covered[0][0] == 0
         assert max(end for _, end in covered) == pytest.approx(seconds, abs=0.002)
-        assert all(later[0] <= base_run[1] for earlier, later in pairwise(covered))
+        assert all(later[0] <= before[1] for before, later in pairwise(covered))
         video = found["videos"].set_index("video").loc[str(archive / name)]
         assert video["covered_s"] == video["duration_s"] == pytest.approx(seconds, abs=0.002)
         assert video["num_windows"] == len(windows)
@@ -123,7 +123,9 @@ def test_other_thresholds_publish_anew_and_label_nothing(archive: Path, model: s
     label(archive, tmp_path / "out", model)
     before = tables(tmp_path / "out")
     middle = float(before["windows"]["probability"].median())
-    again = label(archive, tmp_path / "out", model, abstain_below=middle, start_threshold=middle, continue_threshold=0.0)
+    again = label(
+        archive, tmp_path / "out", model, abstain_below=middle, start_threshold=middle, continue_threshold=0.0
+    )
     assert again.num_chunks == 0
     after = tables(tmp_path / "out")
     assert (after["windows"]["abstained"] == (after["windows"]["probability"] < np.float32(middle))).all()

@@ -11,16 +11,16 @@ import pytest
 
 from microaction.labeling import catalog, ledger, pipeline, plan, run
 from microaction.labeling.catalog import make_catalog, write_catalog
-from microaction.labeling.reuse import WindowReuse
 from microaction.labeling.pipeline import PipelineError
 from microaction.labeling.publication import publish
 from microaction.labeling.record import RunError
+from microaction.labeling.reuse import WindowReuse
 from microaction.labeling.run import Progress, run_labeling
-from microaction.labeling.tables import PublishError
-from microaction.storage.lease import LeaseLostError
+from microaction.labeling.tables import AccountingError
 from microaction.registry import promote, register
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.storage import StorageError
+from microaction.storage.lease import LeaseLostError
 from tests.archives import BAD, GOOD, write_model
 from tests.labeling.runs import assert_same_tables, label, settings, tables
 from tests.labeling.troubles import REFUSED, BrokenLabeler, RefusedDecoder, probe_but_not_c, probe_nothing
@@ -37,7 +37,7 @@ def test_what_storage_refuses_is_not_done(
     refused = label(archive, out, model)
     assert refused.num_to_retry == len(GOOD)
     assert json.loads((out / "_run.json").read_text())["summary"]["num_to_retry"] == len(GOOD)
-    failures = tables(out)["failures"].set_index("error").loc["StorageError"]
+    failures = tables(out)["failures"].set_index("error").loc["storage_error"]
     assert failures["reason"].unique().tolist() == [REFUSED]
     monkeypatch.undo()
     again = label(archive, out, model)
@@ -52,7 +52,7 @@ def test_what_the_network_cannot_do_is_told_in_its_own_words_and_not_done(
     monkeypatch.setattr(pipeline, "Labeler", BrokenLabeler)
     summary = label(archive, out, model)
     row = tables(out)["failures"].set_index("video").loc[str(archive / "deep/c.mkv")]
-    assert (row["stage"], row["error"], row["reason"]) == ("label", "LabelError", "RuntimeError: out of memory")
+    assert (row["stage"], row["error"], row["reason"]) == ("label", "model_error", "RuntimeError: out of memory")
     assert summary.num_to_retry == 1
     assert summary.publication.covered_s == pytest.approx(sum(GOOD.values()) - GOOD["deep/c.mkv"])
     monkeypatch.undo()
@@ -91,7 +91,7 @@ def test_some_files_that_storage_withholds_stop_nobody_and_all_of_them_do(
     monkeypatch.setattr(catalog, "FILES_PER_TASK", 1)
     errors = make_catalog(str(archive)).to_pandas().set_index("video")["error"]
     withheld = {str(archive / "deep/c.mkv"), str(archive / "cut.mp4")}
-    assert set(errors.index[errors == "StorageError"]) == withheld
+    assert set(errors.index[errors == "storage_error"]) == withheld
     with pytest.raises(StorageError, match=REFUSED):
         make_catalog(str(archive / "deep"))
 
@@ -205,6 +205,6 @@ def test_readers_keep_the_old_tables_where_the_lease_is_lost_or_the_account_does
         return publish(*given, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run, "publish", short_by_a_second)
-    with pytest.raises(PublishError, match=r"3\.0+ s of video are neither labelled nor"):
+    with pytest.raises(AccountingError, match=r"3\.0+ s of video are neither labelled nor"):
         label(archive, out, model, abstain_below=0.9)
     assert_same_tables(tables(out), before)

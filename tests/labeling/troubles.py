@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from microaction.labeling.catalog import catalog_row
 from microaction.labeling.decoder import Decoder
-from microaction.labeling.labeler import Labeler
+from microaction.labeling.pipeline import LabelerActor
+from microaction.labeling.probe import catalog_row
 from microaction.schema import CATALOG
 from microaction.storage import StorageError
 from microaction.video import ChunkFrames
@@ -25,7 +25,7 @@ class RefusedDecoder(Decoder):
     decode = staticmethod(refuse)
 
 
-class BrokenLabeler(Labeler):
+class BrokenLabeler(LabelerActor):
     """Its network cannot run on chunks of which one is as long as the one that it is meant to fail on."""
 
     def _probabilities(self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ class BrokenLabeler(Labeler):
 def probe_but_not_c(files: pa.Table) -> pa.Table:
     """Catalog rows; of files whose name has a c storage hands out nothing."""
     rows = [
-        {**file, "error": "StorageError", "reason": REFUSED}
+        {**file, "error": "storage_error", "reason": REFUSED}
         if "c" in file["video"].rsplit("/", 1)[-1]
         else catalog_row(**file)
         for file in files.to_pylist()

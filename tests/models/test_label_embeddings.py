@@ -42,7 +42,8 @@ def test_other_capitalizations_replace_a_missing_word(tmp_path: Path) -> None:
     assert label_embeddings_from_word_vectors(path, NAMES).tolist() == [[5.0, 5.0], [2.0, 2.0]]
 
 
-@pytest.mark.parametrize(("bad", "message"),
+@pytest.mark.parametrize(
+    ("bad", "message"),
     [("head 1.0", "has 1 finite"), ("head nan 1.0", "has 1 finite"), ("head x y", "not followed by numbers")],
 )
 def test_the_error_names_a_damaged_line(tmp_path: Path, bad: str, message: str) -> None:

@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 
 from microaction import registry, storage
-from microaction.models import CheckpointError, checkpoint, load_checkpoint
+from microaction.models import CheckpointError, ModelRef, checkpoint, load_checkpoint
 from microaction.models.golden import GOLDEN_FILE
 from microaction.models.normalize import normalize_frames
-from microaction.registry import RegistryError, ModelRef
+from microaction.registry import RegistryError, versions
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from tests.conftest import Ended
 
@@ -72,7 +72,7 @@ def test_a_version_holds_all_that_a_model_is_and_never_changes(root: str, traine
     assert registry.read_clips_of(root, "first").num_rows == len(CLIPS)
     before = content_of(root)
     assert registry.register(root, trained(0.0), name="first") == version
-    with pytest.raises(RegistryError, match="holds another checkpoint, and versions never change; give another name"):
+    with pytest.raises(RegistryError, match="holds another checkpoint, and versions never change: give another name"):
         registry.register(root, trained(1), name="first")
     assert content_of(root) == before
     assert registry.list_versions(root) == [registry.read_version(root, "first")]
@@ -82,7 +82,7 @@ def test_a_version_holds_all_that_a_model_is_and_never_changes(root: str, traine
 def test_a_registration_that_is_cut_short_is_no_version_and_is_completed(
     root: str, trained: Callable[[float], str], num_files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create, left = storage.create, num_files
+    create, left = storage.put_if_absent, num_files
 
     def cut_short(uri: str, data: bytes) -> bool:
         nonlocal left
@@ -93,7 +93,7 @@ def test_a_registration_that_is_cut_short_is_no_version_and_is_completed(
 
     checkpoint_uri = trained(0)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "create", cut_short)
+        patch.setattr(storage, "put_if_absent", cut_short)
         with pytest.raises(ConnectionError):
             registry.register(root, checkpoint_uri, name="first")
     with pytest.raises(RegistryError, match="no versions in"):
@@ -105,7 +105,7 @@ def test_a_registration_that_is_cut_short_is_no_version_and_is_completed(
             registry.register(root, trained(1), name="first")
     registry.register(root, checkpoint_uri, name="first")
     registry.promote(root, "first", reason="whole")
-    assert registry.load_model(registry.resolve(f"{root}@production")).config.labels
+    assert load_checkpoint(registry.resolve(f"{root}@production")).config.labels
 
 
 def with_recipe(checkpoint_uri: str, recipe: dict[str, Any]) -> str:
@@ -197,7 +197,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
 ) -> None:
     for number in range(2):
         registry.register(root, trained(number), name=f"v{number}")
-    create, both = storage.create, threading.Barrier(2)
+    create, both = storage.put_if_absent, threading.Barrier(2)
 
     def at_once(uri: str, data: bytes) -> bool:
         both.wait()
@@ -209,7 +209,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
         except RegistryError as error:
             return str(error)
 
-    monkeypatch.setattr(storage, "create", at_once)
+    monkeypatch.setattr(storage, "put_if_absent", at_once)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(attempt, ["v0", "v1"]))
     winner = registry.production(root).version
@@ -256,7 +256,7 @@ def test_a_version_is_not_loaded_without_its_own_golden_file(
     told = rf"first is not what was registered: .*{GOLDEN_FILE} {how}.*; put the file back, or use another version"
     for name in ("production", "first"):
         with pytest.raises(CheckpointError, match=told):
-            registry.load_model(registry.resolve(f"{root}@{name}"))
+            load_checkpoint(registry.resolve(f"{root}@{name}"))
     with pytest.raises(CheckpointError, match=told):
         registry.promote(root, "first", reason="again")
 
@@ -278,7 +278,7 @@ def test_a_registration_is_completed_by_a_machine_whose_last_bits_differ(
     golden = (tmp_path / "models/first" / GOLDEN_FILE).read_bytes()
     other = safetensors.torch.load(golden)
     other["logits"] *= 1 + 1e-6
-    monkeypatch.setattr(registry, "make_golden", lambda _: safetensors.torch.save(other))
+    monkeypatch.setattr(versions, "make_golden", lambda _: safetensors.torch.save(other))
     version = registry.register(root, checkpoint_uri, name="first")
     assert (tmp_path / "models/first" / GOLDEN_FILE).read_bytes() == golden
     assert version.files[GOLDEN_FILE] == hashlib.sha256(golden).hexdigest()
@@ -295,7 +295,7 @@ def test_other_code_than_the_model_was_made_with_is_noticed(
 
     monkeypatch.setattr(checkpoint, "normalize_frames", channels_swapped)
     with pytest.raises(CheckpointError, match="its logits for the golden input differ by"):
-        registry.load_model(registry.resolve(f"{root}@first"))
+        load_checkpoint(registry.resolve(f"{root}@first"))
 
 
 def test_weights_that_answer_alike_but_are_others_are_refused(trained: Callable[[float], str], tmp_path: Path) -> None:
@@ -303,8 +303,8 @@ def test_weights_that_answer_alike_but_are_others_are_refused(trained: Callable[
     root = str(tmp_path / "models")
     registry.register(root, trained(0), name="first")
     resolved = registry.resolve(f"{root}@first")
-    with pytest.raises(CheckpointError, match="is not what was registered: its files have changed"):
-        registry.load_model(ModelRef(trained(1e-6), resolved.digest))
+    with pytest.raises(CheckpointError, match="has changed: its digest was"):
+        load_checkpoint(ModelRef(trained(1e-6), resolved.digest))
 
 
 def test_what_is_no_name_or_no_model_is_refused(trained: Callable[[float], str], model: str, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_what_is_no_name_or_no_model_is_refused(trained: Callable[[float], str],
     for name in ("production", "../first", ".hidden", "a b"):
         with pytest.raises(RegistryError, match="cannot name a version"):
             registry.register(root, trained(0) if name == "production" else f"{tmp_path}/trained-0", name=name)
-    with pytest.raises(RegistryError, match=r"does not tell which clips it was made from \(clips.parquet\)"):
+    with pytest.raises(RegistryError, match=r"does not say which clips it was made from \(clips.parquet is missing\)"):
         registry.register(root, model)
     with pytest.raises(CheckpointError):
         registry.register(root, str(tmp_path / "absent"))

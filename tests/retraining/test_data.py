@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from microaction.clips.manifest import Clip, ManifestError, read_list
-from microaction.retraining.data import DataDelta, absent_clips, hold_out, list_file, delta_since, read_dataset
+from microaction.retraining.data import DataDelta, absent_clips, delta_since, hold_out, list_file, read_dataset
 from microaction.schema import TRAINING_CLIPS
 from microaction.video import Region
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from microaction.retraining.settings import GatesConfig
 from microaction.retraining.gates import ChangedConfusion, changed_confusions, golden_parity, judge
+from microaction.retraining.settings import GatesConfig
 from microaction.taxonomy import ACTIONS
 
 NUM_CLIPS = 400

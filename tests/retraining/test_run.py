@@ -15,21 +15,21 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 
-from microaction.cli.retrain import said
 from microaction import registry
-from microaction.evaluation.settings import EvaluateSettings
-from microaction.retraining.settings import RetrainSettings
-from microaction.training.settings import TrainSettings
+from microaction.cli.retrain import describe
+from microaction.distributed.waiting import NodesUnavailableError
 from microaction.evaluation.report import predictions_table
-from microaction.evaluation.run import run_evaluation
-from microaction.storage.lease import LeaseHeldError, hold_lease
-from microaction.distributed.resources import NodesUnavailableError
+from microaction.evaluation.run import Evaluation, run_evaluation
+from microaction.evaluation.settings import EvaluateSettings
 from microaction.registry import RegistryError
 from microaction.retraining import run
 from microaction.retraining.run import RetrainingResult, parity_where_labelled, read_by_both, run_retraining
+from microaction.retraining.settings import RetrainSettings
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
+from microaction.storage.lease import LeaseHeldError, hold_lease
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult, run_training
+from microaction.training.settings import TrainSettings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(600)]
 COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 30)]
@@ -121,14 +121,14 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
 ) -> None:
     models, labels = str(tmp_path / "models"), tmp_path / "labels"
     nothing = retrain()
-    assert (nothing.ended, nothing.delta.num_clips, nothing.version) == ("too little new", 0, "first")
+    assert (nothing.ended, nothing.delta.num_clips, nothing.version) == ("too few new clips", 0, "first")
 
     # Somebody mixes the labels of all the people up whom production has learned from.
     learned = set(registry.read_version(models, "first").data["train"].subjects)
     lines = [line for line in (first[0] / "list.txt").read_text().splitlines() if line[0] in learned]
     (labels / "1.txt").write_text("".join(mislabelled(lines)))
     refused = retrain()
-    assert (refused.ended, refused.version) == ("refused", "first")
+    assert (refused.ended, refused.version) == ("rejected", "first")
     assert (refused.delta.num_new, refused.delta.num_corrected) == (0, len(lines))
     assert "F1 mean" in refused.failed_gates
     page = Path(refused.page).read_text()
@@ -143,12 +143,12 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
     new = write_clips(labels, "ghijkl")
     (labels / "2.txt").write_text("\n".join([*lines, ""]) + "".join(new))
 
-    def loses_a_clip(settings: EvaluateSettings, **how: Any) -> dict[str, float]:
-        metrics = run_evaluation(settings, **how)
+    def loses_a_clip(settings: EvaluateSettings, **how: Any) -> Evaluation:
+        evaluation = run_evaluation(settings, **how)
         predictions = Path(settings.out, "predictions.parquet")
         if settings.out.endswith("/candidate"):
             predictions.write_bytes(parquet_bytes(pq.read_table(predictions).slice(1)))
-        return metrics
+        return evaluation
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "run_evaluation", loses_a_clip)
@@ -164,11 +164,11 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
         registry.read_version(models, "first").data["validation"].subjects
     )
     assert "<h1>Promoted</h1>" in Path(promoted.page).read_text()
-    assert (again := retrain()).ended == "too little new"
-    assert "stays in production: 0 new and 0 corrected clips" in said(again, RetrainSettings.model_construct(min_new=8))
+    assert (again := retrain()).ended == "too few new clips"
+    assert "stays in production: 0 new and 0 corrected clips" in describe(again, 8)
     assert registry.rollback(models, reason="on second thoughts").version == "first"
     after = retrain()
-    assert (after.ended, after.delta.num_clips) == ("too little new", 0), (
+    assert (after.ended, after.delta.num_clips) == ("too few new clips", 0), (
         "what was taken back does not come back by itself"
     )
     assert registry.production(models).version == "first"
@@ -200,7 +200,7 @@ def test_what_was_taken_back_by_several_rollbacks_is_nothing_new(
     for version in ("second", "first"):
         assert registry.rollback(models, reason="worse").version == version
         outcome = retrain()
-        assert (outcome.ended, outcome.version, outcome.delta.num_clips) == ("too little new", version, 0)
+        assert (outcome.ended, outcome.version, outcome.delta.num_clips) == ("too few new clips", version, 0)
 
 
 def test_models_are_compared_by_the_clips_that_both_could_read() -> None:
@@ -296,6 +296,9 @@ def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_chang
 
 
 def test_two_retrainings_at_once_are_one(retrain: Callable[..., RetrainingResult], tmp_path: Path) -> None:
-    with hold_lease(str(tmp_path / "models/_retrain")), pytest.raises(LeaseHeldError, match=r"is running in .*/models: wait"):
+    with (
+        hold_lease(str(tmp_path / "models/_retrain")),
+        pytest.raises(LeaseHeldError, match=r"is running in .*/models: wait"),
+    ):
         retrain()
-    assert retrain().ended == "too little new"
+    assert retrain().ended == "too few new clips"

@@ -83,6 +83,7 @@ def test_a_minute_of_an_hour_reads_a_minute_of_bytes(
     assert proxy.num_requests <= proxy.num_bytes / 2**20
 
 
+@pytest.mark.slow
 def test_an_archive_is_labeled_from_bucket_to_bucket(s3: S3Server, archive: Path, model: str) -> None:
     for path in archive.rglob("*"):
         if path.is_file():
@@ -121,9 +122,8 @@ def error_of(job: subprocess.CompletedProcess[str], *, code: int = EXIT_USAGE) -
     return job.stderr.splitlines()[-1]
 
 
-def test_read_access_to_the_archive_suffices_and_no_more_is_used(
-    s3: S3Server, archive: Path, model: str, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_read_access_to_the_archive_is_enough(s3: S3Server, archive: Path, model: str, tmp_path: Path) -> None:
     for name in GOOD:
         storage.write_bytes(f"s3://interviews/shared/{name}", (archive / name).read_bytes())
     reader = {"AWS_ENDPOINT_URL": s3.endpoint} | s3.add_user("reader", "readersecret123")
@@ -161,6 +161,7 @@ def test_read_access_to_the_archive_suffices_and_no_more_is_used(
     assert after == before
 
 
+@pytest.mark.slow
 def test_bad_credentials_and_dead_stores_fail_before_any_work(s3: S3Server, archive: Path, model: str) -> None:
     storage.write_bytes("s3://interviews/few/a.mp4", (archive / "a.mp4").read_bytes())
     command = ("label", "s3://interviews/few", "s3://results/few", "--model", model)

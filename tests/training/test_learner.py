@@ -69,7 +69,7 @@ def test_a_state_is_a_copy_that_the_next_step_does_not_change() -> None:
     state, before = one.state(), one.state()
     one.train_step(*batch(1), 1)
     assert torch.equal(state["model"]["action.weight"], before["model"]["action.weight"])
-    assert not torch.equal(state["model"]["action.weight"], one.model.action.weight)
+    assert not torch.equal(state["model"]["action.weight"], one.model.state_dict()["action.weight"])
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
@@ -94,7 +94,7 @@ def test_dropout_hangs_on_seed_step_and_clip_alone() -> None:
     one, other_seed = learner(), learner(seed=1)
 
     def kept(of: Learner, clips: list[int], step: int) -> Tensor:
-        mask = of._kept(clips, step)
+        mask = of._dropout_mask(clips, step)
         assert mask is not None
         return mask
 
@@ -105,7 +105,7 @@ def test_dropout_hangs_on_seed_step_and_clip_alone() -> None:
     assert not torch.equal(both, kept(other_seed, [3, 4], 7))
     assert set(both.flatten().tolist()) == {0.0, 2.0}
     assert both.mean().item() == pytest.approx(1, abs=0.05)
-    assert learner(dropout=0.0)._kept([1], 0) is None
+    assert learner(dropout=0.0)._dropout_mask([1], 0) is None
 
 
 def test_clips_that_could_not_be_read_leave_the_others_weight_as_it_is() -> None:
@@ -135,7 +135,7 @@ def test_only_the_last_states_are_kept_and_a_broken_one_is_said(tmp_path: Path) 
     (tmp_path / "state/step-000000015.pt").write_bytes(b"cut short")
     with pytest.raises(
         StateError,
-        match=r"step-000000015\.pt is not a whole state of a run; delete it to go on from the state before it",
+        match=r"step-000000015\.pt is not a complete saved state of this version of microaction: delete it to resume",
     ):
         load_state(uri)
 

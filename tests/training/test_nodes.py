@@ -77,7 +77,7 @@ def test_notice_that_a_node_is_about_to_go_saves_at_once(
     (container,) = cluster["spec"]["workerGroupSpecs"][1]["template"]["spec"]["containers"]
     driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=1e6), tmp_path / "run"
     wait_until(lambda: saved_step(run) >= NUM_STEPS, driver, nodes)
-    nodes.announce_end(1, container["lifecycle"]["preStop"]["exec"]["command"])
+    nodes.run_pre_stop(1, container["lifecycle"]["preStop"]["exec"]["command"])
     wait_until(lambda: saved_step(run) % NUM_STEPS > 0, driver, nodes)
     nodes.kill(1)
     check_finished(driver, nodes, run, undisturbed)

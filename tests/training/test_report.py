@@ -87,7 +87,9 @@ def test_the_logs_hold_every_epoch_and_every_step(run: Path) -> None:
     np.testing.assert_allclose([value for _, value in losses], np.linspace(5, 2, 30), rtol=1e-6)
     f1 = {step: value for tag, step, value in points if tag == "validation/f1_mean"}
     assert f1 == pytest.approx(dict.fromkeys((10, 20, 30), lines[0]["f1_mean"]))
-    assert {"train/learning_rate", "timing/data_wait_fraction", "validation/temperature"} <= {tag for tag, _, _ in points}
+    assert {"train/learning_rate", "timing/data_wait_fraction", "validation/temperature"} <= {
+        tag for tag, _, _ in points
+    }
 
 
 def tensorboard_points(path: Path) -> list[tuple[str, int, float]]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from microaction.clips.manifest import ManifestError
-from microaction.models import CheckpointError, load_checkpoint
+from microaction.models import CheckpointError, ManetConfig, load_checkpoint
 from microaction.taxonomy import ACTIONS
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingError, load_label_embeddings, run_training, with_embedding_dim
@@ -27,6 +27,7 @@ def test_a_run_ends_in_a_checkpoint_that_says_what_it_is(data: Path, tmp_path: P
     assert result.checkpoint == str(tmp_path / "one/best")
     checkpoint = load_checkpoint(result.checkpoint)
     assert checkpoint.config.labels == ACTIONS
+    assert isinstance(checkpoint.config.model, ManetConfig)
     assert checkpoint.config.model.embedding_dim == 384, "follows the shipped table"
     assert checkpoint.config.recipe["recipe"]["batch_size"] == 4
     assert checkpoint.config.versions["torch"]
@@ -38,7 +39,7 @@ def test_a_run_ends_in_a_checkpoint_that_says_what_it_is(data: Path, tmp_path: P
     again = run_training(settings(data, tmp_path, "one"))
     assert again == result
     # Other settings under the same name are refused, with the difference.
-    with pytest.raises(TrainingError, match=r"other settings \(seed: there 0, now 5\); choose another name"):
+    with pytest.raises(TrainingError, match=r"other settings \(seed: recorded 0, now 5\): choose another name"):
         run_training(settings(data, tmp_path, "one", seed=5))
 
 
@@ -74,7 +75,7 @@ def test_training_goes_on_from_given_weights(data: Path, tmp_path: Path) -> None
     recipe = {"batch_size": 4, "epochs": 1, "learning_rate": 1e-9}
     first = run_training(settings(data, tmp_path, "first", recipe=recipe, seed=1))
     second = run_training(settings(data, tmp_path, "second", recipe=recipe, seed=2, init=first.checkpoint))
-    weights = [load_checkpoint(each.checkpoint).model.action.weight for each in (first, second)]
+    weights = [load_checkpoint(each.checkpoint).model.state_dict()["action.weight"] for each in (first, second)]
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
     with pytest.raises(CheckpointError, match=r"no weights at .*absent\.pth: give a checkpoint directory"):
         run_training(settings(data, tmp_path, "third", init=f"{tmp_path}/absent.pth"))
@@ -86,14 +87,21 @@ def test_word_vectors_of_the_users_decide_the_embedding(data: Path, tmp_path: Pa
     table = tmp_path / "vectors.txt"
     table.write_text("".join(f"{word} {i} 1 2\n" for i, word in enumerate(words)))
     of = settings(data, tmp_path, "words", label_embeddings=str(table))
-    assert with_embedding_dim(of, load_label_embeddings(of)).model.embedding_dim == 3
+    model = with_embedding_dim(of, load_label_embeddings(of)).model
+    assert isinstance(model, ManetConfig)
+    assert model.embedding_dim == 3
+    explicit = settings(data, tmp_path, "words", label_embeddings=str(table), model={"embedding_dim": 300})
+    with pytest.raises(TrainingError, match=r"model.embedding_dim \(300\) must be 3, the length of the label vectors"):
+        with_embedding_dim(explicit, load_label_embeddings(explicit))
 
 
 def test_what_cannot_work_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"recipe.batch_size \(40\) is more than the 17 clips"):
+    with pytest.raises(TrainingError, match=r"recipe.batch_size \(40\) exceeds the 17 training clips"):
         run_training(settings(data, tmp_path, "a", recipe={"batch_size": 40}))
     with pytest.raises(ValidationError, match=r"recipe.batch_size \(4\) must be at least num_workers \(5\)"):
         settings(data, tmp_path, "b", num_workers=5)
+    with pytest.raises(ValidationError, match=r"model.num_classes \(7\) must be 52, the number of labels"):
+        settings(data, tmp_path, "b", model={"num_classes": 7})
     with pytest.raises(ValidationError, match=r"min_workers \(2\) must be at most num_workers \(1\)"):
         settings(data, tmp_path, "b", min_workers=2)
     with pytest.raises(ValidationError, match="give val_list and val_videos, or split_by=subject"):
@@ -106,7 +114,10 @@ def test_what_cannot_work_is_said_before_anything_starts(data: Path, tmp_path: P
 def test_a_broken_state_is_said_with_what_to_do(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run/state").mkdir(parents=True)
     (tmp_path / "run/state/step-000000004.pt").write_bytes(b"cut short")
-    with pytest.raises(StateError, match=r"step-000000004\.pt is not a whole state of a run; delete it to go on from"):
+    with pytest.raises(
+        StateError,
+        match=r"step-000000004\.pt is not a complete saved state of this version of microaction: delete it to resume from",
+    ):
         run_training(settings(data, tmp_path, "run", max_failures=0))
 
 

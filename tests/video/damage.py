@@ -12,8 +12,8 @@ import av
 import numpy as np
 
 from microaction.video import DecodeError, Framing, decode_chunk, decode_frames, probe
-from microaction.video.decoding.bitstream import structure_of
 from microaction.video.decode import BackendName
+from microaction.video.decoding.bitstream import structure_of
 from microaction.video.decoding.formats import COUNTED_FORMATS, container_format
 from microaction.video.windows import Span
 from tests.video import matrix

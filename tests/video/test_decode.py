@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from microaction.video import DecodeError, Framing, decode_chunk, decode_frames, probe, segment_indices
-from microaction.video.decoding.container import Source
 from microaction.video.decode import BackendName, window_times
+from microaction.video.decoding.container import Source
 from microaction.video.transforms import center_crop
 from microaction.video.windows import Span, microseconds, split_chunks, split_windows
 from tests.videos import number_of, write_video

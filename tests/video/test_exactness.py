@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microaction.video import Framing, av_backend, decode_chunk, decode_frames, probe
-from microaction.video.decoding.container import VideoPacket
+from microaction.video import Framing, decode_chunk, decode_frames, probe
 from microaction.video.decode import window_times
+from microaction.video.decoding import av_backend
+from microaction.video.decoding.container import VideoPacket
 from microaction.video.decoding.group import GroupDecoder
 from microaction.video.windows import Span, microseconds, split_chunks, split_windows
 from tests.video import matrix

@@ -2,8 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from microaction.errors import InvalidRegionError
 from microaction.preprocessing import Preprocessing
-from microaction.video.framing import PADDING, Framing, Region
+from microaction.video.framing import Framing, Region
 from microaction.video.transforms import center_crop, resize_short_side
 
 FRAME = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (300, 500, 3), dtype=np.uint8), (0, 0), 3)
@@ -16,14 +17,16 @@ def test_cropping_is_the_references_way() -> None:
     np.testing.assert_array_equal(Framing().whole(FRAME), resize_short_side(FRAME, 256))
 
 
-def test_padding_keeps_the_whole_frame_in_the_middle() -> None:
-    square = Framing(fit="pad").square(FRAME)
+@pytest.mark.parametrize("mean", [(123.675, 116.28, 103.53), (10.0, 20.0, 30.0)])
+def test_padding_centers_the_whole_frame_on_the_mean_color(mean: tuple[float, float, float]) -> None:
+    preprocessing = Preprocessing(fit="pad", mean=mean)
+    square = Framing.of(preprocessing).square(FRAME)
     assert square.shape == (224, 224, 3)
     height = round(300 * 224 / 500)
     top = (224 - height) // 2
     np.testing.assert_array_equal(square[top : top + height], cv2.resize(FRAME, (224, height)))
     for border in (square[:top], square[top + height :]):
-        np.testing.assert_array_equal(border, np.broadcast_to(PADDING, border.shape))
+        np.testing.assert_array_equal(border, np.broadcast_to([round(value) for value in mean], border.shape))
     assert Framing(fit="pad").whole(FRAME).shape == (256, 256, 3)
 
 
@@ -48,5 +51,5 @@ def test_a_region_is_as_if_the_rest_of_the_frame_were_not_there(fit: str) -> Non
     "region", [(-1, 0, 10, 10), (0, 0, 501, 10), (490, 0, 11, 10), (0, 0, 10, 0), (0, 290, 10, 11)]
 )
 def test_a_region_outside_of_the_frame_is_refused(region: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match=r"does not lie inside the frame of 500×300; correct region_left"):
+    with pytest.raises(InvalidRegionError, match=r"does not lie inside the frame of 500×300; correct region_left"):
         Framing(region=Region(*region)).square(FRAME)

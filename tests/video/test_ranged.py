@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.video import ranged
+from microaction.video.decoding import ranged
 from microaction.video.decoding.ranged import RangedReader
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)

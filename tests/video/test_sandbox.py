@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from microaction.errors import DecoderCrashedError, DecoderTimeoutError
 from microaction.video import DecodeError, decode_chunk, probe
-from microaction.video.sandbox import DecoderCrashedError, DecoderTimeoutError, Limits, Sandbox
+from microaction.video.sandbox import Limits, Sandbox
 from microaction.video.windows import Span
 from tests.video import planted
 

@@ -1,20 +1,22 @@
-"""MANet against an independent forward, written plainly from the description of the network."""
-
-import math
+"""MANet against an independent forward pass, written from the description of the network without shortcuts."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from microaction.models import MANet
+from microaction.models import Inputs, MANet
 from microaction.models.manet.network import temporal_shift
+from tests.models.networks import randomize_weights
 
 SMALL_WIDTH, SMALL_DEPTHS = 16, (1, 2, 1, 1)
 
 
 def plain_forward(state: dict[str, Tensor], clip_TCHW: Tensor, depths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """One clip, frame by frame and channel by channel where the network is special; float64 throughout."""
+    """Return logits and embedding of one clip, in float64.
+
+    Where MANet differs from ResNet, it computes frame by frame and channel by channel.
+    """
     T = clip_TCHW.shape[0]
 
     def norm(x: Tensor, name: str) -> Tensor:
@@ -60,32 +62,19 @@ def plain_forward(state: dict[str, Tensor], clip_TCHW: Tensor, depths: tuple[int
     return torch.stack(logits).mean(dim=0), torch.stack(embeddings).mean(dim=0)
 
 
-def with_lively_weights(model: MANet, seed: int = 0) -> MANet:
-    """Random weights of ordinary size everywhere: the initial ones would hide most of the network behind zeros."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, value in model.state_dict().items():
-        if name.endswith("running_var"):
-            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-        elif value.ndim > 1:
-            value.copy_(torch.randn(value.shape, generator=generator) / math.sqrt(value[0].numel()))
-        elif value.is_floating_point():
-            value.copy_(torch.randn(value.shape, generator=generator) * 0.2 + ("bn" in name and "weight" in name))
-    return model.eval()
-
-
 @pytest.mark.parametrize(("width", "depths", "size"), [(SMALL_WIDTH, SMALL_DEPTHS, 64), (64, (3, 4, 6, 3), 96)])
-def test_forward_equals_the_plain_one(width: int, depths: tuple[int, int, int, int], size: int) -> None:
-    model = with_lively_weights(MANet(width=width, depths=depths)).double()
+def test_forward_pass_equals_the_plain_one(width: int, depths: tuple[int, int, int, int], size: int) -> None:
+    model = randomize_weights(MANet(width=width, depths=depths)).double()
     frames_BTCHW = torch.randn(2, 8, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.inference_mode():
-        logits_BK, embedding_BD = model(frames_BTCHW)
+        logits_BK, embedding_BD = model(Inputs(frames_BTCHW))
         for b in range(2):
             logits_K, embedding_D = plain_forward(model.state_dict(), frames_BTCHW[b], depths)
             torch.testing.assert_close(logits_BK[b], logits_K, rtol=1e-5, atol=1e-9)
             torch.testing.assert_close(embedding_BD[b], embedding_D, rtol=1e-5, atol=1e-9)
-        # In the precision that is used, relative to the size of the answer.
-        single, _ = model.float()(frames_BTCHW.float())
-        assert (single - logits_BK).norm() / logits_BK.norm() < 1e-5
+        # In the precision that is used, relative to the magnitude of the logits.
+        single_BK = model.float()(Inputs(frames_BTCHW.float())).logits
+        assert (single_BK - logits_BK).norm() / logits_BK.norm() < 1e-5
 
 
 def test_parameter_counts_are_the_published_ones() -> None:
@@ -97,24 +86,24 @@ def test_parameter_counts_are_the_published_ones() -> None:
     assert sum(n for name, n in count.items() if name.startswith("backbone") and ".se." not in name) == 23_508_032
 
 
-def test_without_se_and_embedding_it_is_tsm_and_without_shift_too_tsn() -> None:
+def test_tsm_and_tsn_are_manet_without_some_of_its_parts() -> None:
     tsm = MANet(width=16, depths=(1, 1, 1, 1), se=False, embedding_dim=None)
     tsn = MANet(width=16, depths=(1, 1, 1, 1), se=False, embedding_dim=None, shift=False)
     assert not [name for name in tsm.state_dict() if ".se." in name or name.startswith("embedding")]
     assert tsm.state_dict().keys() == tsn.state_dict().keys()
-    with_lively_weights(tsm)
+    randomize_weights(tsm)
     tsn.load_state_dict(tsm.state_dict())
     tsn.eval()
-    frames = torch.randn(1, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    backwards = frames.flip(1)
+    frames_BTCHW = torch.randn(1, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    forward, backward = Inputs(frames_BTCHW), Inputs(frames_BTCHW.flip(1))
     with torch.inference_mode():
-        assert tsm(frames)[1] is None
-        # TSN takes frames one by one, so their order is nothing to it; TSM sees the order.
-        torch.testing.assert_close(tsn(frames)[0], tsn(backwards)[0])
-        assert (tsm(frames)[0] - tsm(backwards)[0]).abs().max() > 1e-3
+        assert tsm(forward).embedding is None
+        # TSN processes frames one by one, so that their order has no effect; it has in TSM.
+        torch.testing.assert_close(tsn(forward).logits, tsn(backward).logits)
+        assert (tsm(forward).logits - tsm(backward).logits).abs().max() > 1e-3
 
 
-def test_shift_moves_eighths_by_one_frame_and_fills_with_zeros() -> None:
+def test_shift_moves_eighths_by_a_frame_and_fills_with_zeros() -> None:
     frames = torch.arange(1, 5)[:, None, None, None] * torch.ones(4, 16, 1, 1)  # 2 clips of 2 frames
     out = temporal_shift(frames, 2)[:, :, 0, 0]
     assert out[:, 0].tolist() == [2, 0, 4, 0]
@@ -122,7 +111,7 @@ def test_shift_moves_eighths_by_one_frame_and_fills_with_zeros() -> None:
     assert out[:, 4].tolist() == [1, 2, 3, 4]
 
 
-def test_head_starts_small_and_with_one_dropout_mask_for_both_branches() -> None:
+def test_head_weights_start_small_and_share_one_dropout() -> None:
     model = MANet(width=16, depths=(1, 1, 1, 1))
     assert model.embedding is not None
     for linear in (model.action, model.embedding.hidden, model.embedding.output):
@@ -132,11 +121,24 @@ def test_head_starts_small_and_with_one_dropout_mask_for_both_branches() -> None
     assert sum(isinstance(module, torch.nn.Dropout) for module in model.modules()) == 1
 
 
-def test_wrong_shapes_say_what_is_expected() -> None:
+def test_wrong_shapes_are_refused_with_the_expected_ones() -> None:
     model = MANet(width=16, depths=(1, 1, 1, 1))
     with pytest.raises(ValueError, match=r"\[B, T=8, 3, H, W\]"):
-        model(torch.zeros(1, 7, 3, 32, 32))
+        model(Inputs(torch.zeros(1, 7, 3, 32, 32)))
     with pytest.raises(ValueError, match=r"width \(20\) must be a multiple of 8"):
         MANet(width=20)
     with pytest.raises(ValueError, match="four numbers"):
         MANet(depths=(1, 2, 3))
+
+
+def test_a_given_dropout_mask_replaces_the_random_one() -> None:
+    model = randomize_weights(MANet(width=16, depths=(1, 1, 1, 1)))
+    assert model.dropout_shape == (8, 512)
+    frames_BTCHW = torch.randn(2, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    nothing_dropped, all_dropped = (torch.full((2, *model.dropout_shape), value) for value in (1.0, 0.0))
+    with torch.inference_mode():
+        expected = model(Inputs(frames_BTCHW))
+        torch.testing.assert_close(model(Inputs(frames_BTCHW, nothing_dropped)), expected)
+        torch.testing.assert_close(
+            model(Inputs(frames_BTCHW, all_dropped)).logits, model.action.bias.expand_as(expected.logits)
+        )
