@@ -1,4 +1,4 @@
-"""Whose statistics the batch norms use in training: each process's own clips', the whole global batch's, or given ones."""
+"""Which statistics batch norms use in training: those of each worker's clips, of the whole global batch, or fixed ones."""
 
 from typing import Literal
 
@@ -11,16 +11,17 @@ BatchNormMode = Literal["local", "sync", "frozen"]
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm by the running statistics, in training too, which stay as they are; weight and bias are trained."""
+    """Batch norm that uses its running statistics in training too and never changes them; weight and bias are trained."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Normalize by the running statistics."""
         return functional.batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 
 
 def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.device) -> None:
-    """Replaces the model's batch norms in place; names, weights and statistics stay, so state dicts fit as before."""
+    """Replace the network's batch norms in place; names, weights and statistics stay, so state dicts still fit."""
     is_alone = not dist.is_initialized() or dist.get_world_size() == 1
     if mode == "local" or (mode == "sync" and is_alone):
         return
@@ -37,7 +38,7 @@ def convert_batch_norms(model: nn.Module, mode: BatchNormMode, device: torch.dev
 
 
 def _sync_batch_norm() -> type[nn.BatchNorm2d]:
-    """Imported where it is made: it needs torch's compiler, a second of every process's start."""
+    """Import the class where it is needed: it imports torch's compiler, which takes a second of every worker's start."""
     from microaction.training.sync_batch_norm import SyncBatchNorm2d
 
     return SyncBatchNorm2d

@@ -9,7 +9,7 @@ from microaction.clips.ingest import ClipBatch
 
 
 def on_device(batches: Iterable[ClipBatch], device: torch.device) -> Iterator[tuple[ClipBatch, Tensor]]:
-    """Batches with their frames [B, T, H, W, 3] (uint8) on the device; on a GPU the next batch travels while one is used."""
+    """Yield batches with their frames [B, T, H, W, 3] (uint8) on the device; on a GPU the next batch is copied meanwhile."""
     if device.type != "cuda":
         for batch in batches:
             yield batch, torch.from_numpy(batch.frames_BTHWC)

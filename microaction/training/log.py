@@ -1,4 +1,4 @@
-"""What a person may want to see of a run while it goes on: a line of JSON per epoch, and TensorBoard's curves."""
+"""What people look at while a run continues: a line of JSON per epoch, and TensorBoard's curves."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ TENSORBOARD_FILE = "tensorboard/events.out.tfevents.training"
 
 
 def write_log(run_uri: str, epochs: Sequence[Epoch], losses: Tensor, unreadable: dict[str, str]) -> None:
-    """Writes the run's files anew from all that there is, so that what is done twice after a failure is told once."""
+    """Rewrite the run's log files completely, so that what is done twice after a failure is logged once."""
     lines = [json.dumps(metrics_line(epoch)) for epoch in epochs]
     storage.write_bytes(storage.join(run_uri, METRICS_FILE), "".join(f"{line}\n" for line in lines).encode())
     storage.write_bytes(storage.join(run_uri, TENSORBOARD_FILE), tensorboard_events(epochs, losses))
@@ -27,6 +27,7 @@ def write_log(run_uri: str, epochs: Sequence[Epoch], losses: Tensor, unreadable:
 
 
 def metrics_line(epoch: Epoch) -> dict[str, float | dict[str, float]]:
+    """Return an epoch's line of metrics.jsonl."""
     return {
         "epoch": epoch.number,
         "learning_rate": epoch.learning_rate,
@@ -37,7 +38,7 @@ def metrics_line(epoch: Epoch) -> dict[str, float | dict[str, float]]:
 
 
 def tensorboard_events(epochs: Sequence[Epoch], losses: Tensor) -> bytes:
-    """An event file: the loss of every step; of every epoch, at its last step, learning rate, metrics and timing."""
+    """Return an event file: the loss of every step; learning rate, metrics and timing of every epoch, at its last step."""
     num_steps = len(losses) // max(1, len(epochs))
     with tempfile.TemporaryDirectory() as folder:
         with SummaryWriter(folder) as writer:

@@ -1,13 +1,13 @@
-"""The training loop that runs in every training process.
+"""The training loop that runs in every training worker.
 
-An epoch: its own order of the clips, of which each process takes its share of every global batch; then the validation clips,
-each scored by one process. Everything that a later start goes on from is one file, which the first process writes now and
-then and at the end of every epoch; of a run that was killed the steps since then are done again, to the same result.
+An epoch: its own order of the clips, of which each worker takes its shard of every global batch; then the validation clips,
+each scored by one worker. Everything that a later start resumes from is one file, which the first worker writes periodically
+and at the end of every epoch; a killed run repeats the steps since then, with the same result.
 """
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,10 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.util.metrics import Counter, Gauge
 from torch import Tensor
 
 from microaction import storage
-from microaction.clips.ingest import ClipBatch, read_clips
+from microaction.clips.ingest import read_clips
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Augmentation, Sampling
 from microaction.distributed.progress import ProgressChannel
@@ -36,18 +35,18 @@ from microaction.training.progress import TrainingProgress
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
 from microaction.training.state import BackgroundWriter, Epoch, RunState, load_state, save_state
+from microaction.training.telemetry import SCORE, Metrics, TimedIterator
 from microaction.training.validation import validate
 from microaction.versions import versions
 from microaction.video import DecodeError
 
 CHECKPOINTS_FOLDER = "checkpoints"
 PREDICTIONS_FILE = "validation.parquet"
-SCORE = "f1_mean"  # the benchmark's own: decides which checkpoint is the best
-STEPS_PER_REPORT = 5  # also between looks at the clock and for notices that a machine is about to go
+STEPS_PER_REPORT = 5  # also between checks of the clock and of preemption notices
 
 
 class Trainer:
-    """What one training process holds: its learner, its share of the clips, and how far the run is."""
+    """One training worker: its learner, its shard of the clips, and how far the run is."""
 
     def __init__(
         self, settings: TrainSettings, label_embeddings_KD: Tensor, channel: ProgressChannel, num_threads: int
@@ -63,7 +62,7 @@ class Trainer:
         self.train_clips, self.val_clips = read_splits(settings)
         self.num_steps = steps_per_epoch(len(self.train_clips), self.recipe.batch_size)
 
-        state = self._agree(load_state(self.run_uri) if self.rank == 0 else None)
+        state = self._broadcast(load_state(self.run_uri) if self.rank == 0 else None)
         self.learner = Learner(
             settings, label_embeddings_KD, self.num_steps, self.device, num_ranks=self.num_ranks, begin=state is None
         )
@@ -72,11 +71,12 @@ class Trainer:
             self.learner.load_state(state.learner)
         if self.num_ranks > 1:
             self.learner.replica = ray.train.torch.prepare_model(self.learner.replica, move_to_device=False)
-        self.background, self.metrics = BackgroundWriter(), Metrics()
+        self.writer, self.metrics = BackgroundWriter(), Metrics()
         self.saved_s = time.monotonic()
         self.preemption: object = None
 
     def run(self) -> None:
+        """Train the epochs that are not done yet."""
         while self.state.step < len(self.state.losses):
             epoch = self.state.step // self.num_steps
             timing = self._train_epoch(epoch)
@@ -85,37 +85,37 @@ class Trainer:
             timing["validation_s"] = time.monotonic() - started_s
             if self.rank == 0:
                 self._end_epoch(epoch, logits_NK, clips, timing)
-        self.background.wait()
+        self.writer.wait()
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """Does what is left of the epoch; returns how long it took, and which share of that was waiting for clips."""
+        """Do the rest of the epoch; return how long it took, and which fraction of that was waiting for clips."""
         label_N = np.array([clip.label for clip in self.train_clips])
         order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
-        share = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
+        shard = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
         augmentation = Augmentation(self.settings.seed, epoch, self.recipe.crop_scales)
         sampling = Sampling(self.settings.model.num_frames, self.settings.preprocessing, augmentation)
         first_step = self.state.step
-        left = share[first_step - epoch * self.num_steps :]
-        batches = read_clips(self.train_clips, left.reshape(-1), sampling, left.shape[1], on_unreadable=self._leave_out)
+        rest = shard[first_step - epoch * self.num_steps :]
+        batches = read_clips(self.train_clips, rest.reshape(-1), sampling, rest.shape[1], on_unreadable=self._leave_out)
         waiting = TimedIterator(batches)
         losses: list[Tensor] = []
         started_s = time.monotonic()
-        told_s, told_waiting_s = started_s, 0.0
+        reported_s, reported_waiting_s = started_s, 0.0
         for step, (batch, frames_BTHWC) in enumerate(on_device(waiting, self.device), start=first_step):
             target_B = torch.from_numpy(batch.target_B).to(self.device)
             losses.append(self.learner.train_step(frames_BTHWC, target_B, batch.index_B.tolist(), step))
             done = step + 1 - epoch * self.num_steps
             if done % STEPS_PER_REPORT == 0 or done == self.num_steps:
-                self._take(losses)
+                self._record(losses)
                 if self.rank == 0:
                     now_s = time.monotonic()
                     num_clips = len(losses) * self.recipe.batch_size
-                    self.metrics.count(num_clips, now_s - told_s, waiting.seconds - told_waiting_s)
-                    told_s, told_waiting_s = now_s, waiting.seconds
+                    self.metrics.count(num_clips, now_s - reported_s, waiting.seconds - reported_waiting_s)
+                    reported_s, reported_waiting_s = now_s, waiting.seconds
                 losses.clear()
                 if done < self.num_steps:
                     self._save_when_due()
-                self._tell(epoch, done)
+                self._report(epoch, done)
         train_s = time.monotonic() - started_s
         return {
             "train_s": train_s,
@@ -123,8 +123,8 @@ class Trainer:
             "clips_per_s": (self.state.step - first_step) * self.recipe.batch_size / train_s,
         }
 
-    def _take(self, losses: list[Tensor]) -> None:
-        """Counts steps as done, with their losses over all processes."""
+    def _record(self, losses: list[Tensor]) -> None:
+        """Record steps as done, with their losses over all workers."""
         mean_losses = torch.stack(losses)
         if self.num_ranks > 1:
             dist.all_reduce(mean_losses)
@@ -139,20 +139,20 @@ class Trainer:
                 )
 
     def _save_when_due(self) -> None:
-        """Every so often, and at once when a machine is about to go."""
-        notice = ray.train.get_preemption_info()  # waits for all processes, so that all hear the same
+        """Save periodically, and at once when a node announces its end."""
+        notice = ray.train.get_preemption_info()  # a barrier: all workers get the same answer
         is_new, self.preemption = notice != self.preemption, notice
         if self.rank != 0:
             return
         if notice is not None and is_new:
             self._save()
-            self.background.wait()
-        elif time.monotonic() - self.saved_s > self.settings.checkpoint_interval_s and not self.background.is_busy:
+            self.writer.wait()
+        elif time.monotonic() - self.saved_s > self.settings.checkpoint_interval_s and not self.writer.is_busy:
             self._save()
 
     def _save(self, *more: Callable[[], None], first: Callable[[], None] = lambda: None) -> None:
-        """Writes the state as it is now beside training; before it `first`, after it `more`."""
-        self.background.wait()
+        """Write the present state beside training; before it `first`, after it `more`."""
+        self.writer.wait()
         self.state.learner = self.learner.state()
         state = copy.copy(self.state)
         state.losses, state.unreadable = state.losses.clone(), dict(state.unreadable)
@@ -163,7 +163,7 @@ class Trainer:
             for each in more:
                 each()
 
-        self.background.start(write)
+        self.writer.start(write)
         self.saved_s = time.monotonic()
 
     def _leave_out(self, error: DecodeError) -> None:
@@ -173,12 +173,12 @@ class Trainer:
         if len(unreadable) > self.settings.max_unreadable_fraction * num_clips:
             raise DecodeError(
                 error.uri,
-                f"{error.reason}; of {num_clips} clips {len(unreadable)} cannot be read so far, more than "
+                f"{error.reason}; {len(unreadable)} of {num_clips} clips could not be read so far, more than "
                 f"max_unreadable_fraction ({self.settings.max_unreadable_fraction}) allows",
             )
 
     def _end_epoch(self, epoch: int, logits_NK: np.ndarray, clips: list[Clip], timing: dict[str, float]) -> None:
-        """Measures, keeps the checkpoint if it is the best so far, and writes what a person may want to see."""
+        """Evaluate, keep the checkpoint if it is the best so far, and write the logs."""
         target_N = np.array([clip.label for clip in clips])
         temperature = fit_temperature(logits_NK, target_N)
         probabilities_NK = probabilities_of(logits_NK, temperature)
@@ -210,7 +210,7 @@ class Trainer:
                 storage.delete_tree(checkpoint_uri(self.run_uri, former_best))
 
         self._save(forget, lambda: write_log(self.run_uri, epochs, all_losses, unreadable), first=keep)
-        self._tell(epoch, self.num_steps, metrics)
+        self._report(epoch, self.num_steps, metrics)
 
     def _config(self, epoch: Epoch) -> CheckpointConfig:
         return CheckpointConfig(
@@ -223,7 +223,7 @@ class Trainer:
             metrics=epoch.metrics,
         )
 
-    def _tell(self, epoch: int, done: int, metrics: dict[str, float] | None = None) -> None:
+    def _report(self, epoch: int, done: int, metrics: dict[str, float] | None = None) -> None:
         if self.rank != 0:
             return
         step = epoch * self.num_steps + done
@@ -235,8 +235,8 @@ class Trainer:
             TrainingProgress(epoch + 1, self.recipe.epochs, done, self.num_steps, loss, metrics, num_unreadable)
         )
 
-    def _agree(self, state: RunState | None) -> RunState | None:
-        """The first process's state in every process: only one looks, for the folder may change meanwhile."""
+    def _broadcast(self, state: RunState | None) -> RunState | None:
+        """Return the first worker's state in every worker: only one reads it, because the folder may change meanwhile."""
         if self.num_ranks == 1:
             return state
         states = [state]
@@ -244,49 +244,8 @@ class Trainer:
         return states[0]
 
 
-class Metrics:
-    """What the first training process tells Ray's Prometheus endpoint."""
-
-    def __init__(self) -> None:
-        self._clips = Counter("microaction_train_clips_total", "Clips that all processes have learned from.")
-        self._seconds = Counter("microaction_train_seconds_total", "Seconds of training, validation left out.")
-        self._waiting = Counter(
-            "microaction_train_data_wait_seconds_total", "Of these, seconds spent waiting for clips."
-        )
-        self._loss = Gauge("microaction_train_loss", "Mean loss of the last epoch.")
-        self._score = Gauge("microaction_train_f1_mean", "F1 mean on the validation clips after the last epoch.")
-
-    def count(self, num_clips: int, seconds: float, waiting_s: float) -> None:
-        """Some steps: their clips over all processes, how long they took, and how much of that was waiting."""
-        for counter, number in ((self._clips, num_clips), (self._seconds, seconds), (self._waiting, waiting_s)):
-            if number > 0:  # Ray refuses to count nothing
-                counter.inc(number)
-
-    def observe_epoch(self, metrics: dict[str, float]) -> None:
-        """The end of an epoch."""
-        self._loss.set(metrics["loss"])
-        self._score.set(metrics[SCORE])
-
-
-class TimedIterator:
-    """Batches as they come, and how many seconds were spent on waiting for them."""
-
-    def __init__(self, batches: Iterator[ClipBatch]) -> None:
-        self.batches, self.seconds = batches, 0.0
-
-    def __iter__(self) -> Iterator[ClipBatch]:
-        return self
-
-    def __next__(self) -> ClipBatch:
-        started_s = time.monotonic()
-        try:
-            return next(self.batches)
-        finally:
-            self.seconds += time.monotonic() - started_s
-
-
 def checkpoint_uri(run_uri: str, epoch: int) -> str:
-    """Where the checkpoint of an epoch (from 1) lies while it is the best."""
+    """Return where the checkpoint of an epoch (from 1) is while it is the best."""
     return storage.join(run_uri, CHECKPOINTS_FOLDER, f"epoch-{epoch:04d}")
 
 

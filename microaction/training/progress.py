@@ -1,11 +1,11 @@
-"""What a training run tells of itself. Imports nothing heavy: the process that carries messages needs it too."""
+"""What a training run reports. Imports nothing heavy: the process that carries the messages needs it too."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training is: epochs and steps count from 1; `metrics` is there at the end of an epoch."""
+    """How far training is: epochs and steps count from 1; `metrics` is set at the end of an epoch."""
 
     epoch: int
     num_epochs: int

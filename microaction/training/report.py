@@ -1,4 +1,4 @@
-"""A run as one page: what was trained, on what, how it went and how good it is. Needs no other file and no network."""
+"""A run as one page: what was trained, on what, how it went and how good it is. The page needs no other file, no network."""
 
 import base64
 from collections import Counter
@@ -45,28 +45,28 @@ PAPER_RESULTS = {
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One side of the data: clips, subjects (0 where the names tell none), and clips of the rarest and commonest class."""
+    """One side of the data: clips, subjects (0 if unknown), classes, and clips of the rarest and the most common class."""
 
     name: str
     num_clips: int
     num_subjects: int
     num_classes: int
-    fewest: int
-    most: int
+    min_clips: int
+    max_clips: int
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """True action, the action that was named in its place, how often, and which share of the true action's clips that is."""
+    """True action, predicted action, how often, and which fraction of the true action's clips that is."""
 
     actual: str
     predicted: str
     num_clips: int
-    share: float
+    fraction: float
 
 
 def write_report(settings: TrainSettings, run_uri: str, state: RunState, predictions: bytes) -> str:
-    """Writes report.html and curves.png, per_class.png, confusion.png and calibration.png into the run's folder; returns the
+    """Write report.html and curves.png, per_class.png, confusion.png and calibration.png into the run's folder; return the
     page's URI. `predictions` is the best epoch's table of validation predictions."""
     table = pq.read_table(pa.BufferReader(predictions))
     probabilities_NK = np.stack(table["probabilities"].to_numpy())
@@ -112,22 +112,23 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
 
 
 def summary_of(name: str, clips: Sequence[Clip]) -> SplitSummary:
+    """Return the summary of one side of the data."""
     classes = Counter(clip.label for clip in clips)
     subjects = {clip.subject for clip in clips} - {None}
     return SplitSummary(name, len(clips), len(subjects), len(classes), min(classes.values()), max(classes.values()))
 
 
 def num_shared_subjects(train: Sequence[Clip], held_out: Sequence[Clip]) -> int | None:
-    """How many people are on both sides; None where not every clip tells its subject."""
+    """Return how many subjects are on both sides; None if a clip's subject is unknown."""
     sides = [{clip.subject for clip in clips} for clips in (train, held_out)]
     return None if None in sides[0] | sides[1] else len(sides[0] & sides[1])
 
 
-def confused_pairs(counts_KK: np.ndarray, labels: Sequence[str], most: int = PAIRS_SHOWN) -> list[ConfusedPair]:
-    """The pairs that are confused most often, the most frequent first."""
+def confused_pairs(counts_KK: np.ndarray, labels: Sequence[str], max_pairs: int = PAIRS_SHOWN) -> list[ConfusedPair]:
+    """Return the pairs that are confused most often, the most frequent first."""
     wrong_KK = counts_KK * (1 - np.eye(len(counts_KK), dtype=counts_KK.dtype))
-    order = np.argsort(-wrong_KK, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(place), len(counts_KK)) for place in order]
+    order = np.argsort(-wrong_KK, axis=None, kind="stable")[:max_pairs]
+    pairs = [divmod(int(flat_index), len(counts_KK)) for flat_index in order]
     return [
         ConfusedPair(labels[actual], labels[predicted], int(count), float(count / counts_KK[actual].sum()))
         for actual, predicted in pairs
@@ -136,7 +137,7 @@ def confused_pairs(counts_KK: np.ndarray, labels: Sequence[str], most: int = PAI
 
 
 def curves_plot(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
-    """The loss of every step, and top-1 and F1 mean of every epoch, over the same axis."""
+    """Return a plot of the loss of every step, and of top-1 and F1 mean of every epoch, over the same axis."""
     figure = new_figure(9, 6)
     loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
     steps = np.arange(1, len(losses) + 1) / len(losses) * len(epochs)
@@ -157,7 +158,7 @@ def curves_plot(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one table of dotted names."""
+    """Return nested settings as one table of dotted names."""
     rows: dict[str, Any] = {}
     for name, value in settings.items():
         rows |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

@@ -1,4 +1,4 @@
-"""What a run goes on from: one file per saved step, written whole or not at all, by a thread beside training."""
+"""What a run resumes from: one file per saved step, written completely or not at all, by a thread beside training."""
 
 import io
 import re
@@ -14,14 +14,14 @@ from microaction import storage
 from microaction.errors import UsageError
 
 STATE_FOLDER = "state"
-STATES_KEPT = 2
+NUM_STATES_KEPT = 2
 _STATE_NAME = re.compile(r"/step-(\d+)\.pt$")
 
 
 @dataclass
 class Epoch:
-    """A finished epoch: number (from 1), learning rate at its end, how many clips could not be read so far, what was measured
-    on the validation clips, how long it took and when it ended (seconds since 1970)."""
+    """A finished epoch: number (from 1), learning rate at its end, clips that could not be read so far, metrics on the
+    validation clips, how long it took, and when it ended (seconds since 1970)."""
 
     number: int
     learning_rate: float
@@ -33,9 +33,9 @@ class Epoch:
 
 @dataclass
 class RunState:
-    """`step` steps of the run are done. `losses` has one number for each of the run's steps, NaN for those to come.
-    `best_epoch` is the number of the epoch whose checkpoint is the best so far, `unreadable` maps clips' URIs to reasons, and
-    `learner` is `Learner.state()`."""
+    """The state after `step` steps. `losses` has one number for each step of the run, NaN for future ones. `best_epoch` is the
+    number of the epoch whose checkpoint is the best so far, `unreadable` maps clips' URIs to reasons, and `learner` is
+    `Learner.state()`."""
 
     step: int
     losses: torch.Tensor
@@ -50,16 +50,16 @@ class StateError(UsageError, ValueError):
 
 
 def save_state(run_uri: str, state: RunState) -> None:
-    """Adds the state to the run's folder, and deletes all but the last `STATES_KEPT`."""
+    """Add the state to the run's folder, and delete all but the last `NUM_STATES_KEPT`."""
     file = io.BytesIO()
     torch.save({**vars(state), "epochs": [asdict(epoch) for epoch in state.epochs]}, file)
     storage.write_bytes(storage.join(run_uri, STATE_FOLDER, f"step-{state.step:09d}.pt"), file.getvalue())
-    for old in _saved(run_uri)[:-STATES_KEPT]:
+    for old in _saved(run_uri)[:-NUM_STATES_KEPT]:
         storage.delete_file(old)
 
 
 def load_state(run_uri: str) -> RunState | None:
-    """The state after the most steps, on the CPU; None where there is none. Raises `StateError`."""
+    """Return the latest state, on the CPU; None if there is none. Raises `StateError`."""
     saved = _saved(run_uri)
     if not saved:
         return None
@@ -74,7 +74,7 @@ def load_state(run_uri: str) -> RunState | None:
 
 
 def _saved(run_uri: str) -> list[str]:
-    """The saved states' URIs, by step."""
+    """Return the URIs of the saved states, by step."""
     try:
         files = [file.uri for file in storage.list_files(storage.join(run_uri, STATE_FOLDER))]
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def _saved(run_uri: str) -> list[str]:
 
 
 class BackgroundWriter:
-    """Runs one thing at a time beside training. What fails there is raised by the next call."""
+    """Runs one write at a time beside training. The next call raises what failed."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
@@ -91,15 +91,16 @@ class BackgroundWriter:
 
     @property
     def is_busy(self) -> bool:
+        """Whether work is running."""
         return self._current is not None and not self._current.done()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Waits for what runs, then begins `work`."""
+        """Wait for the running work, then start `work`."""
         self.wait()
         self._current = self._pool.submit(work)
 
     def wait(self) -> None:
-        """Returns when nothing runs any more."""
+        """Return when nothing is running."""
         current, self._current = self._current, None
         if current is not None:
             current.result()

@@ -1,4 +1,4 @@
-"""Batch norm by the statistics of all processes' clips together, where torch's own, for GPUs alone, does not work."""
+"""Batch norm over the clips of all workers on CPUs, where torch's own `SyncBatchNorm`, for GPUs alone, does not work."""
 
 from typing import Any, cast
 
@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm by the statistics of all processes' inputs together. torch's own `SyncBatchNorm` knows no CPUs."""
+    """Batch norm by the statistics of all workers' inputs together. torch's own `SyncBatchNorm` does not support CPUs."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Normalize by the statistics of all workers' inputs."""
         if not self.training:
             return super().forward(input)
         x_FCHW = input.float()
@@ -19,13 +20,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         num_own = x_FCHW.new_tensor([x_FCHW.numel() / num_channels])
         totals = _sum_over_processes(torch.cat([num_own, x_FCHW.sum(dim=(0, 2, 3))]))
         num, mean_C = totals[0].detach(), totals[1:] / totals[0].detach()
-        centred_FCHW = x_FCHW - mean_C[:, None, None]
-        var_C = _sum_over_processes(centred_FCHW.square().sum(dim=(0, 2, 3))) / num
-        self._remember(mean_C.detach(), var_C.detach() * num / (num - 1))
+        centered_FCHW = x_FCHW - mean_C[:, None, None]
+        var_C = _sum_over_processes(centered_FCHW.square().sum(dim=(0, 2, 3))) / num
+        self._update_statistics(mean_C.detach(), var_C.detach() * num / (num - 1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
-        return (centred_FCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return (centered_FCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
-    def _remember(self, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
+    def _update_statistics(self, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -36,16 +37,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """Every process has the sum of all; so a gradient, too, is the sum of all processes'."""
+    """All-reduce in both directions: every worker has the sum, so a gradient is the sum of all workers' gradients too."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
+        """Return the sum over all workers."""
         total = own.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the sum of all workers' gradients."""
         total = gradient.clone()
         dist.all_reduce(total)
         return total

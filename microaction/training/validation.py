@@ -1,4 +1,4 @@
-"""What the model says of the validation clips: each is scored by one process, none twice and none to fill up a share.
+"""Scores of the validation clips: each is scored by exactly one worker, and none is repeated to equalize shards.
 
 Shapes: N clips, K actions.
 """
@@ -25,30 +25,30 @@ def validate(
     unreadable: dict[str, str],
     on_unreadable: Callable[[DecodeError], None],
 ) -> tuple[np.ndarray, list[Clip]]:
-    """Logits [N, K] of the clips that can be read, and those clips; the same in every process.
+    """Return logits [N, K] of the clips that can be read, and those clips; the same in every worker.
 
-    All processes call this together. `on_unreadable` puts a clip that cannot be read into `unreadable` (URI → reason), which
-    then holds all processes'.
+    All workers call this together. `on_unreadable` adds a clip that cannot be read to `unreadable` (URI → reason), which
+    finally holds those of all workers.
     """
     rank = 0
     if learner.num_ranks > 1:
         rank = dist.get_rank()
-        for statistics in learner.eval_model.buffers():  # of batch norms, which may be each process's own until here
+        for statistics in learner.eval_model.buffers():  # of batch norms, which may differ between workers until here
             dist.broadcast(statistics, 0)
-    share = np.arange(rank, len(clips), learner.num_ranks)
+    shard = np.arange(rank, len(clips), learner.num_ranks)
     sampling = Sampling(learner.settings.model.num_frames, learner.settings.preprocessing)
     own: list[tuple[np.ndarray, np.ndarray]] = []
-    for batch in read_clips(clips, share, sampling, BATCH_SIZE, on_unreadable=on_unreadable):
+    for batch in read_clips(clips, shard, sampling, BATCH_SIZE, on_unreadable=on_unreadable):
         if len(batch.index_B):
             logits_BK = learner.classify(torch.from_numpy(batch.frames_BTHWC).to(learner.device))
             own.append((logits_BK.cpu().numpy(), batch.index_B))
-    shares: list[Any] = [(own, unreadable)]
+    shards: list[Any] = [(own, unreadable)]
     if learner.num_ranks > 1:
-        shares = [None] * learner.num_ranks
-        dist.all_gather_object(shares, (own, unreadable))
+        shards = [None] * learner.num_ranks
+        dist.all_gather_object(shards, (own, unreadable))
     logits_NK = np.zeros((len(clips), learner.settings.model.num_classes), np.float32)
     is_read_N = np.zeros(len(clips), bool)
-    for batches, found_unreadable in shares:
+    for batches, found_unreadable in shards:
         unreadable |= found_unreadable
         for logits_BK, index_B in batches:
             logits_NK[index_B] = logits_BK
