@@ -1,8 +1,8 @@
-"""What a retraining learns from and is judged on, and what of it production does not know.
+"""What a retraining trains on and is judged on, and what of it production does not know.
 
-A dataset is a folder with `list.parquet` or `list.txt` and `videos/`, as `jobs.pack` writes it; of both the first counts.
-Newer labels are lists of the same kind in a folder of their own: a clip that is listed already is corrected, another one is
-new and lies in that folder's `videos/`. Of several lists the later by name counts.
+A dataset is a folder with `list.parquet` or `list.txt` and `videos/`, as `microaction pack` writes it; if both exist the first
+counts. Newer labels are lists of the same kind in a folder of their own: a clip that is already listed is corrected, any other
+is new and is in that folder's `videos/`. Of several lists the later by name counts.
 """
 
 import hashlib
@@ -23,23 +23,24 @@ HELD_OUT, EARLIER = "held-out", "earlier"  # splits of a version's clips, beside
 
 @dataclass(frozen=True)
 class DataDelta:
-    """What production was not made from: clips that it does not know, and clips whose label was another one."""
+    """What production was not made from: clips that it does not know, and clips that had another label."""
 
     num_new: int
     num_corrected: int
 
     @property
     def num_clips(self) -> int:
+        """New and corrected clips together."""
         return self.num_new + self.num_corrected
 
 
 def read_dataset(dataset: str, labels: str | None, num_classes: int) -> list[Clip]:
-    """All clips with the labels that count, in order of name. Raises `ManifestError`."""
+    """Return all clips with the labels that count, in order of name. Raises `ManifestError`."""
     root = next(
         (storage.join(dataset, name) for name in LIST_FILES if storage.exists(storage.join(dataset, name))), None
     )
     if root is None:
-        raise ManifestError(f"{dataset} is no dataset: it must hold {' or '.join(LIST_FILES)}, and {VIDEOS_FOLDER}/")
+        raise ManifestError(f"{dataset} is not a dataset: it must hold {' or '.join(LIST_FILES)}, and {VIDEOS_FOLDER}/")
     clips = {clip.name: clip for clip in read_list(root, storage.join(dataset, VIDEOS_FOLDER), num_classes)}
     for uri in _lists(labels):
         assert labels is not None
@@ -56,13 +57,13 @@ def _lists(labels: str | None) -> list[str]:
     try:
         files = [file.uri for file in storage.list_files(labels)]
     except FileNotFoundError:
-        return []  # nobody has labelled anything yet
+        return []  # nothing is labeled yet
     return [uri for uri in files if uri.endswith(LIST_ENDINGS) and not uri.startswith(inside)]
 
 
 def delta_since(tables: Sequence[pa.Table], clips: Sequence[Clip]) -> DataDelta:
-    """Compares with the clips (`schema.TRAINING_CLIPS`) of production, and of the versions that were taken back: what any of
-    them has learned is nothing new to try, a clip that all of them know by other labels only is corrected."""
+    """Compare with the clips (`schema.TRAINING_CLIPS`) of production and of the versions that were rolled back: what any of them
+    was trained on is not new; a clip that all of them know by other labels only is corrected."""
     known = {
         clip for table in tables for clip in zip(table["name"].to_pylist(), table["label"].to_pylist(), strict=True)
     }
@@ -72,36 +73,39 @@ def delta_since(tables: Sequence[pa.Table], clips: Sequence[Clip]) -> DataDelta:
     return DataDelta(num_new, len(clips) - num_new - num_known_alike)
 
 
-def hold_out(known: pa.Table, clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
-    """The clips to train on, and those to judge on: of people whom neither production nor the candidate has learned from.
+def hold_out(known: pa.Table, clips: Sequence[Clip], fraction: float) -> tuple[list[Clip], list[Clip]]:
+    """Return the clips to train on, and those to judge on: of subjects whom neither production nor the candidate trained on.
 
-    These are the people that were held out for production (for a first version, those that it was validated on), and `share`
-    of those whom it does not know, chosen by their names alone: who is held out once stays so. Somebody in a clip that
-    production knows is known to it, whatever the dataset calls them now. Raises `ManifestError` where clips do not tell their
-    subject, or one of the sides is empty.
+    These are the subjects that were held out for production (for a first version, those that it was validated on), and a
+    `fraction` of those whom it does not know, chosen by their names alone: who is held out once stays held out. A subject in a
+    clip that production knows is known to it, whatever the dataset calls them now. Raises `ManifestError` if a clip's subject is
+    unknown, or one of the sides is empty.
     """
     nameless = next((clip.name for clip in clips if clip.subject is None), None)
     if nameless is not None:
         raise ManifestError(
-            f"{nameless} does not tell its subject, by which people are held out: names begin with it, as in "
-            "SSSS_BB_NNNN.mp4, or the list is a Parquet table with a column subject"
+            f"the subject of {nameless} is unknown, so nobody can be held out: begin names with it, as in SSSS_BB_NNNN.mp4, or "
+            "give a Parquet list with a column subject"
         )
-    learned, kept = _people_now(known, clips)
-    held = [clip.subject not in learned and (clip.subject in kept or _fraction(clip.subject) < share) for clip in clips]
+    trained_on, kept = _subjects_now(known, clips)
+    held = [
+        clip.subject not in trained_on and (clip.subject in kept or _position(clip.subject) < fraction)
+        for clip in clips
+    ]
     train = [clip for clip, is_held in zip(clips, held, strict=True) if not is_held]
     judged = [clip for clip, is_held in zip(clips, held, strict=True) if is_held]
     if not train or not judged:
         raise ManifestError(
-            f"of {len(clips)} clips {len(judged)} are of people held out and {len(train)} are not; both sides need some: add "
-            "clips of people whom the model in production was not trained on"
+            f"{len(judged)} of {len(clips)} clips are of held-out subjects and {len(train)} are not; both sides need some: add "
+            "clips of subjects whom the model in production was not trained on"
         )
     return train, judged
 
 
 def absent_clips(known: pa.Table, table: pa.Table) -> pa.Table:
-    """The clips of a version (`schema.TRAINING_CLIPS`) that another one's table lacks, as that one is to remember them: of
-    people held out, or of those learned from `EARLIER`. They may come back."""
-    kept, names = _held_out_people(known), set(table["name"].to_pylist())
+    """Return the clips of a version (`schema.TRAINING_CLIPS`) that another one's table lacks, as that one must remember them: of
+    subjects held out, or of those trained on `EARLIER`. They may come back."""
+    kept, names = _held_out_subjects(known), set(table["name"].to_pylist())
     rows = [
         row | {"split": HELD_OUT if row["subject"] in kept else EARLIER}
         for row in known.to_pylist()
@@ -110,29 +114,29 @@ def absent_clips(known: pa.Table, table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
-def _people_now(known: pa.Table, clips: Sequence[Clip]) -> tuple[set[str | None], set[str | None]]:
-    """Whom production has learned from and who was held out for it, by their names then and by those that its clips give them
-    now. Who is in both has been learned from."""
-    held_then = _held_out_people(known)
+def _subjects_now(known: pa.Table, clips: Sequence[Clip]) -> tuple[set[str | None], set[str | None]]:
+    """Return whom production was trained on and who was held out for it, by their names then and by those that its clips give
+    them now. Who is in both counts as trained on."""
+    held_then = _held_out_subjects(known)
     rows = list(zip(known["name"].to_pylist(), known["subject"].to_pylist(), strict=True))
-    clips_learned = {name for name, subject in rows if subject not in held_then}
+    clips_trained_on = {name for name, subject in rows if subject not in held_then}
     clips_kept = {name for name, subject in rows if subject in held_then}
-    learned = {subject for _, subject in rows} - held_then
-    learned |= {clip.subject for clip in clips if clip.name in clips_learned}
-    return learned, held_then | {clip.subject for clip in clips if clip.name in clips_kept}
+    trained_on = {subject for _, subject in rows} - held_then
+    trained_on |= {clip.subject for clip in clips if clip.name in clips_trained_on}
+    return trained_on, held_then | {clip.subject for clip in clips if clip.name in clips_kept}
 
 
-def _held_out_people(known: pa.Table) -> set[str | None]:
-    """Those who are on the side that was held out and on no other, as somebody without a name may be."""
-    people: dict[str, set[str | None]] = {}
+def _held_out_subjects(known: pa.Table) -> set[str | None]:
+    """Return the subjects who are on the held-out side and on no other, as unnamed ones may be."""
+    by_split: dict[str, set[str | None]] = {}
     for split, subject in zip(known["split"].to_pylist(), known["subject"].to_pylist(), strict=True):
-        people.setdefault(split, set()).add(subject)
-    held = people.pop(HELD_OUT, None) or people.pop("validation", set())
-    return held.difference({None}, *people.values())
+        by_split.setdefault(split, set()).add(subject)
+    held = by_split.pop(HELD_OUT, None) or by_split.pop("validation", set())
+    return held.difference({None}, *by_split.values())
 
 
 def list_file(clips: Sequence[Clip]) -> bytes:
-    """A Parquet list that names each clip's place."""
+    """Return a Parquet list that names each clip's URI."""
     rows = [
         {"name": clip.name, "label": clip.label, "subject": clip.subject, "uri": clip.uri}
         | (dict(zip(REGION_COLUMNS, clip.region, strict=True)) if clip.region else {})
@@ -141,6 +145,6 @@ def list_file(clips: Sequence[Clip]) -> bytes:
     return parquet_bytes(pa.Table.from_pylist(rows, schema=CLIP_LIST))
 
 
-def _fraction(subject: str | None) -> float:
-    """Between 0 and 1, the same for the same name for ever."""
+def _position(subject: str | None) -> float:
+    """Return a number in [0, 1) that is always the same for the same name."""
     return int.from_bytes(hashlib.sha256(str(subject).encode()).digest()[:8], "big") / 2**64

@@ -15,8 +15,8 @@ from microaction.retraining.settings import GatesConfig
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one gate says: the candidate's figure, production's (None where there is nothing to compare), and the limit that
-    the candidate's must keep: at least it, or at most it."""
+    """The verdict of one gate: the candidate's figure, production's (None if there is nothing to compare), and the limit that the
+    candidate's must keep: a minimum or a maximum."""
 
     gate: str
     candidate: float
@@ -26,12 +26,13 @@ class Verdict:
 
     @property
     def is_passed(self) -> bool:
+        """Whether the candidate passes."""
         return self.candidate >= self.limit if self.is_at_least else self.candidate <= self.limit
 
 
 @dataclass(frozen=True)
 class ChangedConfusion:
-    """How often an action was taken for another by either model."""
+    """How often either model predicted an action for another."""
 
     actual: str
     predicted: str
@@ -47,7 +48,7 @@ def judge(
     golden_difference: float,
     gates: GatesConfig,
 ) -> list[Verdict]:
-    """All gates, from the probabilities of both models for the same clips."""
+    """Return the verdicts of all gates, from the probabilities of both models for the same clips."""
     ours, theirs = measure(candidate_NK, target_N), measure(production_NK, target_N)
     our_f1, their_f1 = (
         f1_mean_over_target_classes(candidate_NK, target_N),
@@ -63,7 +64,7 @@ def judge(
             theirs["calibration_error"] + gates.calibration_margin,
             False,
         ),
-        Verdict("golden output, as labelling runs the network", golden_difference, None, gates.golden_margin, False),
+        Verdict("golden output, as labeling runs the network", golden_difference, None, gates.golden_margin, False),
     ]
     pairs = zip(
         labels, per_class_metrics(candidate_NK, target_N), per_class_metrics(production_NK, target_N), strict=True
@@ -76,23 +77,25 @@ def judge(
 
 
 def changed_confusions(
-    candidate_NK: np.ndarray, production_NK: np.ndarray, target_N: np.ndarray, labels: Sequence[str], most: int
+    candidate_NK: np.ndarray, production_NK: np.ndarray, target_N: np.ndarray, labels: Sequence[str], max_pairs: int
 ) -> list[ChangedConfusion]:
-    """The confusions whose number changed most, the most changed first."""
+    """Return the confusions whose number changed most, the most changed first."""
     ours_KK, theirs_KK = confusion(candidate_NK, target_N), confusion(production_NK, target_N)
     change_KK = np.abs(ours_KK - theirs_KK) * (1 - np.eye(len(ours_KK), dtype=ours_KK.dtype))
-    order = np.argsort(-change_KK, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(place), len(ours_KK)) for place in order]
+    order = np.argsort(-change_KK, axis=None, kind="stable")[:max_pairs]
+    pairs = [divmod(int(flat_index), len(ours_KK)) for flat_index in order]
     return [
-        ChangedConfusion(labels[actual], labels[named], int(ours_KK[actual, named]), int(theirs_KK[actual, named]))
-        for actual, named in pairs
-        if change_KK[actual, named] > 0
+        ChangedConfusion(
+            labels[actual], labels[predicted], int(ours_KK[actual, predicted]), int(theirs_KK[actual, predicted])
+        )
+        for actual, predicted in pairs
+        if change_KK[actual, predicted] > 0
     ]
 
 
 def golden_parity(model_uri: str, device: str) -> float:
-    """The largest difference of the golden input's probabilities between the network as it was trained, in float32 and on the
-    CPU, and as labelling runs it on `device`: folded, and in the precision that it prefers."""
+    """Return the largest difference of the golden input's probabilities between the network as it was trained, in float32 on the
+    CPU, and as labeling runs it on `device`: in its inference form, and in the precision that the device prefers."""
     checkpoint = load_checkpoint(model_uri)
     frames_BTHWC = golden_frames(checkpoint.config)
     expected_BK = checkpoint.classify(frames_BTHWC)

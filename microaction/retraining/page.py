@@ -1,5 +1,7 @@
 """The page that shows why a candidate was promoted or refused. Needs no other file and no network."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -13,19 +15,22 @@ from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 CONFUSIONS_SHOWN = 15
 
 
-def write_page(
-    uri: str,
-    production: str,
-    delta: DataDelta,
-    candidate_NK: np.ndarray,
-    production_NK: np.ndarray,
-    target_N: np.ndarray,
-    num_left_out: int,
-    verdicts: list[Verdict],
-    settings: RetrainSettings,
-) -> None:
-    """Writes the page; `production` is the name of the version that the candidate was held against, `num_left_out` the number
-    of held-out clips that could not be read."""
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate and production on the same held-out clips: the name of the version in production, what is new since, the
+    probabilities of both, the true actions, and how many held-out clips could not be read."""
+
+    production: str
+    delta: DataDelta
+    candidate_NK: np.ndarray
+    production_NK: np.ndarray
+    target_N: np.ndarray
+    num_left_out: int
+
+
+def write_page(uri: str, comparison: Comparison, verdicts: list[Verdict], settings: RetrainSettings) -> None:
+    """Write the page."""
+    candidate_NK, production_NK, target_N = comparison.candidate_NK, comparison.production_NK, comparison.target_N
     environment = Environment(
         loader=PackageLoader("microaction.retraining", "."),
         autoescape=True,
@@ -37,10 +42,10 @@ def write_page(
         ACTIONS, per_class_metrics(candidate_NK, target_N), per_class_metrics(production_NK, target_N), strict=True
     )
     page = environment.get_template("page.html.j2").render(
-        production=production,
-        delta=delta,
+        production=comparison.production,
+        delta=comparison.delta,
         num_clips=len(target_N),
-        num_left_out=num_left_out,
+        num_left_out=comparison.num_left_out,
         verdicts=verdicts,
         failed=[verdict for verdict in verdicts if not verdict.is_passed],
         metrics=[(name, ours[name], theirs[name]) for name in ours],

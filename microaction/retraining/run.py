@@ -1,9 +1,9 @@
 """One retraining: new labels in; a new model in production out, or a page that says why not.
 
-production → what is new → train → candidate and production on the same held-out people → gates → register → promote
+production → what is new → train → candidate and production on the same held-out subjects → gates → register → promote
 
-All of it hangs on the data, on what is in production and on the settings: the same again, after whatever ended it, goes on in
-the same folder, and what is decided once stays decided.
+All of it depends on the data, on what is in production and on the settings alone: the same command again, whatever interrupted
+it, continues in the same folder, and what is decided once stays decided.
 """
 
 import json
@@ -37,7 +37,7 @@ from microaction.retraining.data import (
     read_dataset,
 )
 from microaction.retraining.gates import Verdict, golden_parity, judge
-from microaction.retraining.page import write_page
+from microaction.retraining.page import Comparison, write_page
 from microaction.retraining.settings import RetrainSettings
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.settings import digest_of
@@ -49,8 +49,9 @@ from microaction.training.settings import TrainSettings
 
 LEASE_FOLDER = "_retrain"
 DECISION_FILE = "decision.json"
+PAGE_FILE = "decision.html"
 RUN_NAME = "training"
-DIGITS_OF_KEY = 12
+KEY_DIGITS = 12
 IRRELEVANT_FIELDS = {
     *CLUSTER_FIELDS,
     *("config", "work", "num_workers", "min_workers", "max_failures", "checkpoint_interval_s"),
@@ -59,7 +60,7 @@ IRRELEVANT_FIELDS = {
 
 @dataclass(frozen=True)
 class RetrainingResult:
-    """How a retraining ended. `version` is in production now; `page` says why, empty where nothing was trained."""
+    """How a retraining ended. `version` is in production now; `page` says why, and is empty if nothing was trained."""
 
     ended: Literal["too few new clips", "promoted", "rejected"]
     version: str
@@ -74,17 +75,17 @@ def run_retraining(
     on_training: Callable[[TrainingProgress], None] = lambda progress: None,
     on_evaluation: Callable[[tuple[int, int]], None] = lambda progress: None,
 ) -> RetrainingResult:
-    """Retrains, judges and promotes, if there is enough new. Needs a running Ray.
+    """Retrain, judge and promote, if there are enough new clips. Needs a running Ray.
 
-    Raises `LeaseHeldError` while another retraining is at work on the registry, `RegistryError` where nothing is in
-    production or that has changed meanwhile, and what training and evaluation raise.
+    Raises `LeaseHeldError` while another retraining works on the registry, `RegistryError` if nothing is in production or it has
+    changed meanwhile, and what training and evaluation raise.
     """
     with hold_lease(storage.join(settings.registry, LEASE_FOLDER)) as lease:
         change = registry.production(settings.registry)
         production = registry.read_version(settings.registry, change.version)
         clips = read_dataset(settings.dataset, settings.labels, len(ACTIONS))
         known = registry.read_clips_of(settings.registry, production.name)
-        # What was taken back was not good enough: what it has learned is nothing new to try.
+        # What was rolled back was not good enough: what it was trained on is nothing new to try.
         rolled_back = [
             registry.read_clips_of(settings.registry, name) for name in registry.rolled_back(settings.registry)
         ]
@@ -93,9 +94,9 @@ def run_retraining(
             return RetrainingResult("too few new clips", production.name, delta)
         train, judged = hold_out(known, clips, settings.held_out_fraction)
         folder = storage.join(settings.work, _key(settings, production, clips))
-        page_uri = storage.join(folder, "decision.html")
+        page_uri = storage.join(folder, PAGE_FILE)
         candidate = storage.join(folder, RUN_NAME, "best")
-        verdicts = _decided(folder, candidate)
+        verdicts = _read_decision(folder, candidate)
         if verdicts is None:
 
             def on_step(progress: TrainingProgress) -> None:
@@ -103,9 +104,9 @@ def run_retraining(
                 on_training(progress)
 
             candidate = _train(settings, production, train, folder, on_step)
-            _remember_people(candidate, judged, known)
+            _remember_subjects(candidate, judged, known)
             lease.check()
-            verdicts = _judge(settings, production, candidate, judged, delta, folder, page_uri, on_evaluation)
+            verdicts = _judge(settings, production, candidate, judged, delta, folder, on_evaluation)
         failed = tuple(verdict.gate for verdict in verdicts if not verdict.is_passed)
         if failed:
             return RetrainingResult("rejected", production.name, delta, page_uri, failed)
@@ -118,10 +119,10 @@ def run_retraining(
 
 
 def _key(settings: RetrainSettings, production: Version, clips: Sequence[Clip]) -> str:
-    """Of all that decides how a retraining ends."""
+    """Return a digest of all that decides how a retraining ends."""
     decides = set(RetrainSettings.model_fields) - IRRELEVANT_FIELDS
     listed = [[clip.name, clip.label, clip.subject, clip.uri, clip.region] for clip in clips]
-    return digest_of(settings, decides, production=production.digest, clips=listed)[:DIGITS_OF_KEY]
+    return digest_of(settings, decides, production=production.digest, clips=listed)[:KEY_DIGITS]
 
 
 def _train(
@@ -131,7 +132,7 @@ def _train(
     folder: str,
     on_training: Callable[[TrainingProgress], None],
 ) -> str:
-    """The candidate's checkpoint directory."""
+    """Return the candidate's checkpoint directory."""
     train_list = storage.join(folder, "train.parquet")
     storage.write_bytes(train_list, list_file(train))
     production_uri = storage.join(settings.registry, production.name)
@@ -161,52 +162,61 @@ def _judge(
     judged: Sequence[Clip],
     delta: DataDelta,
     folder: str,
-    page_uri: str,
     on_evaluation: Callable[[tuple[int, int]], None],
 ) -> list[Verdict]:
-    """Measures both, writes the page and then the decision."""
+    """Evaluate both, write the page and then the decision."""
     clips_list = storage.join(folder, f"{HELD_OUT}.parquet")
     storage.write_bytes(clips_list, list_file(judged))
-    tables: list[pa.Table] = []
     models = {"candidate": candidate, "production": f"{settings.registry}@{production.name}"}
-    for name, model in models.items():
-        out = storage.join(folder, name)
-        run_evaluation(
-            EvaluateSettings(
-                model=model,
-                clips_list=clips_list,
-                videos=storage.join(settings.dataset, "videos"),
-                out=out,
-                max_unreadable_fraction=settings.max_unreadable_fraction,
-                **settings.model_dump(include=set(CLUSTER_FIELDS)),
-            ),
-            on_progress=on_evaluation,
-        )
-        tables.append(pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, "predictions.parquet")))))
-    ours, theirs = read_by_both(*tables)
+    predictions = [
+        _predictions(settings, model, clips_list, storage.join(folder, name), on_evaluation)
+        for name, model in models.items()
+    ]
+    ours, theirs = read_by_both(*predictions)
     target_N = ours["target"].to_numpy()
     candidate_NK, production_NK = (np.stack(table["probabilities"].to_numpy()) for table in (ours, theirs))
-    parity = parity_where_labelled(candidate, settings)
+    parity = parity_for_labeling(candidate, settings)
     verdicts = judge(candidate_NK, production_NK, target_N, ACTIONS, parity, settings.gates)
     num_left_out = len(judged) - len(target_N)
-    write_page(
-        page_uri, production.name, delta, candidate_NK, production_NK, target_N, num_left_out, verdicts, settings
-    )
+    comparison = Comparison(production.name, delta, candidate_NK, production_NK, target_N, num_left_out)
+    write_page(storage.join(folder, PAGE_FILE), comparison, verdicts, settings)
     decision = {"candidate": load_checkpoint(candidate).digest, "gates": [asdict(verdict) for verdict in verdicts]}
     storage.write_bytes(storage.join(folder, DECISION_FILE), json.dumps(decision, indent=2).encode() + b"\n")
     return verdicts
 
 
+def _predictions(
+    settings: RetrainSettings,
+    model: str,
+    clips_list: str,
+    out: str,
+    on_evaluation: Callable[[tuple[int, int]], None],
+) -> pa.Table:
+    """Evaluate a model on the held-out clips; return its predictions."""
+    run_evaluation(
+        EvaluateSettings(
+            model=model,
+            clips_list=clips_list,
+            videos=storage.join(settings.dataset, "videos"),
+            out=out,
+            max_unreadable_fraction=settings.max_unreadable_fraction,
+            **settings.model_dump(include=set(CLUSTER_FIELDS)),
+        ),
+        on_progress=on_evaluation,
+    )
+    return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, "predictions.parquet"))))
+
+
 def read_by_both(ours: pa.Table, theirs: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The predictions for the clips that are in both tables, in one order: each evaluation leaves out what it could not
+    """Return the predictions for the clips that are in both tables, in one order: each evaluation leaves out what it could not
     read."""
     ours_too = ours.filter(pc.is_in(ours["clip"], theirs["clip"].combine_chunks()))
     theirs_too = theirs.filter(pc.is_in(theirs["clip"], ours["clip"].combine_chunks()))
     return ours_too.sort_by("clip"), theirs_too.sort_by("clip")
 
 
-def parity_where_labelled(candidate: str, settings: RetrainSettings) -> float:
-    """`golden_parity` on what labelling would run on: a GPU if the cluster has any, else the CPU here. Raises
+def parity_for_labeling(candidate: str, settings: RetrainSettings) -> float:
+    """Return `golden_parity` on what labeling would run on: a GPU if the cluster has any, otherwise the CPU here. Raises
     `NodesUnavailableError`."""
     if cluster_resources(settings).num_gpus == 0:
         return golden_parity(candidate, "cpu")
@@ -219,8 +229,8 @@ def _parity_on_gpu(candidate: str) -> float:
     return golden_parity(candidate, "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _decided(folder: str, candidate: str) -> list[Verdict] | None:
-    """What an earlier start has decided of this candidate."""
+def _read_decision(folder: str, candidate: str) -> list[Verdict] | None:
+    """Return what an earlier start decided about this candidate."""
     try:
         decision = json.loads(storage.read_bytes(storage.join(folder, DECISION_FILE)))
     except FileNotFoundError:
@@ -230,8 +240,8 @@ def _decided(folder: str, candidate: str) -> list[Verdict] | None:
     return [Verdict(**verdict) for verdict in decision["gates"]]
 
 
-def _remember_people(candidate: str, judged: Sequence[Clip], known: pa.Table) -> None:
-    """The version remembers who was held out, and whom production had learned from or held out that the dataset lacks now."""
+def _remember_subjects(candidate: str, judged: Sequence[Clip], known: pa.Table) -> None:
+    """Record who was held out, and whom production was trained on or held out that the dataset lacks now."""
     uri = storage.join(candidate, CLIPS_FILE)
     trained = pq.read_table(pa.BufferReader(storage.read_bytes(uri))).cast(TRAINING_CLIPS)
     if HELD_OUT in trained["split"].to_pylist():
