@@ -1,4 +1,4 @@
-"""Which versions of what made a result; written into checkpoints and runs."""
+"""The versions of what made a result; recorded in checkpoints and runs."""
 
 import platform
 from importlib.metadata import version
@@ -9,7 +9,7 @@ _PACKAGES = ("av", "numpy", "opencv-python-headless", "pyarrow", "ray", "torch")
 
 
 def versions() -> dict[str, str]:
-    """Name → version of this project, of Python, and of the libraries that can change a result."""
+    """Return name → version of this project, of Python, and of the libraries that can change a result."""
     return {"microaction": __version__, "python": platform.python_version()} | {
         package: version(package) for package in _PACKAGES
     }

@@ -1,1 +1,1 @@
-"""Labelled clips: MA-52's lists, and their way through Ray Data to a model."""
+"""Labeled clips: MA-52's lists, and their way through Ray Data to a network."""

@@ -2,8 +2,8 @@
 
 clips → decode (CPU tasks, 1:1) → batches
 
-Every process that needs clips reads its own share with its own pipeline: the share and its order are decided by whoever
-calls, so that nothing is dropped or repeated to make shares equal and the number of processes changes no clip.
+Every process that needs clips reads its own shard with its own pipeline: the caller decides the shard and its order, so that
+nothing is dropped or repeated to equalize shards, and the number of processes changes no clip.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +20,13 @@ from microaction.distributed.throttling import ThrottledExecution
 from microaction.video import DecodeError, Region
 
 CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
-DECODE_CPUS = 0.45  # two on a CPU, beside a process that trains, which waits for the decoders otherwise
+DECODE_CPUS = 0.45  # two per CPU, beside a training worker, which otherwise waits for the decoders
 PREFETCH_BATCHES = 4
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips: frames_BTHWC uint8 RGB of the model's size, target_B int64, index_B the clips' places in the caller's list."""
+    """B clips: frames_BTHWC uint8 RGB of the network's size, target_B int64, index_B the clips' indices in the caller's list."""
 
     frames_BTHWC: np.ndarray
     target_B: np.ndarray
@@ -41,21 +41,21 @@ def read_clips(
     *,
     on_unreadable: Callable[[DecodeError], None] | None = None,
 ) -> Iterator[ClipBatch]:
-    """Decodes the clips at the places `order` [N] of `clips`, in that order, in batches of `batch_size` (the last may be
-    smaller). A place beyond the last clip is a clip once more, counted on from the first, with other random numbers; these
-    depend on the place alone, never on where in `order` it is.
+    """Decode the clips with the draws `order` [N], in that order, in batches of `batch_size` (the last may be smaller).
 
-    Needs a running Ray. A clip that cannot be read raises `DecodeError`; with `on_unreadable` that is called with the error
-    instead, and the clip's batch is one smaller, even empty: other clips stay in the batches that they were in.
+    A draw is an index of `clips`; one beyond the last clip wraps around, and has other random numbers. These depend on the draw
+    alone, never on its position in `order`. Needs a running Ray. A clip that cannot be read raises `DecodeError`; with
+    `on_unreadable`, that is called with the error instead, and the clip's batch is one smaller, or even empty: other clips stay
+    in their batches.
     """
     if len(order) == 0:
         return
-    chosen = [clips[place % len(clips)] for place in order]
+    chosen = [clips[draw % len(clips)] for draw in order]
     table = pa.table(
         {
             "uri": [clip.uri for clip in chosen],
             "target": pa.array([clip.label for clip in chosen], pa.int64()),
-            "place": pa.array(order, pa.int64()),
+            "draw": pa.array(order, pa.int64()),
             "region": pa.array([clip.region for clip in chosen], pa.list_(pa.int32())),
         }
     )
@@ -73,8 +73,8 @@ def read_clips(
     )
     num_read = 0
     for batch in decoded.iter_batches(batch_size=batch_size, prefetch_batches=PREFETCH_BATCHES, batch_format="numpy"):
-        num_read += len(batch["place"])
-        index_B = batch["place"] % len(clips)
+        num_read += len(batch["draw"])
+        index_B = batch["draw"] % len(clips)
         is_read = batch["reason"] == ""
         for index, reason in zip(index_B[~is_read], batch["reason"][~is_read], strict=True):
             error = DecodeError(clips[index].uri, reason)
@@ -86,20 +86,20 @@ def read_clips(
         else:
             yield ClipBatch(batch["frames"][is_read], batch["target"][is_read], index_B[is_read])
     if num_read != len(order):
-        raise RuntimeError(f"{len(order)} clips were to be read and {num_read} came; please report this")
+        raise RuntimeError(f"{num_read} of {len(order)} clips arrived from Ray Data: this is a bug, please report it")
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
-    clips = zip(block["uri"], block["place"], block["region"], strict=True)
+    clips = zip(block["uri"], block["draw"], block["region"], strict=True)
     crop = sampling.preprocessing.crop
     frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_frames, crop, crop, 3), np.uint8)
     reasons = [""] * len(frames_BTHWC)
-    for row, (uri, place, region) in enumerate(clips):
+    for row, (uri, draw, region) in enumerate(clips):
         try:
             seen = None if region is None else Region(*region.tolist())
-            frames_BTHWC[row] = load_clip(str(uri), int(place), sampling, seen)
+            frames_BTHWC[row] = load_clip(str(uri), int(draw), sampling, seen)
         except DecodeError as error:
             reasons[row] = error.reason
         except ValueError as error:  # a region that does not lie inside the clip's frames
             reasons[row] = str(error)
-    return {"frames": frames_BTHWC, "target": block["target"], "place": block["place"], "reason": np.array(reasons)}
+    return {"frames": frames_BTHWC, "target": block["target"], "draw": block["draw"], "reason": np.array(reasons)}

@@ -1,4 +1,4 @@
-"""Labelled clips by name: MA-52's list files, a line "name.mp4 label" per clip, or Parquet tables of the same."""
+"""Labeled clips by name: MA-52's list files, with a line "name.mp4 label" per clip, or Parquet tables of the same."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from microaction.video import Region
 
 
 class ManifestError(UsageError, ValueError):
-    """A list file cannot be read as one; the message names the file and the line."""
+    """A list file cannot be read; the message names the file and the line."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and its action label. `name` is the file's name as listed, `uri` where it lies, `region` what counts of it, and
-    `subject` who is to be seen, None where nothing says so."""
+    """A clip and its action label. `name` is the file's name as listed, `uri` where it is, `region` the part of it that counts,
+    and `subject` who is in it, None if unknown."""
 
     name: str
     uri: str
@@ -30,13 +30,13 @@ class Clip:
 
 
 def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
-    """The clips of a list file, in its order; `videos` is the folder that holds them.
+    """Return the clips of a list file, in its order; `videos` is the folder that holds them.
 
-    A list is a text file of MA-52's format, whose empty lines are passed over, or, if its name ends in .parquet, a table with
-    the columns name and label, region_left, region_top, region_width and region_height where a part of the frame is all that
-    counts, uri where the clip lies elsewhere, and subject; without that column the subject is what comes before the first "_"
-    of the file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that is
-    not "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    A list is a text file in MA-52's format, whose empty lines are skipped, or, if its name ends in .parquet, a table with the
+    columns name and label, and optionally region_left, region_top, region_width and region_height (if only a part of the frame
+    counts), uri (if the clip is elsewhere) and subject; without that column the subject is the part before the first "_" of the
+    file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that is not
+    "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
         data = storage.read_bytes(list_uri)
@@ -57,7 +57,7 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
 
 
 def region_of(row: dict[str, Any]) -> Region | None:
-    """The region that a row's four columns name; None where they are empty. Raises `ValueError` where some are."""
+    """Return the region in a row's four columns; None if they are empty. Raises `ValueError` if only some are."""
     values = [int(row[name]) for name in REGION_COLUMNS if row.get(name) is not None]
     if 0 < len(values) < len(REGION_COLUMNS):
         raise ValueError(f"give all of {', '.join(REGION_COLUMNS)}, or none")
@@ -65,7 +65,7 @@ def region_of(row: dict[str, Any]) -> Region | None:
 
 
 def subject_of(name: str) -> str | None:
-    """The subject that a file's name begins with: what comes before its first "_", if it has one."""
+    """Return the subject that a file's name begins with: the part before its first "_", if it has one."""
     subject, underscore, _ = name.rsplit("/", 1)[-1].partition("_")
     return subject if underscore and subject else None
 
@@ -77,7 +77,7 @@ def _subject_in(row: dict[str, Any], name: str) -> str | None:
 
 
 _Listed = Iterator[tuple[str, str, int, Region | None, str | None, str | None]]
-"""Where it is listed, name, label, region, subject, and where it lies if not in the folder of videos."""
+"""Where it is listed, name, label, region, subject, and its URI if it is not in the folder of videos."""
 
 
 def _lines(data: bytes, list_uri: str) -> _Listed:

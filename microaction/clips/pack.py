@@ -1,4 +1,4 @@
-"""Packing: a list of clips in, their proxies, a list of those and a manifest out.
+"""Packing: a list of clips in; their proxies, a list of those and a manifest out.
 
 clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest for each block → manifest and list
 """
@@ -18,20 +18,20 @@ from ray.data import TaskPoolStrategy
 from microaction import storage
 from microaction.clips.manifest import read_list, region_of
 from microaction.clips.settings import PackSettings
+from microaction.errors import DecodeError, FailureKind
 from microaction.schema import CLIP_LIST, PACKED_CLIP, REGION_COLUMNS, parquet_bytes
-from microaction.video import DecodeError
 from microaction.video.proxy import encode_proxy
 from microaction.video.sandbox import Limits, sandboxed
 
 VIDEOS_FOLDER, PAGES_FOLDER = "videos", "_pages"
 MANIFEST_FILE, LIST_FILE, TABLE_FILE = "manifest.parquet", "list.txt", "list.parquet"
-CLIPS_PER_BLOCK = 8  # about a second of work: what is lost at most when a task is
+CLIPS_PER_BLOCK = 8  # about a second of work, which is what a lost task loses at most
 PACK_LIMITS = Limits(time_s=600)
 
 
 @dataclass(frozen=True)
 class PackResult:
-    """What a packing came to; `failures` are rows of the manifest without a proxy."""
+    """The result of packing; `failures` are rows of the manifest without a proxy."""
 
     num_clips: int
     num_packed_before: int
@@ -43,9 +43,9 @@ class PackResult:
 def pack_clips(
     settings: PackSettings, *, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> PackResult:
-    """Encodes the proxies that `settings.out` lacks, and writes its list and its manifest.
+    """Encode the proxies that `settings.out` lacks, and write its lists and its manifest.
 
-    A clip is packed again when its file has changed or the settings have; a clip that could not be read is tried again.
+    A clip is packed again if its file or the settings have changed; a clip that could not be read is retried.
     `on_progress(done, total)` is called as clips are done. Raises `ManifestError` for a list that cannot be read. Needs a
     running Ray.
     """
@@ -72,7 +72,7 @@ def pack_clips(
         pages |= {row["name"]: row for row in page}
         done += len(page)
         on_progress(done, len(clips))
-    # The label is of the list as it is now; it may have been corrected.
+    # The label is that of the present list; it may have been corrected.
     manifest = [(before | pages)[clip.name] | {"label": clip.label} for clip in clips]
     _write_lists(manifest, {clip.name: clip.subject for clip in clips}, settings.out)
     good = [row for row in manifest if row["error"] is None]
@@ -86,7 +86,7 @@ def pack_clips(
 
 
 def proxy_name(name: str) -> str:
-    """`a/b.mp4` stays, `a/b.avi` becomes `a/b.avi.mp4`: no two clips share a proxy."""
+    """Return the proxy's name: `a/b.mp4` stays, `a/b.avi` becomes `a/b.avi.mp4`, so that no two clips share a proxy."""
     return name if name.endswith(".mp4") else f"{name}.mp4"
 
 
@@ -102,7 +102,7 @@ def _encode(rows: list[dict[str, Any]], out: str) -> Iterator[list[dict[str, Any
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
     dataset = ray.data.from_arrow(blocks)
     dataset.context.enable_progress_bars = False
-    dataset.context.raise_original_map_exception = True  # a store's refusal, in its own words
+    dataset.context.raise_original_map_exception = True  # a store's refusal keeps its message
     encoded = dataset.map_batches(
         _encode_block,
         batch_size=None,
@@ -121,15 +121,15 @@ def _encode_block(block: pa.Table, out: str) -> pa.Table:
 
 
 def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
-    """Encodes and stores one proxy; its row of the manifest, with the reason where there is none."""
+    """Encode and store one proxy; return its row of the manifest, with the reason if there is none."""
     try:
         if row["source_version"] is None:
             raise DecodeError(row["source"], "no such file, though the list names it")
         proxy = sandboxed(row["source"], PACK_LIMITS, encode_proxy, row["source"], row["short_side"], region_of(row))
     except DecodeError as error:
-        return row | {"error": type(error).__name__, "reason": error.reason}
+        return row | {"error": str(FailureKind.of(error)), "reason": error.reason}
     except (RuntimeError, ValueError) as error:
-        return row | {"error": type(error).__name__, "reason": f"unexpected: {error}"}
+        return row | {"error": str(FailureKind.of(error)), "reason": f"unexpected: {error}"}
     storage.write_bytes(storage.join(out, VIDEOS_FOLDER, row["proxy"]), proxy.data)
     return row | {
         "num_frames": proxy.num_frames,
@@ -141,7 +141,7 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
 
 
 def _read_pages(out: str) -> dict[str, dict[str, Any]]:
-    """The rows of earlier packings, a success before a failure."""
+    """Return the rows of earlier packings; a success overrides a failure."""
     filesystem, path = storage.open_filesystem(storage.join(out, PAGES_FOLDER))
     infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     files = sorted(info.path for info in infos if info.path.endswith(".parquet"))
@@ -153,7 +153,7 @@ def _read_pages(out: str) -> dict[str, dict[str, Any]]:
 
 
 def _write_lists(rows: list[dict[str, Any]], subjects: dict[str, str | None], out: str) -> None:
-    """The manifest, and what was packed twice: in MA-52's form, and with subjects, which names do not always tell."""
+    """Write the manifest, and the list of proxies twice: in MA-52's format, and with subjects, which names may lack."""
     manifest = parquet_bytes(pa.Table.from_pylist(rows, schema=PACKED_CLIP))
     storage.write_bytes(storage.join(out, MANIFEST_FILE), manifest)
     good = [row for row in rows if row["error"] is None]

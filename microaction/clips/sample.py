@@ -1,4 +1,4 @@
-"""One labelled clip: which of its frames, and which part of them, a model is shown."""
+"""One labeled clip: which of its frames, and which part of them, a network sees."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ CLIP_LIMITS = Limits(time_s=120)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random sampling, as in training: frames, crops and flips by (seed, epoch, clip) alone."""
+    """Random sampling, as in training: frames, crops and flips depend on (seed, epoch, clip) alone."""
 
     seed: int
     epoch: int
@@ -32,15 +32,15 @@ class Sampling:
 
 
 def load_clip(uri: str, index: int, sampling: Sampling, region: Region | None = None) -> np.ndarray:
-    """One clip's frames [T, H, W, 3] (uint8), sampled and cropped to the model's size, decoded in a process of its own.
+    """Return a clip's frames [T, H, W, 3] (uint8), sampled and cropped to the network's size, decoded in a separate process.
 
-    `index` is the clip's place in its list. Raises `DecodeError`, `ValueError` for a region outside of its frames.
+    `index` is the clip's index in its list. Raises `DecodeError`, and `InvalidRegionError` for a region outside of its frames.
     """
     return sandboxed(uri, CLIP_LIMITS, decode_clip, uri, index, sampling, region)
 
 
 def decode_clip(uri: str, index: int, sampling: Sampling, region: Region | None = None) -> np.ndarray:
-    """`load_clip` in this process."""
+    """Do what `load_clip` does, in this process."""
     augmentation = sampling.augmentation
     rng = None if augmentation is None else np.random.default_rng((augmentation.seed, augmentation.epoch, index))
     framing = Framing.of(sampling.preprocessing, region)

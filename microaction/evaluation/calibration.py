@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and the temperature that makes them more so.
+"""How well probabilities are calibrated, and the temperature that improves that.
 
 Shapes: N clips, K actions. Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 """
@@ -10,12 +10,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 NUM_BINS = 15  # as in the source
-MAX_TEMPERATURE = 20.0  # a model that is always right has no best temperature: it is kept within 1/20 and 20
+MAX_TEMPERATURE = 20.0  # a network that is always right has no best temperature: it is limited to 1/20 … 20
 
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Clips whose top probability is in (low, high]: how many, their mean top probability, the share that is right."""
+    """Clips whose top probability is in (low, high]: how many, their mean top probability, and the fraction that is right."""
 
     low: float
     high: float
@@ -25,12 +25,12 @@ class ConfidenceBin:
 
 
 def probabilities_of(logits_NK: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of the logits over the temperature, [N, K] float32."""
+    """Return the softmax of the logits over the temperature, [N, K] float32."""
     return np.asarray(softmax(logits_NK / temperature, axis=1), np.float32)
 
 
 def fit_temperature(logits_NK: np.ndarray, target_N: np.ndarray) -> float:
-    """The temperature at which the targets are likeliest, within [1/20, 20]; it changes no ranking."""
+    """Return the temperature that maximizes the likelihood of the targets, within [1/20, 20]; it changes no ranking."""
 
     def negative_log_likelihood(log_temperature: float) -> float:
         log_probabilities_NK = log_softmax(logits_NK.astype(np.float64) / np.exp(log_temperature), axis=1)
@@ -44,7 +44,7 @@ def fit_temperature(logits_NK: np.ndarray, target_N: np.ndarray) -> float:
 def confidence_bins(
     probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS
 ) -> list[ConfidenceBin]:
-    """The bins of equal width, from 0 to 1, that hold clips."""
+    """Return the bins of equal width, from 0 to 1, that hold clips."""
     confidence_N = probabilities_NK.max(axis=1)
     is_right_N = probabilities_NK.argmax(axis=1) == target_N
     bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
@@ -62,6 +62,6 @@ def confidence_bins(
 
 
 def expected_calibration_error(probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS) -> float:
-    """Mean over the clips of how far their bin's confidence is from its accuracy, in [0, 1]."""
+    """Return the mean over the clips of the distance between their bin's confidence and its accuracy, in [0, 1]."""
     bins = confidence_bins(probabilities_NK, target_N, num_bins)
     return sum(each.num_clips * abs(each.confidence - each.accuracy) for each in bins) / len(target_N)

@@ -1,4 +1,4 @@
-"""How well found events agree with the truth of an untrimmed video."""
+"""How well found events agree with the true instances of an untrimmed video."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class TimedAction(NamedTuple):
-    """One action in one video over [start_s, end_s); `score` orders what was found, and says nothing of the truth."""
+    """One action in one video over [start_s, end_s); `score` ranks found events, and has no meaning for true ones."""
 
     video: str
     action_id: int
@@ -18,7 +18,7 @@ class TimedAction(NamedTuple):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Counts of events: in the truth, found, and matched one to one."""
+    """Counts of events: true, found, and matched one to one."""
 
     num_true: int
     num_found: int
@@ -26,26 +26,26 @@ class Agreement:
 
     @property
     def recall(self) -> float:
-        """Share of the true events that were found; 0 where there is none."""
+        """Fraction of the true events that were found; 0 if there is none."""
         return self.num_matched / self.num_true if self.num_true else 0.0
 
     @property
     def precision(self) -> float:
-        """Share of the found events that are true; 0 where nothing was found."""
+        """Fraction of the found events that are true; 0 if nothing was found."""
         return self.num_matched / self.num_found if self.num_found else 0.0
 
 
 def temporal_iou(a: TimedAction, b: TimedAction) -> float:
-    """Length of the intersection over length of the union, in [0, 1]."""
+    """Return the length of the intersection over the length of the union, in [0, 1]."""
     intersection = max(0.0, min(a.end_s, b.end_s) - max(a.start_s, b.start_s))
     union = (a.end_s - a.start_s) + (b.end_s - b.start_s) - intersection
     return intersection / union if union > 0 else 0.0
 
 
 def match_events(found: Iterable[TimedAction], truth: Iterable[TimedAction], min_iou: float) -> Agreement:
-    """Matches found events to true ones of the same video and action whose overlap is at least `min_iou`.
+    """Match found events to true ones of the same video and action whose temporal IoU is at least `min_iou`.
 
-    Greedy, as detection benchmarks do it: the highest score first, each takes the free true event that it overlaps most.
+    Greedy, as in detection benchmarks: in order of score, each found event takes the free true event that it overlaps most.
     """
     free: dict[tuple[str, int], list[TimedAction]] = defaultdict(list)
     num_true = num_found = num_matched = 0

@@ -1,4 +1,4 @@
-"""How good scores are: the measures of the MA-52 benchmark.
+"""How good scores are: the metrics of the MA-52 benchmark.
 
 Shapes: N clips, K actions. Source: Guo et al. 2024; F1 as scikit-learn's f1_score computes it.
 """
@@ -15,7 +15,7 @@ TOP_K = 5
 
 
 def measure(probabilities_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
-    """All that is measured of a model: `recognition_metrics`, `summed_body_metrics` and the expected calibration error."""
+    """Return all metrics of a model: `recognition_metrics`, `summed_body_metrics` and the expected calibration error."""
     return {
         **recognition_metrics(probabilities_NK, target_N),
         **summed_body_metrics(probabilities_NK, target_N),
@@ -26,16 +26,16 @@ def measure(probabilities_NK: np.ndarray, target_N: np.ndarray) -> dict[str, flo
 def recognition_metrics(
     scores_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
 ) -> dict[str, float]:
-    """Top-1, top-5 and F1 of body parts and actions, each in [0, 1].
+    """Return top-1, top-5 and F1 of body parts and actions, each in [0, 1].
 
     Scores may be logits or probabilities; `target_N` holds action labels. A clip's body part is that of its best action.
-    `f1_mean` is the mean of the four F1; a micro F1 equals the top-1. A macro F1 runs over the classes that occur among
-    targets or predictions. Raises `ValueError` for shapes or labels that do not fit, or no clips.
+    `f1_mean` is the mean of the four F1; a micro F1 equals the top-1. A macro F1 is the mean over the classes
+    that occur among targets or predictions. Raises `ValueError` for shapes or labels that do not fit, or no clips.
     """
     scores_NK, target_N = _checked(scores_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
     predicted_N = scores_NK.argmax(axis=1)
-    # Stable, so that of equal scores the lower label counts first, as argmax has it.
+    # Stable, so that of equal scores the lower label comes first, as in argmax.
     top_N5 = np.argsort(-scores_NK, axis=1, kind="stable")[:, :TOP_K]
     metrics = {
         "body_top1": float(np.mean(body[predicted_N] == body[target_N])),
@@ -53,17 +53,19 @@ def recognition_metrics(
 def f1_mean_over_target_classes(
     scores_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
 ) -> float:
-    """`f1_mean` with macro F1s over the classes among the targets alone, so that two models are measured over the same ones
-    whatever else they name. Raises as `recognition_metrics`."""
+    """Return `f1_mean` with macro F1s over the classes among the targets alone, so that two models are compared over the same
+    classes whatever else they predict. Raises as `recognition_metrics`."""
     scores_NK, target_N = _checked(scores_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
-    predicted_N = scores_NK.argmax(axis=1)
+    best_N = scores_NK.argmax(axis=1)
     four = [
         score
-        for actual_N, named_N in ((target_N, predicted_N), (body[target_N], body[predicted_N]))
+        for actual_N, predicted_N in ((target_N, best_N), (body[target_N], body[best_N]))
         for score in (
-            float(_sklearn().f1_score(actual_N, named_N, average="macro", labels=np.unique(actual_N), zero_division=0)),
-            float(np.mean(actual_N == named_N)),
+            float(
+                _sklearn().f1_score(actual_N, predicted_N, average="macro", labels=np.unique(actual_N), zero_division=0)
+            ),
+            float(np.mean(actual_N == predicted_N)),
         )
     ]
     return sum(four) / len(four)
@@ -72,8 +74,8 @@ def f1_mean_over_target_classes(
 def summed_body_metrics(
     probabilities_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
 ) -> dict[str, float]:
-    """`body_top1_summed` and `body_f1_macro_summed`: a clip's body part is the one whose actions are likeliest together,
-    where `recognition_metrics` takes that of the likeliest action."""
+    """Return `body_top1_summed` and `body_f1_macro_summed`: a clip's body part is the one whose actions are most likely
+    together, where `recognition_metrics` takes that of the most likely action."""
     probabilities_NK, target_N = _checked(probabilities_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
     predicted_N = body_part_probabilities(probabilities_NK, body_part_of).argmax(axis=1)
@@ -84,13 +86,13 @@ def summed_body_metrics(
 
 
 def body_part_probabilities(probabilities_NK: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF) -> np.ndarray:
-    """The probability of each body part [N, P]: the sum of its actions'."""
+    """Return the probability of each body part [N, P]: the sum over its actions."""
     membership_KP = np.eye(max(body_part_of) + 1, dtype=probabilities_NK.dtype)[np.asarray(body_part_of)]
     return np.asarray(probabilities_NK @ membership_KP)
 
 
 def per_class_metrics(scores_NK: np.ndarray, target_N: np.ndarray) -> list[dict[str, float]]:
-    """precision, recall, f1 and support of each of the K actions; 0 where nothing was predicted or nothing is there."""
+    """Return precision, recall, f1 and support of each of the K actions; 0 if nothing was predicted or there are no clips."""
     num_classes = np.asarray(scores_NK).shape[1]
     scores_NK, target_N = _checked(scores_NK, target_N, num_classes)
     columns = _sklearn().precision_recall_fscore_support(
@@ -101,7 +103,7 @@ def per_class_metrics(scores_NK: np.ndarray, target_N: np.ndarray) -> list[dict[
 
 
 def confusion(scores_NK: np.ndarray, target_N: np.ndarray) -> np.ndarray:
-    """Counts [K, K]: row is the true action, column the predicted one."""
+    """Return counts [K, K]: rows are true actions, columns predicted ones."""
     num_classes = np.asarray(scores_NK).shape[1]
     scores_NK, target_N = _checked(scores_NK, target_N, num_classes)
     return np.asarray(_sklearn().confusion_matrix(target_N, scores_NK.argmax(axis=1), labels=np.arange(num_classes)))
@@ -114,16 +116,16 @@ def _checked(scores_NK: np.ndarray, target_N: np.ndarray, num_classes: int) -> t
             f"scores of shape {scores_NK.shape} and targets of shape {target_N.shape} must be [N, K={num_classes}] and [N]"
         )
     if len(target_N) == 0:
-        raise ValueError("there must be at least one clip to measure on")
+        raise ValueError("there must be at least one clip")
     if not np.isfinite(scores_NK).all():
-        raise ValueError("scores must be finite: a model that gives NaN cannot be measured")
+        raise ValueError("scores must be finite: a model that returns NaN cannot be evaluated")
     if target_N.min() < 0 or target_N.max() >= num_classes:
         raise ValueError(f"targets {target_N.min()}..{target_N.max()} must be in 0..{num_classes - 1}")
     return scores_NK, target_N
 
 
 def _sklearn() -> ModuleType:
-    """scikit-learn's metrics, imported where they are computed: it would take a second of every process's start."""
+    """Return scikit-learn's metrics, imported where they are used: the import takes a second of every worker's start."""
     import sklearn.metrics
 
     return sklearn.metrics  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Pictures of what was measured, as PNG bytes.
+"""Plots of metrics, as PNG bytes.
 
 Shapes: K actions.
 """
@@ -15,31 +15,30 @@ from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PIXELS_PER_INCH = 110
+PIXELS_PER_INCH = 160  # crisp at twice the size of a page
 
 
 def confusion_plot(counts_KK: np.ndarray, labels: Sequence[str]) -> bytes:
-    """A PNG of the confusion matrix: each row is a true action, its cells the shares of its clips; lines part the body
-    parts."""
-    shares_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
-    figure = new_figure(13, 12)
+    """Return a PNG of the confusion matrix: rows are true actions, cells the fraction of the row's clips; lines separate the
+    body parts."""
+    fractions_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
+    figure = new_figure(15, 14)
     axes = figure.add_subplot()
-    image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    ticks = [f"{label}  {action_id}" for action_id, label in enumerate(labels)]
-    axes.set_yticks(range(len(labels)), ticks, fontsize=7)
-    axes.set_xticks(range(len(labels)), [str(i) for i in range(len(labels))], fontsize=7, rotation=90)
+    image = axes.imshow(fractions_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=90)
     for border in np.flatnonzero(np.diff(BODY_PART_OF)) + 0.5:
         axes.axhline(border, color="0.7", linewidth=0.6)
         axes.axvline(border, color="0.7", linewidth=0.6)
-    axes.set_xlabel("predicted action")
-    axes.set_ylabel("true action")
-    axes.set_title(f"Confusion of {int(counts_KK.sum())} clips: share of each true action's clips")
+    axes.set_xlabel("predicted action", fontsize=11)
+    axes.set_ylabel("true action", fontsize=11)
+    axes.set_title(f"Confusion matrix of {int(counts_KK.sum())} clips: fraction of each true action's clips")
     figure.colorbar(image, ax=axes, shrink=0.5)
     return png(figure)
 
 
 def per_class_plot(rows: Sequence[dict[str, float]], labels: Sequence[str]) -> bytes:
-    """F1 of every action as a bar, in the colour of its body part, with its number of true clips."""
+    """Return a PNG of the F1 of every action as a bar, in the color of its body part, with its number of true clips."""
     figure = new_figure(8, 11)
     axes = figure.add_subplot()
     for part, name in enumerate(BODY_PARTS):
@@ -58,12 +57,12 @@ def per_class_plot(rows: Sequence[dict[str, float]], labels: Sequence[str]) -> b
 
 
 def reliability_plot(bins: Sequence[ConfidenceBin]) -> bytes:
-    """How often the model is right where it is so sure; below the diagonal it is over-confident."""
+    """Return a PNG of accuracy by confidence; below the diagonal the network is over-confident."""
     figure = new_figure(5, 5)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="as sure as right")
-    axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], marker="o", label="this model")
-    axes.set_ylabel("share that is right")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfectly calibrated")
+    axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], marker="o", label="this network")
+    axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1)
     axes.legend(loc="upper left", fontsize=8)
     axes.set_title("Calibration")
@@ -76,8 +75,8 @@ def reliability_plot(bins: Sequence[ConfidenceBin]) -> bytes:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches, that needs no display."""
-    # Here, for most processes that can draw never do.
+    """Return an empty figure, in inches, that needs no display."""
+    # Imported here: most processes that could plot never do.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -87,6 +86,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def png(figure: "Figure") -> bytes:
+    """Return a figure as a PNG."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=PIXELS_PER_INCH)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""An evaluation as files: metrics, per-class table, predictions and the confusion matrix as a picture."""
+"""An evaluation as files: metrics, per-class table, predictions and plots."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ def write_report(
     labels: Sequence[str],
     model_digest: str,
 ) -> dict[str, float]:
-    """Writes metrics.json, per_class.csv, predictions.parquet and three pictures into `out`; returns the metrics.
+    """Write metrics.json, per_class.csv, predictions.parquet and three plots into `out`; return the metrics.
 
     `names` [N] are the clips' names, `labels` [K] the actions' names.
     """
@@ -44,7 +44,7 @@ def write_report(
 
 
 def per_class_csv(probabilities_NK: np.ndarray, target_N: np.ndarray, labels: Sequence[str]) -> str:
-    """A line per action: its body part, precision, recall, f1 and support (true clips)."""
+    """Return a line per action: its body part, precision, recall, f1 and support (true clips)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["action_id", "action", "body_part", "precision", "recall", "f1", "support"])
@@ -56,7 +56,7 @@ def per_class_csv(probabilities_NK: np.ndarray, target_N: np.ndarray, labels: Se
 
 
 def predictions_table(names: Sequence[str], probabilities_NK: np.ndarray, target_N: np.ndarray) -> bytes:
-    """A Parquet file with a row per clip: clip, target, predicted, probabilities."""
+    """Return a Parquet file with a row per clip: clip, target, predicted, probabilities."""
     table = pa.table(
         {
             "clip": list(names),

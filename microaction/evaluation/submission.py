@@ -1,4 +1,4 @@
-"""The challenge's submission file: the five likeliest actions of every test clip, and their body parts.
+"""The challenge's submission file: the five most likely actions of every test clip, and their body parts.
 
 Source: the MA-52 track of the Micro-Action Analysis Grand Challenge.
 """
@@ -20,9 +20,9 @@ FIXED_DATE = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same file
 
 
 def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> None:
-    """Writes the zip, with a row per clip in the order of `names`.
+    """Write the zip, with a row per clip in the order of `names`.
 
-    Raises `ValueError` where a clip has no scores, two clips have the same file name, or `uri` does not end in .zip.
+    Raises `ValueError` if a clip has no scores, two clips have the same file name, or `uri` does not end in .zip.
     """
     if not uri.endswith(".zip"):
         raise ValueError(f"the submission {uri} must be a file whose name ends in .zip")
@@ -34,16 +34,16 @@ def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> N
 
 
 def prediction_csv(names: Sequence[str], scores_NK: np.ndarray) -> str:
-    """Header vid, action_pred_1…5, body_pred_1…5; numbers of actions and body parts, likeliest first."""
+    """Return the header vid, action_pred_1…5, body_pred_1…5, and rows of action and body-part ids, most likely first."""
     if np.isnan(scores_NK).any():
         raise ValueError("a clip has no scores: every clip of the list must be classified")
     videos = [name.rsplit("/", 1)[-1].removesuffix(VIDEO_SUFFIX) + VIDEO_SUFFIX for name in names]
     if len(set(videos)) < len(videos):
-        raise ValueError("two clips of the list have the same file name, and a submission tells clips by it")
+        raise ValueError("two clips of the list have the same file name, which identifies clips in a submission")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    places = range(1, TOP_K + 1)
-    writer.writerow(["vid", *(f"action_pred_{place}" for place in places), *(f"body_pred_{place}" for place in places)])
+    ranks = range(1, TOP_K + 1)
+    writer.writerow(["vid", *(f"action_pred_{rank}" for rank in ranks), *(f"body_pred_{rank}" for rank in ranks)])
     for video, scores_K in zip(videos, scores_NK, strict=True):
         actions = np.argsort(-scores_K, kind="stable")[:TOP_K].tolist()
         writer.writerow([video, *actions, *(BODY_PART_OF[action] for action in actions)])

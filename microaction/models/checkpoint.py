@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from torch import Tensor
 
 from microaction import storage
@@ -41,7 +41,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: PositiveFloat
+    temperature: PositiveFloat = Field(allow_inf_nan=False)
 
 
 class CheckpointConfig(BaseModel):
@@ -171,7 +171,7 @@ def check_labels(config: CheckpointConfig, labels: Sequence[str], uri: str) -> N
 
 def _read(uri: str) -> tuple[Network, CheckpointConfig, str]:
     """Return the network with its weights, its configuration and its digest."""
-    folder = str(resources.files(__package__) / DEMO_FOLDER) if uri == DEMO_MODEL else uri
+    folder = _folder_of(uri)
     if not storage.exists(storage.join(folder, CONFIG_FILE)) and storage.exists(folder):
         from microaction.models.importing import read_published
 
@@ -182,6 +182,11 @@ def _read(uri: str) -> tuple[Network, CheckpointConfig, str]:
     network = build_model(config.model)
     _fill(network, weights, folder)
     return network, config, _digest(weights, config)
+
+
+def _folder_of(uri: str) -> str:
+    """Return where a checkpoint is; `demo` is in the package."""
+    return str(resources.files(__package__) / DEMO_FOLDER) if uri == DEMO_MODEL else uri
 
 
 def _read_config(uri: str) -> CheckpointConfig:
@@ -195,9 +200,16 @@ def _read_config(uri: str) -> CheckpointConfig:
                 f"{FORMAT}): train it again, or use the version that wrote it"
             )
         return CheckpointConfig.model_validate(found)
-    except (json.JSONDecodeError, ValidationError) as error:
-        first = str(error).replace("\n", " ")
-        raise CheckpointError(f"{config_uri} is not a checkpoint's configuration: {first}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(
+                ": "
+            )
+            for problem in error.errors()
+        )
+        raise CheckpointError(f"{config_uri} is not a checkpoint's configuration: {problems}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{config_uri} is not a checkpoint's configuration: {error}") from error
 
 
 def _read_file(uri: str, name: str) -> bytes:
@@ -212,7 +224,7 @@ def _read_file(uri: str, name: str) -> bytes:
 
 def _check_golden(checkpoint: Checkpoint, ref: ModelRef) -> str | None:
     """Return the SHA-256 of the golden file, if there is one."""
-    golden_uri = storage.join(ref.uri, GOLDEN_FILE)
+    golden_uri = storage.join(_folder_of(ref.uri), GOLDEN_FILE)
     try:
         golden = storage.read_bytes(golden_uri)
     except FileNotFoundError as error:
@@ -246,7 +258,8 @@ def _fill(model: Network, weights: bytes, uri: str) -> None:
     try:
         model.load_state_dict(safetensors.torch.load(weights), strict=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{storage.join(uri, WEIGHTS_FILE)} does not fit its configuration: {error}") from error
+        reason = " ".join(str(error).split())  # torch's has several lines
+        raise CheckpointError(f"{storage.join(uri, WEIGHTS_FILE)} does not fit its configuration: {reason}") from error
 
 
 def _digest(weights: bytes, config: CheckpointConfig) -> str:

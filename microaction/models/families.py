@@ -66,6 +66,8 @@ def unwrap_state(content: Mapping[str, Any]) -> Mapping[str, Any]:
         raise CheckpointError(
             f"the entry 'state_dict' is a {type(weights).__name__}, not a mapping of names to tensors"
         )
+    if not all(isinstance(key, str) for key in weights):
+        raise CheckpointError("its keys are not all strings, so it holds no weights of a network")
     return weights
 
 

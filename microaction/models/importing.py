@@ -53,8 +53,9 @@ def read_published(uri: str) -> tuple[Network, "CheckpointConfig"]:
 
 def read_weights(uri: str) -> Mapping[str, Any]:
     """Return the content of a .pth file, read with `weights_only`. Raises `CheckpointError`."""
+    data = _read(uri)
     try:
-        return _load(_read(uri))
+        return _load(data)
     except CheckpointError as error:
         raise CheckpointError(f"{uri}: {error}") from error
 

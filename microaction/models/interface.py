@@ -30,8 +30,8 @@ class Outputs(NamedTuple):
 class Network(nn.Module):
     """A network: `forward(inputs: Inputs) -> Outputs`.
 
-    `dropout` is the probability with which training drops a feature, and `dropout_shape` the shape [T, C] of the mask of one
-    clip, or None for a network that takes no mask.
+    `dropout_probability` is the probability with which training drops a feature, and `dropout_shape` the shape [T, C] of the mask
+    of one clip, or None for a network that takes no mask.
     """
 
     dropout_probability: float = 0.0

@@ -27,7 +27,7 @@ def parse_model_config(value: Any) -> ModelConfig:
     if not isinstance(value, dict):
         raise ValueError(f"a network's configuration must be a mapping, not {value!r}")
     family = value.get("family", DEFAULT_FAMILY)
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"family {family!r} must be one of {', '.join(FAMILIES)}")
     return FAMILIES[family].config.model_validate(value)
 

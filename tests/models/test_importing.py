@@ -85,6 +85,7 @@ def test_weights_of_a_backbone_are_no_network(tmp_path: Path) -> None:
         ({"a": torch.zeros(1)}, "of no known layout"),
         ([1], "it holds a list, not a mapping"),
         ({"state_dict": [1]}, "the entry 'state_dict' is a list"),
+        ({1: torch.zeros(1), "backbone.layer1.0.conv1.conv.fcce.0.weight": torch.zeros(1)}, "keys are not all strings"),
         ({"backbone.layer1.0.conv1.conv.fcce.0.weight": torch.zeros(1)}, "not a whole MANet checkpoint"),
     ],
 )

@@ -67,7 +67,7 @@ def test_weights_that_do_not_fit_are_listed_with_their_file(tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=r"a\.pth: its keys are of no known layout .*; the first keys are: a"):
         load_initial_weights(small_network(), save(tmp_path / "a.pth", {"a": torch.zeros(1)}))
     with pytest.raises(
-        CheckpointError, match=r"no weights at .*absent\.pth: give a checkpoint directory or a \.pth file"
+        CheckpointError, match=r"^no weights at .*absent\.pth: give a checkpoint directory or a \.pth file"
     ):
         load_initial_weights(small_network(), str(tmp_path / "absent.pth"))
     with pytest.raises(CheckpointError, match="holds a list"):

@@ -17,7 +17,11 @@ class ManetConfig(ModelConfig):
     embedding_dim: PositiveInt = Field(
         300, description="Length of the label vectors. Training sets it to that of its label embeddings."
     )
-    width: PositiveInt = Field(64, description="Channels of the stem: 64 for ResNet-50, fewer for small variants.")
+    width: PositiveInt = Field(
+        64,
+        multiple_of=8,
+        description="Channels of the stem, a multiple of 8: 64 for ResNet-50, fewer for small variants.",
+    )
     depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         (3, 4, 6, 3), description="Blocks of the four stages."
     )
