@@ -1,33 +1,68 @@
-# Every target sets up what it needs in .venv by itself. PYTHON names the interpreter to build it with (3.11 or newer).
+# Every target sets up what it needs in .venv. PYTHON names the interpreter to build it with (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
-RUN := $(VENV)/bin/python
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
 
-.PHONY: setup demo test check bench chaos ablation clean
+# Where PyTorch's build comes from. On a machine without an NVIDIA card: the CPU build, instead of gigabytes of CUDA. Empty: PyPI.
+# `make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126` takes the build for another version of CUDA.
+TORCH_INDEX ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),,https://download.pytorch.org/whl/cpu)
+export TORCH_INDEX
+PIP_INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+
+.PHONY: setup demo demo-train demo-model test test-slow test-all check docs bench chaos ablation clean
 
 setup: $(VENV)/.installed
 
+# PyTorch comes first and alone, so that its index is asked for nothing else and is left out quickly where it cannot be reached.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "microaction needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "installing into $(VENV): a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --upgrade pip
+	@test -z "$(TORCH_INDEX)" \
+		|| $(PIP_INSTALL) --no-deps --retries 1 --timeout 15 --index-url $(TORCH_INDEX) torch 2>/dev/null \
+		|| echo "no PyTorch from $(TORCH_INDEX): installing the build of PyPI (TORCH_INDEX= skips this attempt)"
+	@PYTHONWARNINGS=ignore $(PIP_INSTALL) --editable '.[dev,docs]'  # setuptools warns of every editable installation
 	@touch $@
 
-# The whole story on this machine: about 10 minutes on 2 cores. Results are under demo/.
+# Interviews labeled with the network that the package ships: at most 3 minutes on 2 cores. Results are in demo/.
 demo: setup
-	$(RUN) -m jobs.demo
+	$(BIN)/microaction demo
 
-# Two processes: one for what uses a cluster, one for the rest and for what makes several machines.
+# The whole story: draws clips, trains a network on them, evaluates it and labels with it. At most 10 minutes on 2 cores.
+demo-train: setup
+	$(BIN)/microaction demo --train
+
+# Makes the network that the package ships (microaction/models/demo): about 25 minutes on 2 cores.
+demo-model: setup
+	$(RUN) -m microaction.cli.demo_model demo-model
+
+# Everything that protects a change: at most 10 minutes on 2 cores.
 test: setup
-	$(RUN) -m pytest --numprocesses 2
+	$(RUN) -m pytest -m "not slow" --numprocesses 2
+
+# Kills, nodes, scale, end to end, the whole codec matrix and fuzz.
+test-slow: setup
+	$(RUN) -m pytest -m slow --numprocesses 2
+
+test-all: test test-slow
 
 check: setup
-	$(VENV)/bin/ruff check
-	$(VENV)/bin/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
 	$(RUN) -m mypy
-	$(VENV)/bin/lint-imports
+	$(BIN)/lint-imports
+	$(RUN) -m docs.scripts.check_links
+	$(RUN) -m docs.scripts.generate_reference --check
+	$(MKDOCS) build --strict --quiet
+
+docs: setup
+	$(RUN) -m docs.scripts.generate_reference
+	$(MKDOCS) build --strict
 
 # CLIPS=folder compares on the clips in it too.
 bench: setup
@@ -43,14 +78,14 @@ bench: setup
 	$(RUN) -m tests.benchmarks.labeling_driver
 	$(RUN) -m tests.benchmarks.labeling_scale
 
-# The long versions of what the tests do in short: kills, and the same results as without.
+# The long versions of the kill tests: 20 kills of a training, 50 of a labeling, and the same results as without.
 chaos: setup
 	CHAOS_KILLS=20 $(RUN) -m pytest tests/training/test_chaos.py
 	$(RUN) -m tests.benchmarks.labeling_chaos
 
-# What each part of the model and the recipe is worth: an hour and a half on 2 cores; started again it goes on.
+# What each part of the network and of the recipe is worth: an hour and a half on 2 cores; started again it continues.
 ablation: setup
 	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.ablation
 
 clean:
-	rm -rf $(VENV) demo runs ablation
+	rm -rf $(VENV) demo demo-model runs ablation site

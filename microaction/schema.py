@@ -1,4 +1,4 @@
-"""The Parquet tables: a catalog of videos, the chunks of a run, the four tables that people query, the clips of a model."""
+"""The Parquet tables: the catalog of videos, the chunks of a run, the four public tables, and the clips of a model."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 REGION_COLUMNS = ("region_left", "region_top", "region_width", "region_height")
 _REGION = [pa.field(name, pa.int32()) for name in REGION_COLUMNS]
-# Few distinct values over many rows. Not for videos: pyarrow passes over row groups by the statistics of plain texts only.
+# Few distinct values over many rows. Not for videos: pyarrow skips row groups by the statistics of plain strings only.
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 CATALOG = pa.schema(
@@ -28,10 +28,10 @@ CATALOG = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-"""A row per video of an archive; where `error` is not null the video cannot be read, and `reason` says why.
+"""A row per video of an archive. Where `error` is not null, the video cannot be read, and `reason` says why.
 
-`region_…`, in pixels of frames as they are shown, are null in a new catalog; whoever fills them in limits what the model sees
-of that video.
+The `region_…` columns, in pixels of displayed frames, are null in a new catalog. Fill them in to limit what the network sees
+of a video.
 """
 
 PLAN = pa.schema(
@@ -43,7 +43,8 @@ PLAN = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
-"""A row per chunk of a catalog; `video_row` is the row of its video there. `attempts` counts the tries, this one included."""
+"""A row per chunk of a catalog. `video_row` is the row of its video in the catalog; `attempts` counts the attempts so far,
+the planned one included."""
 
 CHUNK = pa.schema(
     [
@@ -59,8 +60,8 @@ CHUNK = pa.schema(
         pa.field("base_file", pa.string()),
     ]
 )
-"""A unit of work: a row of a plan with all that is to be known of its video. `earlier_…` say where an earlier run's ledger
-has this chunk, of which some windows are to be kept; null where none are."""
+"""A unit of work: a row of a plan, with all that a worker must know of its video. The `base_…` columns locate the chunk in
+the base run's ledger if some of its windows are reused; otherwise they are null."""
 UNCOMMITTED_COLUMNS = (*REGION_COLUMNS, "base_chunk_id", "base_file")
 
 COMMITTED_CHUNK = pa.schema(
@@ -77,10 +78,10 @@ COMMITTED_CHUNK = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-"""A chunk's whole result in one row: its windows, and if any are missing the stage, error and reason of its failure.
+"""A chunk's whole result in one row: its windows and, if any are missing, the stage, error and reason of its failure.
 
-`probabilities` has those of all actions of the first window, then of the second, and so on. `window_run` says which run
-labelled a window: 0 for this one, else an earlier one, by its place in this run's `runs`.
+`probabilities` holds the probabilities of all actions in the first window, then those in the second, and so on. `window_run`
+is the run that labeled a window, by its index in this run's `runs`: 0 for this run, more for base runs.
 """
 
 LEDGER_INDEX = pa.schema(
@@ -92,7 +93,7 @@ LEDGER_INDEX = pa.schema(
         pa.field("file", pa.string()),
     ]
 )
-"""What is known of a committed chunk without its windows, and the file of the ledger that holds it."""
+"""A row per committed chunk: its columns without the windows, and the file of the ledger that holds it."""
 
 PACKED_CLIP = pa.schema(
     [
@@ -112,7 +113,7 @@ PACKED_CLIP = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-"""A row per clip of a packed list: where it came from and what its proxy is, or why there is none."""
+"""A row per clip of a packed list: its source and its proxy, or the error and reason why it has no proxy."""
 
 _PROVENANCE = [
     pa.field("video_version", pa.string(), nullable=False),
@@ -138,9 +139,12 @@ WINDOWS = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per window, by video and time. `body_part` is that of the likeliest action; a body part's probability is the sum over
-its actions. `abstained` where even the likeliest action is less likely than the run asks for. `model`, `model_digest` and
-`settings_digest` are those of the run that labelled the window: with `--relabel uncertain` this one or an earlier one."""
+"""A row per window, by video and time.
+
+`body_part` is that of the most likely action; a body part's probability is the sum over its actions. A window is `abstained`
+if even its most likely action is less probable than the run's `abstain_below`. `model`, `model_digest` and `settings_digest`
+are those of the run that labeled the window: with `--relabel uncertain`, this run or one that it reuses.
+"""
 
 EVENTS = pa.schema(
     [
@@ -157,7 +161,7 @@ EVENTS = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per event, in each file by action, video and time, a row group per action."""
+"""A row per event. Each file is sorted by action, video and time, and has a row group per action."""
 
 _ACTIVITY = [
     pa.field("num_events", pa.int64(), nullable=False),
@@ -188,11 +192,11 @@ VIDEOS = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per video of the catalog; `duration_s` is null where the video could not be opened.
+"""A row per video of the catalog; `duration_s` is null if the video could not be opened.
 
-`coverage` is the share of its time that windows cover, `abstained_fraction` that of its windows without an answer; rates are
-per minute that windows cover. `actions` and `body_parts` have those that occur; where events of one body part overlap, their
-time counts once.
+`coverage` is the fraction of its duration that windows cover, `abstained_fraction` the fraction of its windows that are
+`abstained`. Rates are per minute that windows cover. `actions` and `body_parts` list those that occur; where events of one
+body part overlap, their time counts once.
 """
 
 FAILURES = pa.schema(
@@ -207,11 +211,63 @@ FAILURES = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per span that carries no labels; `end_s` is null where the video's length could not be learned."""
+"""A row per span without labels; `end_s` is null if the video's duration is unknown."""
 
 PUBLIC_TABLES = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
-SCHEMA_VERSION = 2
-"""Of the published tables; in their files' metadata as `microaction.schema_version`."""
+"""The tables that `microaction label` publishes, by name."""
+
+SCHEMA_VERSION = 3  # 3: abstained_share is now abstained_fraction; error holds kinds of failures, not class names
+"""Version of the public tables; in the metadata of their files as `microaction.schema_version`."""
+
+COLUMN_DOCS: dict[str, str] = {
+    "video": "Path or URI of the video.",
+    "start_s": "Start of the span, in seconds on the video's timeline.",
+    "end_s": "End of the span (exclusive), in seconds; null in `failures` if the video's duration is unknown.",
+    "action": "Name of the action; of a window, its most likely action.",
+    "action_id": "Label index of the action, 0 to 51.",
+    "body_part": "Name of the body part; beside an action, the one that the action belongs to.",
+    "body_part_id": "Label index of the body part, 0 to 6.",
+    "probability": "Probability of the action, 0 to 1; of an event, the mean over its windows.",
+    "peak_probability": "Maximum of the action's probability over the event's windows, 0 to 1.",
+    "abstained": "Whether even the most likely action is less probable than the run's `abstain_below`.",
+    "probabilities": "Probability of every action, 0 to 1, by `action_id`; they sum to 1.",
+    "body_part_probabilities": "Probability of every body part, 0 to 1, by `body_part_id`: the sum over its actions.",
+    "video_version": "Version of the video file: its ETag, or its size and modification time.",
+    "model": "Location of the checkpoint.",
+    "model_digest": "Hexadecimal SHA-256 of the checkpoint's weights and of all that changes their predictions.",
+    "settings_digest": "Hexadecimal SHA-256 of the settings that decide windows and probabilities.",
+    "decoder": "Decoder and its version; if there are several, separated by commas.",
+    "num_windows": "Number of windows in the event or the video.",
+    "duration_s": "Duration of the video stream in seconds; null if the video cannot be opened.",
+    "covered_s": "Seconds of the video that windows cover.",
+    "failed_s": "Seconds of the video that are in `failures`.",
+    "coverage": "Fraction of the duration that windows cover, 0 to 1; null if the duration is unknown.",
+    "abstained_fraction": "Fraction of the video's windows that are `abstained`, 0 to 1; null if it has no windows.",
+    "num_events": "Number of events of the video, the action or the body part.",
+    "events_per_minute": "Events per minute of video that windows cover; null if the video has no windows.",
+    "total_s": "Seconds that the events cover; where events overlap, their time counts once.",
+    "actions": "The actions that occur, by `action_id`: a struct for each.",
+    "body_parts": "The body parts that occur, by `body_part_id`: a struct for each.",
+    "codec": "Codec by FFmpeg's name, such as `h264`.",
+    "width": "Width of displayed frames, in pixels.",
+    "height": "Height of displayed frames, in pixels.",
+    "fps": "Average frame rate, in frames per second.",
+    "stage": "Stage that failed: `catalog`, `decode` or `label`.",
+    "error": "Kind of the failure, such as `decode_error`; null in the catalog if the video can be read.",
+    "reason": "Cause of the failure in plain words; null in the catalog if the video can be read.",
+    "attempts": "Number of attempts so far.",
+    "version": "Version of the file: its ETag, or its size and modification time.",
+    "size_bytes": "Size of the file in bytes.",
+    "rotation": "Degrees clockwise (0, 90, 180 or 270) by which the display matrix turns stored frames.",
+    "num_frames": "Number of frames of the video stream.",
+    "has_audio": "Whether the file has an audio stream.",
+    "region_left": "Left edge of the region that the network sees, in pixels of displayed frames; null for whole frames.",
+    "region_top": "Top edge of the region, in pixels of displayed frames; null for whole frames.",
+    "region_width": "Width of the region, in pixels of displayed frames; null for whole frames.",
+    "region_height": "Height of the region, in pixels of displayed frames; null for whole frames.",
+}
+"""What each column of the public tables and of the catalog holds, fields of structs included. A name means the same in every
+table. The documentation of the tables is generated from this."""
 
 CLIP_LIST = pa.schema(
     [
@@ -222,7 +278,7 @@ CLIP_LIST = pa.schema(
         *_REGION,
     ]
 )
-"""A list of labelled clips; where `uri` is null a clip lies in the list's folder of videos."""
+"""A list of labeled clips. Where `uri` is null, the clip is in the list's folder of videos."""
 
 TRAINING_CLIPS = pa.schema(
     [
@@ -233,12 +289,12 @@ TRAINING_CLIPS = pa.schema(
         pa.field("is_readable", pa.bool_(), nullable=False),
     ]
 )
-"""A row per clip that a model was made from or judged on; `split` is train, validation or held-out."""
+"""A row per clip that a checkpoint was trained, validated or tested on; `split` is train, validation or held-out."""
 CLIPS_FILE = "clips.parquet"
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
-    """The content of a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
+    """Return a table as the content of a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **options)
     return bytes(sink.getvalue().to_pybytes())

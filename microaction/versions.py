@@ -1,4 +1,4 @@
-"""The versions of what made a result; recorded in checkpoints and runs."""
+"""Versions of the software that produced a result; recorded in checkpoints and runs."""
 
 import platform
 from importlib.metadata import version

@@ -55,19 +55,23 @@ BAD = {
     "cut.mp4": "cut short or damaged: the index of the MP4/MOV file (its 'moov' box) is missing or unreadable",
     "empty.mp4": "the file is empty",
     "text.mp4": "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS",
-    "sound.mp4": "there is no video in it, only audio",
+    "sound.mp4": "contains no video, only audio",
 }
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """Three good videos, four files with a video's extension that are not videos, and a text file."""
-    root = tmp_path / "archive"
+    return write_archive(tmp_path / "archive")
+
+
+def write_archive(root: Path) -> Path:
+    """Write the files that `GOOD` and `BAD` describe into a new folder, and a text file; return the folder."""
     (root / "deep").mkdir(parents=True)
     for name, seconds in GOOD.items():
         if name.endswith(".avi"):
-            write_video(tmp_path / "b.mp4", num_frames=round(seconds * 30))
-            shutil.move(tmp_path / "b.mp4", root / name)  # the content decides the format, not the name
+            write_video(root / "b.mp4", num_frames=round(seconds * 30))
+            shutil.move(root / "b.mp4", root / name)  # the content decides the format, not the name
         else:
             write_video(root / name, num_frames=min(198, round(seconds * 30)))
     write_truncated(root / "cut.mp4", root / "a.mp4")

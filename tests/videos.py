@@ -1,4 +1,4 @@
-"""Small videos whose pixels say which frame they are."""
+"""Small videos whose pixels reveal each frame's number."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 import av
 import numpy as np
 
-# Luma of video runs over 16..235: frame i has FIRST_LUMA + i, so no two frames share a level before or after conversion.
+# Luma in video runs from 16 to 235. Frame i has FIRST_LUMA + i: levels are distinct before and after conversion.
 FIRST_LUMA = 20
 BLACK_LUMA, LUMA_LEVELS = 16, 219
 WHITE_LUMA, NO_CHROMA = 235, 128
 
 
 def number_of(frame_HWC: np.ndarray) -> int:
-    """Which frame of a counted video this is, by the grey of its middle."""
+    """Return the number of a frame of a counted video, from the gray level of its center."""
     H, W = frame_HWC.shape[:2]
-    grey = float(frame_HWC[H // 4 : -H // 4, W // 4 : -W // 4].mean())
+    gray = float(frame_HWC[H // 4 : -H // 4, W // 4 : -W // 4].mean())
     # +0.5: the conversion to RGB rounds down.
-    return round((grey + 0.5) * LUMA_LEVELS / 255 + BLACK_LUMA) - FIRST_LUMA
+    return round((gray + 0.5) * LUMA_LEVELS / 255 + BLACK_LUMA) - FIRST_LUMA
 
 
 def write_video(
@@ -33,11 +33,11 @@ def write_video(
     with_audio: bool = False,
     faststart: bool = False,
 ) -> None:
-    """Writes counted frames, their upper left corner bright; `rotation` turns them clockwise for showing.
+    """Write counted frames with a bright upper left corner; `rotation` is the display matrix's, in degrees clockwise.
 
-    `durations` are the frames' lengths in 1/fps; by default all are 1. `faststart` puts an MP4's index first.
+    `durations` are the frames' durations in 1/fps; by default all are 1. `faststart` puts the index of an MP4 first.
     """
-    assert num_frames <= 200, "one grey level a frame"
+    assert num_frames <= 200, "one gray level per frame"
     width, height = size
     lossless = {"libx264": {"qp": "0", "bf": "2", "g": "24"}, "mpeg4": {"qscale": "1"}}.get(codec, {})
     with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as container:

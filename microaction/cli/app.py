@@ -63,8 +63,8 @@ class _Sources(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the interface
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources below the flags, which pydantic-settings puts first."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=cls.file_values)
@@ -166,6 +166,11 @@ def running_ray() -> Iterator[None]:
     _handle_sigterm()  # Ray has replaced the handler
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(
+                handler, logging.StreamHandler
+            ):  # the terminal: no stack traces of what is recorded or raised
+                handler.setLevel(logging.CRITICAL)
     try:
         with filtered_native_log():
             yield
@@ -193,7 +198,7 @@ def shown_progress(what: str) -> Iterator[Show]:
         return
     started_s, present, ended = time.monotonic(), "waiting to start", threading.Event()
 
-    def update(done: float, total: float, note: str) -> None:
+    def update(done: float, total: float, note: str) -> None:  # noqa: ARG001 - the interface
         nonlocal present
         present = note
 
@@ -217,7 +222,7 @@ def _add_argument(parser: Any, *names: str, **options: Any) -> Any:
     them."""
     if not names or not names[0].startswith("-"):
         options |= {"nargs": "?", "default": argparse.SUPPRESS}
-    return argparse._ActionsContainer.add_argument(parser, *names, **options)
+    return argparse._ActionsContainer.add_argument(parser, *names, **options)  # noqa: SLF001 - pydantic-settings' hook
 
 
 def _read_yaml(uri: str | None) -> dict[str, Any]:
@@ -251,7 +256,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _handle_sigterm() -> None:
-    def terminate(number: int, frame: object) -> NoReturn:
+    def terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the interface
         raise Terminated
 
     with suppress(ValueError):  # not the main thread

@@ -1,7 +1,7 @@
 """Makes the network that the package ships as `--model demo`: `python -m microaction.cli.demo_model [FOLDER]` (make demo-model).
 
 Draws clips of people whom no interview of the demo shows, trains a small MANet on them (about 25 minutes on 2 cores; the same
-command again continues), and stores it without its embedding branch and in float16 in `microaction/models/demo/`. How it was
+command again continues), and stores it in `microaction/models/demo/`, without its embedding branch and in float16. How it was
 made is in its `config.json`: recipe, data, versions, and metrics on drawn people that it was not trained on.
 """
 
@@ -20,7 +20,13 @@ from microaction.synthetic import make_dataset
 from microaction.training.settings import TrainSettings
 from microaction.versions import versions
 
-DATA: dict[str, Any] = {"num_train_subjects": 200, "num_val_subjects": 24, "num_train_clips": 5200, "num_val_clips": 624, "seed": 7}
+DATA: dict[str, Any] = {
+    "num_train_subjects": 200,
+    "num_val_subjects": 24,
+    "num_train_clips": 5200,
+    "num_val_clips": 624,
+    "seed": 7,
+}
 EPOCHS = 14
 MAX_BYTES = 4_000_000
 

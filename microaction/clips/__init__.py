@@ -1,1 +1,1 @@
-"""Labeled clips: MA-52's lists, and their way through Ray Data to a network."""
+"""Labeled clips: lists in MA-52's format, sampling, packing, and reading through Ray Data."""

@@ -1,4 +1,4 @@
-"""Clips through Ray Data: a list of them in, batches of uint8 pixels out, in the same order.
+"""Reads clips through Ray Data: a list of clips in, batches of uint8 pixels out, in the same order.
 
 clips → decode (CPU tasks, 1:1) → batches
 
@@ -19,14 +19,14 @@ from microaction.clips.sample import Sampling, load_clip
 from microaction.distributed.throttling import ThrottledExecution
 from microaction.video import DecodeError, Region
 
-CLIPS_PER_BLOCK = 16  # a block costs about 60 ms on its way, a decoded clip 1.3 to 7 ms in blocks of 32 to 8
+CLIPS_PER_BLOCK = 16  # moving a block costs about 60 ms, and a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.45  # two per CPU, beside a training worker, which otherwise waits for the decoders
 PREFETCH_BATCHES = 4
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips: frames_BTHWC uint8 RGB of the network's size, target_B int64, index_B the clips' indices in the caller's list."""
+    """B clips: frames_BTHWC uint8 RGB of the network's size, target_B int64, index_B the indices in the caller's list."""
 
     frames_BTHWC: np.ndarray
     target_B: np.ndarray
@@ -43,10 +43,10 @@ def read_clips(
 ) -> Iterator[ClipBatch]:
     """Decode the clips with the draws `order` [N], in that order, in batches of `batch_size` (the last may be smaller).
 
-    A draw is an index of `clips`; one beyond the last clip wraps around, and has other random numbers. These depend on the draw
-    alone, never on its position in `order`. Needs a running Ray. A clip that cannot be read raises `DecodeError`; with
-    `on_unreadable`, that is called with the error instead, and the clip's batch is one smaller, or even empty: other clips stay
-    in their batches.
+    A draw is an index into `clips`; a draw beyond the last clip wraps around and has other random numbers. Random numbers
+    depend on the draw alone, never on its position in `order`. Needs a running Ray. A clip that cannot be read raises
+    `DecodeError`; with `on_unreadable`, that is called with the error instead, and the clip's batch is one smaller, or even
+    empty: other clips stay in their batches.
     """
     if len(order) == 0:
         return
@@ -60,9 +60,9 @@ def read_clips(
         }
     )
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
-    # Not `from_arrow`, which starts a task of a whole CPU for every block: beside training there may be none left.
+    # Not `from_arrow`, which starts a task of a whole CPU for every block: training may leave no whole CPU.
     dataset = ray.data.from_blocks(blocks)
-    # The dataset's own context: the process's is shared with other pipelines, whose settings must not leak into this one.
+    # The dataset's own context: other pipelines share the process's, and their settings must not leak into this one.
     dataset.context.enable_progress_bars = False
     dataset.context.execution_options.preserve_order = True
     dataset.context.raise_original_map_exception = True
@@ -96,8 +96,8 @@ def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str,
     reasons = [""] * len(frames_BTHWC)
     for row, (uri, draw, region) in enumerate(clips):
         try:
-            seen = None if region is None else Region(*region.tolist())
-            frames_BTHWC[row] = load_clip(str(uri), int(draw), sampling, seen)
+            clip_region = None if region is None else Region(*region.tolist())
+            frames_BTHWC[row] = load_clip(str(uri), int(draw), sampling, clip_region)
         except DecodeError as error:
             reasons[row] = error.reason
         except ValueError as error:  # a region that does not lie inside the clip's frames

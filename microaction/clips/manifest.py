@@ -19,8 +19,8 @@ class ManifestError(UsageError, ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and its action label. `name` is the file's name as listed, `uri` where it is, `region` the part of it that counts,
-    and `subject` who is in it, None if unknown."""
+    """A clip and its action label. `name` is the file's name as listed, `uri` its location, `region` the part of its frames
+    that counts (None: whole frames), and `subject` the person in it (None if unknown)."""
 
     name: str
     uri: str
@@ -33,10 +33,10 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
     """Return the clips of a list file, in its order; `videos` is the folder that holds them.
 
     A list is a text file in MA-52's format, whose empty lines are skipped, or, if its name ends in .parquet, a table with the
-    columns name and label, and optionally region_left, region_top, region_width and region_height (if only a part of the frame
-    counts), uri (if the clip is elsewhere) and subject; without that column the subject is the part before the first "_" of the
-    file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that is not
-    "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    columns name and label, and optionally region_left, region_top, region_width and region_height (if only a part of the
+    frame counts), uri (if the clip is elsewhere) and subject. Without that column the subject is the part before the first
+    "_" of the file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that
+    is not "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
         data = storage.read_bytes(list_uri)

@@ -1,6 +1,6 @@
-"""Packing: a list of clips in; their proxies, a list of those and a manifest out.
+"""Packs clips: a list of clips in; their proxies, a list of the proxies and a manifest out.
 
-clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest for each block → manifest and list
+clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest for each block → manifest and lists
 """
 
 import uuid
@@ -25,7 +25,7 @@ from microaction.video.sandbox import Limits, sandboxed
 
 VIDEOS_FOLDER, PAGES_FOLDER = "videos", "_pages"
 MANIFEST_FILE, LIST_FILE, TABLE_FILE = "manifest.parquet", "list.txt", "list.parquet"
-CLIPS_PER_BLOCK = 8  # about a second of work, which is what a lost task loses at most
+CLIPS_PER_BLOCK = 8  # about a second of work: the maximum that a lost task loses
 PACK_LIMITS = Limits(time_s=600)
 
 
@@ -141,7 +141,7 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
 
 
 def _read_pages(out: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of earlier packings; a success overrides a failure."""
+    """Return the rows that earlier runs wrote, by name; a success overrides a failure."""
     filesystem, path = storage.open_filesystem(storage.join(out, PAGES_FOLDER))
     infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     files = sorted(info.path for info in infos if info.path.endswith(".parquet"))
@@ -153,7 +153,8 @@ def _read_pages(out: str) -> dict[str, dict[str, Any]]:
 
 
 def _write_lists(rows: list[dict[str, Any]], subjects: dict[str, str | None], out: str) -> None:
-    """Write the manifest, and the list of proxies twice: in MA-52's format, and with subjects, which names may lack."""
+    """Write the manifest, and the list of proxies twice: in MA-52's format, and as a table with subjects, which names may
+    lack."""
     manifest = parquet_bytes(pa.Table.from_pylist(rows, schema=PACKED_CLIP))
     storage.write_bytes(storage.join(out, MANIFEST_FILE), manifest)
     good = [row for row in rows if row["error"] is None]

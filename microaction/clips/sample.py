@@ -15,7 +15,7 @@ CLIP_LIMITS = Limits(time_s=120)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random sampling, as in training: frames, crops and flips depend on (seed, epoch, clip) alone."""
+    """Random sampling, as in training: frames, crops and flips depend on (seed, epoch, index of the clip) alone."""
 
     seed: int
     epoch: int
@@ -34,7 +34,8 @@ class Sampling:
 def load_clip(uri: str, index: int, sampling: Sampling, region: Region | None = None) -> np.ndarray:
     """Return a clip's frames [T, H, W, 3] (uint8), sampled and cropped to the network's size, decoded in a separate process.
 
-    `index` is the clip's index in its list. Raises `DecodeError`, and `InvalidRegionError` for a region outside of its frames.
+    `index` is the clip's index in its list. Raises `DecodeError`, and `InvalidRegionError` for a region outside of its
+    frames.
     """
     return sandboxed(uri, CLIP_LIMITS, decode_clip, uri, index, sampling, region)
 

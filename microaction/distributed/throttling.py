@@ -16,7 +16,7 @@ class ThrottledExecution:
     def before_execution_starts(self, executor: object) -> None:
         """Do nothing; part of the interface."""
 
-    def on_execution_step(self, executor: object) -> None:
+    def on_execution_step(self, executor: object) -> None:  # noqa: ARG002 - the interface
         """Pause; called by the loop after each of its steps."""
         time.sleep(SCHEDULING_PAUSE_S)
 

@@ -1,4 +1,4 @@
-"""How good a model is: metrics, and the files that show them."""
+"""Metrics of a network on labeled clips and on untrimmed video, and the files that report them."""
 
 from microaction.evaluation.metrics import recognition_metrics
 

@@ -44,20 +44,20 @@ def fit_temperature(logits_NK: np.ndarray, target_N: np.ndarray) -> float:
 def confidence_bins(
     probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS
 ) -> list[ConfidenceBin]:
-    """Return the bins of equal width, from 0 to 1, that hold clips."""
+    """Return the bins that hold clips, of `num_bins` bins of equal width from 0 to 1."""
     confidence_N = probabilities_NK.max(axis=1)
     is_right_N = probabilities_NK.argmax(axis=1) == target_N
     bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
     return [
         ConfidenceBin(
-            number / num_bins,
-            (number + 1) / num_bins,
+            index / num_bins,
+            (index + 1) / num_bins,
             int(inside.sum()),
             float(confidence_N[inside].mean()),
             float(is_right_N[inside].mean()),
         )
-        for number in range(num_bins)
-        if (inside := bin_N == number).any()
+        for index in range(num_bins)
+        if (inside := bin_N == index).any()
     ]
 
 

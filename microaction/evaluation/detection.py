@@ -1,4 +1,4 @@
-"""How well found events agree with the true instances of an untrimmed video."""
+"""Agreement of found events with the true instances of untrimmed video."""
 
 from collections import defaultdict
 from collections.abc import Iterable

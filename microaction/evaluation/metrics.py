@@ -1,4 +1,4 @@
-"""How good scores are: the metrics of the MA-52 benchmark.
+"""The metrics of the MA-52 benchmark, from scores and targets.
 
 Shapes: N clips, K actions. Source: Guo et al. 2024; F1 as scikit-learn's f1_score computes it.
 """
@@ -29,8 +29,9 @@ def recognition_metrics(
     """Return top-1, top-5 and F1 of body parts and actions, each in [0, 1].
 
     Scores may be logits or probabilities; `target_N` holds action labels. A clip's body part is that of its best action.
-    `f1_mean` is the mean of the four F1; a micro F1 equals the top-1. A macro F1 is the mean over the classes
-    that occur among targets or predictions. Raises `ValueError` for shapes or labels that do not fit, or no clips.
+    `f1_mean` is the mean of the four F1 scores; a micro F1 equals the top-1. A macro F1 is the mean over the classes that
+    occur among targets or predictions. Raises `ValueError` for shapes or labels that do not fit, scores that are not finite,
+    or no clips.
     """
     scores_NK, target_N = _checked(scores_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
@@ -54,7 +55,7 @@ def f1_mean_over_target_classes(
     scores_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
 ) -> float:
     """Return `f1_mean` with macro F1s over the classes among the targets alone, so that two models are compared over the same
-    classes whatever else they predict. Raises as `recognition_metrics`."""
+    classes, independently of what else they predict. Raises as `recognition_metrics`."""
     scores_NK, target_N = _checked(scores_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
     best_N = scores_NK.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Plots of metrics, as PNG bytes.
+"""Plots of metrics, as PNG files.
 
 Shapes: K actions.
 """
@@ -15,18 +15,19 @@ from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PIXELS_PER_INCH = 160  # crisp at twice the size of a page
+PIXELS_PER_INCH = 160  # text stays sharp at twice the size at which a page shows the plot
 
 
 def confusion_plot(counts_KK: np.ndarray, labels: Sequence[str]) -> bytes:
-    """Return a PNG of the confusion matrix: rows are true actions, cells the fraction of the row's clips; lines separate the
-    body parts."""
+    """Return a PNG of the confusion matrix: rows are true actions, columns predicted ones, and cells the fraction of the
+    row's clips. Both axes have names and ids of actions; lines separate the body parts."""
     fractions_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
     figure = new_figure(15, 14)
     axes = figure.add_subplot()
     image = axes.imshow(fractions_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=90)
+    ticks = [f"{label}  {action_id}" for action_id, label in enumerate(labels)]
+    axes.set_yticks(range(len(labels)), ticks, fontsize=8)
+    axes.set_xticks(range(len(labels)), ticks, fontsize=8, rotation=90)
     for border in np.flatnonzero(np.diff(BODY_PART_OF)) + 0.5:
         axes.axhline(border, color="0.7", linewidth=0.6)
         axes.axvline(border, color="0.7", linewidth=0.6)
@@ -57,7 +58,7 @@ def per_class_plot(rows: Sequence[dict[str, float]], labels: Sequence[str]) -> b
 
 
 def reliability_plot(bins: Sequence[ConfidenceBin]) -> bytes:
-    """Return a PNG of accuracy by confidence; below the diagonal the network is over-confident."""
+    """Return a PNG of accuracy by confidence: below the diagonal the network is over-confident."""
     figure = new_figure(5, 5)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfectly calibrated")
@@ -75,8 +76,8 @@ def reliability_plot(bins: Sequence[ConfidenceBin]) -> bytes:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure, in inches, that needs no display."""
-    # Imported here: most processes that could plot never do.
+    """Return an empty figure of `width` × `height` inches that needs no display."""
+    # Imported here: the majority of the processes that import this module never plot.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -86,7 +87,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def png(figure: "Figure") -> bytes:
-    """Return a figure as a PNG."""
+    """Return a figure as the content of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=PIXELS_PER_INCH)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""An evaluation as files: metrics, per-class table, predictions and plots."""
+"""Files of an evaluation: metrics, per-class table, predictions and plots."""
 
 import csv
 import io
@@ -38,13 +38,13 @@ def write_report(
         "per_class.png": per_class_plot(per_class_metrics(probabilities_NK, target_N), labels),
         "calibration.png": reliability_plot(confidence_bins(probabilities_NK, target_N)),
     }
-    for name, picture in plots.items():
-        storage.write_bytes(storage.join(out, name), picture)
+    for name, plot in plots.items():
+        storage.write_bytes(storage.join(out, name), plot)
     return metrics
 
 
 def per_class_csv(probabilities_NK: np.ndarray, target_N: np.ndarray, labels: Sequence[str]) -> str:
-    """Return a line per action: its body part, precision, recall, f1 and support (true clips)."""
+    """Return a CSV with a line per action: its body part, precision, recall, f1 and support (number of true clips)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["action_id", "action", "body_part", "precision", "recall", "f1", "support"])

@@ -16,7 +16,7 @@ from microaction.taxonomy import BODY_PART_OF
 
 PREDICTION_FILE = "prediction.csv"
 VIDEO_SUFFIX = ".mp4"
-FIXED_DATE = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same file
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions make the same file
 
 
 def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> None:
@@ -34,7 +34,10 @@ def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> N
 
 
 def prediction_csv(names: Sequence[str], scores_NK: np.ndarray) -> str:
-    """Return the header vid, action_pred_1…5, body_pred_1…5, and rows of action and body-part ids, most likely first."""
+    """Return a CSV: the header vid, action_pred_1…5, body_pred_1…5, and rows of action and body-part ids, most likely first.
+
+    Raises as `write_submission`.
+    """
     if np.isnan(scores_NK).any():
         raise ValueError("a clip has no scores: every clip of the list must be classified")
     videos = [name.rsplit("/", 1)[-1].removesuffix(VIDEO_SUFFIX) + VIDEO_SUFFIX for name in names]

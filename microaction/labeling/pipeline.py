@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import ActorDiedError
 from ray.util.annotations import RayDeprecationWarning
 
 from microaction.distributed.throttling import ThrottledExecution
@@ -27,7 +28,7 @@ from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.pool import LabelerPool, block_bytes
 from microaction.labeling.reuse import WindowReuse
 from microaction.labeling.settings import LabelSettings
-from microaction.models import Checkpoint
+from microaction.models import Checkpoint, load_checkpoint
 from microaction.models.classifier import Execution
 
 COMMIT_CPUS = 0.05  # it waits for storage
@@ -58,7 +59,8 @@ class Pipeline:
     def run(self, blocks: list[pa.Table], *, records_errors: bool = False) -> Iterator[pa.Table]:
         """Yield a small table (see `Committer`) for each block that is committed.
 
-        Raises `PipelineError` if the ledger cannot be written, or nothing makes progress any more.
+        Raises `PipelineError` if the ledger cannot be written, no labeler can start, or nothing makes progress any more, and
+        `CheckpointError` if the checkpoint is not the one that the run started with.
         """
         labeled = self._dataset(blocks, records_errors)
         try:
@@ -72,6 +74,11 @@ class Pipeline:
                 f"no block of chunks finished within {labeled.context.execution_no_progress_timeout_s} s: see `ray status` "
                 "for nodes that are missing or cut off, and run the same command again"
             ) from error
+        except ActorDiedError as error:
+            if not error.actor_init_failed:
+                raise
+            load_checkpoint(self.checkpoint.ref)  # if it is the reason, this raises the labeler's error
+            raise PipelineError(f"a labeler could not start: {str(error).strip().splitlines()[-1]}") from error
 
     def _dataset(self, blocks: list[pa.Table], records_errors: bool) -> ray.data.Dataset:
         pool, config = self.pool, self.checkpoint.config

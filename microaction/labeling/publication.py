@@ -214,7 +214,7 @@ def _split(video_row_C: np.ndarray, num_windows_C: np.ndarray, num_videos: int) 
 
 def _write_part(part: _Part) -> Totals:
     """Write one file of each table: the rows of these videos."""
-    tables = Tables(part.videos, part.runs, part.rule)
+    tables = Tables(part.runs, part.rule)
     for video, rows in _rows_by_video(part):
         tables.add(video, rows)
     for table, content in tables.finished().items():

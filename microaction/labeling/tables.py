@@ -77,7 +77,7 @@ class Totals:
 class Tables:
     """The public rows of some videos, as they grow; `totals` counts them."""
 
-    def __init__(self, videos: pa.Table, runs: tuple[Provenance, ...], rule: DecisionRule) -> None:
+    def __init__(self, runs: tuple[Provenance, ...], rule: DecisionRule) -> None:
         self._runs = runs
         self._rule = rule
         self._parts: dict[str, list[pa.Table]] = {
@@ -134,9 +134,8 @@ class Tables:
 
     def finished(self) -> dict[str, pa.Table]:
         """Return the tables, in the order in which they are written."""
+        self._rows["events"].sort(key=lambda row: (row["action_id"], row["video"], row["start_s"]))
         for name, rows in self._rows.items():
-            if name == "events":
-                rows = sorted(rows, key=lambda row: (row["action_id"], row["video"], row["start_s"]))
             self._parts[name].append(pa.Table.from_pylist(rows, schema=PUBLIC_TABLES[name]))
         # One dictionary per column, so that every row group has the same.
         return {

@@ -56,7 +56,7 @@ def label_video(source: str | os.PathLike[str], model: str | Checkpoint, **setti
     plan = plan_chunks(catalog, microseconds(chosen.chunk_s), checkpoint.digest, digest)
     rows = _labeled(chunk_table(plan, catalog), checkpoint, chosen, execution, batch_windows)
     provenance = Provenance(checkpoint.ref.uri, checkpoint.digest, digest)
-    tables = Tables(catalog, (provenance,), DecisionRule.of(chosen, checkpoint.config.labels))
+    tables = Tables((provenance,), DecisionRule.of(chosen, checkpoint.config.labels))
     tables.add(catalog.to_pylist()[0], pa.concat_tables([COMMITTED_CHUNK.empty_table(), *rows]).combine_chunks())
     finished = tables.finished()
     return LabeledVideo(**{name: finished[name] for name in PUBLIC_TABLES if name != "videos"})

@@ -85,5 +85,5 @@ def preferred_precision(device_type: str) -> Literal["bf16", "fp32"]:
     """Return bf16 where this node's device multiplies it faster than float32."""
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
     return "bf16" if has_products else "fp32"

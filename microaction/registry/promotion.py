@@ -114,7 +114,7 @@ def _root_and_name(model: str) -> tuple[str, str | None]:
 
 
 def _before_present(changes: list[Change]) -> str | None:
-    """A promotion pushes onto a stack, a rollback pops from it."""
+    """Return the version before the present one: a promotion pushes onto a stack, a rollback pops from it."""
     stack: list[str] = []
     for change in changes:
         if change.kind == "rollback":

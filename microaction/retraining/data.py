@@ -77,9 +77,9 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], fraction: float) -> tuple[l
     """Return the clips to train on, and those to judge on: of subjects whom neither production nor the candidate trained on.
 
     These are the subjects that were held out for production (for a first version, those that it was validated on), and a
-    `fraction` of those whom it does not know, chosen by their names alone: who is held out once stays held out. A subject in a
-    clip that production knows is known to it, whatever the dataset calls them now. Raises `ManifestError` if a clip's subject is
-    unknown, or one of the sides is empty.
+    `fraction` of those whom it does not know, chosen by their names alone: a subject who is held out once stays held out. A
+    subject in a clip that production knows is known to it, by whatever name the dataset lists them now. Raises `ManifestError`
+    if a clip's subject is unknown, or one of the sides is empty.
     """
     nameless = next((clip.name for clip in clips if clip.subject is None), None)
     if nameless is not None:
@@ -87,13 +87,13 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], fraction: float) -> tuple[l
             f"the subject of {nameless} is unknown, so nobody can be held out: begin names with it, as in SSSS_BB_NNNN.mp4, or "
             "give a Parquet list with a column subject"
         )
-    trained_on, kept = _subjects_now(known, clips)
-    held = [
-        clip.subject not in trained_on and (clip.subject in kept or _position(clip.subject) < fraction)
+    trained_on, held_out = _subjects_now(known, clips)
+    is_judged = [
+        clip.subject not in trained_on and (clip.subject in held_out or _position(clip.subject) < fraction)
         for clip in clips
     ]
-    train = [clip for clip, is_held in zip(clips, held, strict=True) if not is_held]
-    judged = [clip for clip, is_held in zip(clips, held, strict=True) if is_held]
+    train = [clip for clip, is_out in zip(clips, is_judged, strict=True) if not is_out]
+    judged = [clip for clip, is_out in zip(clips, is_judged, strict=True) if is_out]
     if not train or not judged:
         raise ManifestError(
             f"{len(judged)} of {len(clips)} clips are of held-out subjects and {len(train)} are not; both sides need some: add "
@@ -103,11 +103,11 @@ def hold_out(known: pa.Table, clips: Sequence[Clip], fraction: float) -> tuple[l
 
 
 def absent_clips(known: pa.Table, table: pa.Table) -> pa.Table:
-    """Return the clips of a version (`schema.TRAINING_CLIPS`) that another one's table lacks, as that one must remember them: of
-    subjects held out, or of those trained on `EARLIER`. They may come back."""
-    kept, names = _held_out_subjects(known), set(table["name"].to_pylist())
+    """Return the clips of a version (`schema.TRAINING_CLIPS`) that a later one's table lacks, as rows to add to it: in the split
+    of subjects held out, or of those trained on `EARLIER`. A later dataset may contain them again."""
+    held_out, names = _held_out_subjects(known), set(table["name"].to_pylist())
     rows = [
-        row | {"split": HELD_OUT if row["subject"] in kept else EARLIER}
+        row | {"split": HELD_OUT if row["subject"] in held_out else EARLIER}
         for row in known.to_pylist()
         if row["name"] not in names
     ]
@@ -115,15 +115,15 @@ def absent_clips(known: pa.Table, table: pa.Table) -> pa.Table:
 
 
 def _subjects_now(known: pa.Table, clips: Sequence[Clip]) -> tuple[set[str | None], set[str | None]]:
-    """Return whom production was trained on and who was held out for it, by their names then and by those that its clips give
-    them now. Who is in both counts as trained on."""
+    """Return the subjects whom production was trained on and those held out for it, by their names then and by those that its
+    clips give them now. `hold_out` counts a subject who is in both as trained on."""
     held_then = _held_out_subjects(known)
     rows = list(zip(known["name"].to_pylist(), known["subject"].to_pylist(), strict=True))
     clips_trained_on = {name for name, subject in rows if subject not in held_then}
-    clips_kept = {name for name, subject in rows if subject in held_then}
+    clips_held_out = {name for name, subject in rows if subject in held_then}
     trained_on = {subject for _, subject in rows} - held_then
     trained_on |= {clip.subject for clip in clips if clip.name in clips_trained_on}
-    return trained_on, held_then | {clip.subject for clip in clips if clip.name in clips_kept}
+    return trained_on, held_then | {clip.subject for clip in clips if clip.name in clips_held_out}
 
 
 def _held_out_subjects(known: pa.Table) -> set[str | None]:
@@ -131,8 +131,8 @@ def _held_out_subjects(known: pa.Table) -> set[str | None]:
     by_split: dict[str, set[str | None]] = {}
     for split, subject in zip(known["split"].to_pylist(), known["subject"].to_pylist(), strict=True):
         by_split.setdefault(split, set()).add(subject)
-    held = by_split.pop(HELD_OUT, None) or by_split.pop("validation", set())
-    return held.difference({None}, *by_split.values())
+    held_out = by_split.pop(HELD_OUT, None) or by_split.pop("validation", set())
+    return held_out.difference({None}, *by_split.values())
 
 
 def list_file(clips: Sequence[Clip]) -> bytes:

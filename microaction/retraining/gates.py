@@ -14,6 +14,17 @@ from microaction.retraining.settings import GatesConfig
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Candidate and production on the same held-out clips: the probabilities of both, the true actions, and how many clips were
+    left out because one of them could not read them."""
+
+    candidate_NK: np.ndarray
+    production_NK: np.ndarray
+    target_N: np.ndarray
+    num_left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict of one gate: the candidate's figure, production's (None if there is nothing to compare), and the limit that the
     candidate's must keep: a minimum or a maximum."""
@@ -40,20 +51,12 @@ class ChangedConfusion:
     production: int
 
 
-def judge(
-    candidate_NK: np.ndarray,
-    production_NK: np.ndarray,
-    target_N: np.ndarray,
-    labels: Sequence[str],
-    golden_difference: float,
-    gates: GatesConfig,
-) -> list[Verdict]:
-    """Return the verdicts of all gates, from the probabilities of both models for the same clips."""
+def judge(comparison: Comparison, labels: Sequence[str], golden_difference: float, gates: GatesConfig) -> list[Verdict]:
+    """Return the verdicts of all gates; `golden_difference` is that of `golden_parity`."""
+    candidate_NK, production_NK, target_N = comparison.candidate_NK, comparison.production_NK, comparison.target_N
     ours, theirs = measure(candidate_NK, target_N), measure(production_NK, target_N)
-    our_f1, their_f1 = (
-        f1_mean_over_target_classes(candidate_NK, target_N),
-        f1_mean_over_target_classes(production_NK, target_N),
-    )
+    our_f1 = f1_mean_over_target_classes(candidate_NK, target_N)
+    their_f1 = f1_mean_over_target_classes(production_NK, target_N)
     verdicts = [
         Verdict("held-out clips", len(target_N), None, gates.min_held_out, True),
         Verdict("F1 mean", our_f1, their_f1, their_f1 + gates.f1_mean_margin, True),
@@ -76,11 +79,10 @@ def judge(
     ]
 
 
-def changed_confusions(
-    candidate_NK: np.ndarray, production_NK: np.ndarray, target_N: np.ndarray, labels: Sequence[str], max_pairs: int
-) -> list[ChangedConfusion]:
+def changed_confusions(comparison: Comparison, labels: Sequence[str], max_pairs: int) -> list[ChangedConfusion]:
     """Return the confusions whose number changed most, the most changed first."""
-    ours_KK, theirs_KK = confusion(candidate_NK, target_N), confusion(production_NK, target_N)
+    ours_KK = confusion(comparison.candidate_NK, comparison.target_N)
+    theirs_KK = confusion(comparison.production_NK, comparison.target_N)
     change_KK = np.abs(ours_KK - theirs_KK) * (1 - np.eye(len(ours_KK), dtype=ours_KK.dtype))
     order = np.argsort(-change_KK, axis=None, kind="stable")[:max_pairs]
     pairs = [divmod(int(flat_index), len(ours_KK)) for flat_index in order]

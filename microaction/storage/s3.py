@@ -52,7 +52,7 @@ def client() -> Any:
 
 
 @functools.cache  # making one takes longer than a request
-def _client(endpoint: str) -> Any:
+def _client(endpoint: str) -> Any:  # noqa: ARG001 - the cache's key; boto3 reads it from the environment
     retries = {"mode": "standard", "total_max_attempts": MAX_ATTEMPTS}
     return boto3.client("s3", config=Config(retries=retries, connect_timeout=CONNECT_TIMEOUT_S))
 

@@ -55,7 +55,7 @@ class _Recipe:
     fps: int
 
 
-def make_dataset(
+def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     root: str | os.PathLike[str],
     *,
     num_train_subjects: int = 80,

@@ -38,13 +38,13 @@ class Learner:
         device: torch.device,
         *,
         num_ranks: int = 1,
-        begin: bool = True,
+        resumes: bool = False,
     ) -> None:
-        """`num_steps` are those of an epoch. With `begin` False the state will be loaded, and `init` is not read."""
+        """`num_steps` are those of an epoch. With `resumes` the state will be loaded, and `init` is not read."""
         self.settings, self.recipe, self.device, self.num_ranks = settings, settings.recipe, device, num_ranks
         torch.manual_seed(settings.seed)  # the same initial weights everywhere
         self.model = build_model(settings.model)
-        if begin and settings.init is not None:
+        if settings.init is not None and not resumes:
             load_initial_weights(self.model, settings.init)
         self.model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -117,7 +117,7 @@ class Learner:
         return [slice(start, end) for start, end in itertools.pairwise(borders)]
 
     def _backward(self, frames_BTHWC: Tensor, target_B: Tensor, index_B: Sequence[int], step: int) -> Tensor:
-        # A mean over the global batch, whatever each worker's part of it; clips that could not be read count as nothing.
+        # A mean over the global batch, whatever the size of each worker's part; clips that could not be read count as nothing.
         weight = len(index_B) * self.num_ranks / self.recipe.batch_size
         if len(index_B) == 0:  # the other workers wait for this one's gradients: it adds zeros
             frames_BTHWC, target_B = frames_BTHWC.new_zeros((1, *frames_BTHWC.shape[1:])), target_B.new_zeros(1)

@@ -27,7 +27,9 @@ from microaction.evaluation.metrics import measure
 from microaction.evaluation.report import predictions_table
 from microaction.models import Calibration, CheckpointConfig, Family, register_family, save_checkpoint
 from microaction.taxonomy import ACTIONS
+from microaction.training.checkpoints import PREDICTIONS_FILE, checkpoint_uri
 from microaction.training.device import on_device
+from microaction.training.errors import TrainingError
 from microaction.training.learner import Learner
 from microaction.training.log import write_log
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
@@ -40,8 +42,6 @@ from microaction.training.validation import validate
 from microaction.versions import versions
 from microaction.video import DecodeError
 
-CHECKPOINTS_FOLDER = "checkpoints"
-PREDICTIONS_FILE = "validation.parquet"
 STEPS_PER_REPORT = 5  # also between checks of the clock and of preemption notices
 
 
@@ -64,7 +64,12 @@ class Trainer:
 
         state = self._broadcast(load_state(self.run_uri) if self.rank == 0 else None)
         self.learner = Learner(
-            settings, label_embeddings_KD, self.num_steps, self.device, num_ranks=self.num_ranks, begin=state is None
+            settings,
+            label_embeddings_KD,
+            self.num_steps,
+            self.device,
+            num_ranks=self.num_ranks,
+            resumes=state is not None,
         )
         self.state = state or RunState(0, torch.full((self.recipe.epochs * self.num_steps,), torch.nan), {})
         if state is not None:
@@ -134,8 +139,8 @@ class Trainer:
         self.state.step += len(losses)
         for step, loss in enumerate(mean_losses.tolist(), start=first):
             if not np.isfinite(loss):
-                raise RuntimeError(
-                    f"the loss is {loss} at step {step}; lower recipe.learning_rate ({self.recipe.learning_rate})"
+                raise TrainingError(
+                    f"the loss is {loss} at step {step}: lower recipe.learning_rate ({self.recipe.learning_rate})"
                 )
 
     def _save_when_due(self) -> None:
@@ -197,7 +202,7 @@ class Trainer:
         epochs, unreadable = self.state.epochs, dict(self.state.unreadable)
         all_losses = self.state.losses[: self.state.step].clone()
 
-        def keep() -> None:
+        def save_best() -> None:
             if is_best:
                 uri = checkpoint_uri(self.run_uri, epoch + 1)
                 names = [clip.name for clip in clips]
@@ -205,11 +210,15 @@ class Trainer:
                 storage.write_bytes(storage.join(uri, PREDICTIONS_FILE), predictions)
                 save_checkpoint(model, config, uri)
 
-        def forget() -> None:
+        def delete_former_best() -> None:
             if is_best and former_best is not None:
                 storage.delete_tree(checkpoint_uri(self.run_uri, former_best))
 
-        self._save(forget, lambda: write_log(self.run_uri, epochs, all_losses, unreadable), first=keep)
+        self._save(
+            delete_former_best,
+            lambda: write_log(self.run_uri, epochs, all_losses, unreadable),
+            first=save_best,
+        )
         self._report(epoch, self.num_steps, metrics)
 
     def _config(self, epoch: Epoch) -> CheckpointConfig:
@@ -242,11 +251,6 @@ class Trainer:
         states = [state]
         dist.broadcast_object_list(states, 0)
         return states[0]
-
-
-def checkpoint_uri(run_uri: str, epoch: int) -> str:
-    """Return where the checkpoint of an epoch (from 1) is while it is the best."""
-    return storage.join(run_uri, CHECKPOINTS_FOLDER, f"epoch-{epoch:04d}")
 
 
 def train_process(config: dict[str, Any]) -> None:

@@ -79,8 +79,8 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
         "confusion.png": confusion_plot(counts_KK, ACTIONS),
         "calibration.png": reliability_plot(confidence_bins(probabilities_NK, target_N)),
     }
-    for name, picture in plots.items():
-        storage.write_bytes(storage.join(run_uri, name), picture)
+    for name, plot in plots.items():
+        storage.write_bytes(storage.join(run_uri, name), plot)
     train, held_out = read_splits(settings)
     best = next(epoch for epoch in state.epochs if epoch.number == state.best_epoch)
     environment = Environment(
@@ -104,7 +104,7 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
         unreadable=state.unreadable,
         settings=flat(settings.model_dump(mode="json", exclude={"config"})),
         versions=versions(),
-        plots={name: base64.b64encode(picture).decode() for name, picture in plots.items()},
+        plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
     )
     uri = storage.join(run_uri, REPORT_FILE)
     storage.write_bytes(uri, page.encode())

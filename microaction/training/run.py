@@ -1,10 +1,9 @@
 """One training run: settings in, a checkpoint directory out; the same name again continues where it stopped."""
 
 import uuid
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -14,36 +13,28 @@ from ray.train.torch import TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
-from microaction.clips.manifest import Clip
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
 from microaction.distributed.settings import ClusterSettings
-from microaction.errors import UsageError
 from microaction.models import (
     build_model,
     default_label_embeddings,
     label_embeddings_from_word_vectors,
     load_checkpoint,
 )
-from microaction.models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from microaction.models.families import family_of
 from microaction.models.initial import load_initial_weights
-from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
-from microaction.training.loop import (
-    CHECKPOINTS_FOLDER,
-    PREDICTIONS_FILE,
-    checkpoint_uri,
-    train_process,
-)
+from microaction.training.checkpoints import export_best
+from microaction.training.errors import StateError, TrainingError
+from microaction.training.loop import train_process
 from microaction.training.order import steps_per_epoch
 from microaction.training.progress import TrainingProgress
-from microaction.training.report import REPORT_FILE, write_report
+from microaction.training.report import REPORT_FILE
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
-from microaction.training.state import StateError, load_state
+from microaction.training.state import load_state
 from microaction.video import DecodeError
 
-BEST_FOLDER = "best"
 SETTINGS_FILE = "settings.json"
 RAY_FOLDER = "ray"
 MUTABLE_ON_RESUME = {
@@ -55,10 +46,6 @@ MUTABLE_ON_RESUME = {
     "max_unreadable_fraction",
     *ClusterSettings.model_fields,
 }  # settings that a resumed run may change
-
-
-class TrainingError(UsageError, ValueError):
-    """A training run cannot start or continue; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +114,15 @@ def run_training(
         cause = _cause(error)
         if isinstance(cause, DecodeError):
             raise TrainingError(f"{cause}; fix the clip, or remove it from the list") from error
-        if isinstance(cause, StateError):
+        if isinstance(cause, (StateError, TrainingError)):
             raise cause from error
         raise
     storage.delete_tree(ray_uri)
-    return _export_best(settings, run_uri, {"train": train_clips, "validation": val_clips})
+    state = load_state(run_uri)
+    if state is None or state.best_epoch is None:
+        raise TrainingError(f"training ended without a checkpoint in {run_uri}")
+    best = export_best(settings, run_uri, state, state.best_epoch, {"train": train_clips, "validation": val_clips})
+    return TrainingResult(best, load_checkpoint(best).config.metrics, storage.join(run_uri, REPORT_FILE))
 
 
 def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:
@@ -224,38 +215,6 @@ def _cause(error: WorkerGroupError) -> BaseException | None:
         inner: BaseException | None = getattr(failure, "_base_exc", failure)
         if isinstance(inner, ray.exceptions.RayTaskError):
             inner = inner.cause
-        if isinstance(inner, (DecodeError, StateError)):
+        if isinstance(inner, (DecodeError, StateError, TrainingError)):
             return inner
     return None
-
-
-def _export_best(settings: TrainSettings, run_uri: str, splits: dict[str, list[Clip]]) -> TrainingResult:
-    """Copy the best checkpoint, with the clips that it was made from, to a stable location; write the report."""
-    state = load_state(run_uri)
-    if state is None or state.best_epoch is None:
-        raise TrainingError(f"training ended without a checkpoint in {run_uri}")
-    kept, best = checkpoint_uri(run_uri, state.best_epoch), storage.join(run_uri, BEST_FOLDER)
-    if storage.exists(storage.join(kept, CONFIG_FILE)):  # else an earlier start of the run has moved it already
-        storage.write_bytes(storage.join(best, CLIPS_FILE), _clips_file(splits, state.unreadable))
-        for name in (WEIGHTS_FILE, PREDICTIONS_FILE, CONFIG_FILE):
-            storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(kept, name)))
-        write_report(settings, run_uri, state, storage.read_bytes(storage.join(kept, PREDICTIONS_FILE)))
-        storage.delete_file(storage.join(kept, CONFIG_FILE))  # first: while it exists, the rest must
-        storage.delete_tree(storage.join(run_uri, CHECKPOINTS_FOLDER))
-    return TrainingResult(best, load_checkpoint(best).config.metrics, storage.join(run_uri, REPORT_FILE))
-
-
-def _clips_file(splits: dict[str, list[Clip]], unreadable: Container[str]) -> bytes:
-    """Return a Parquet file of `schema.TRAINING_CLIPS`."""
-    rows = [
-        {
-            "name": clip.name,
-            "label": clip.label,
-            "subject": clip.subject,
-            "split": split,
-            "is_readable": clip.uri not in unreadable,
-        }
-        for split, clips in splits.items()
-        for clip in clips
-    ]
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=TRAINING_CLIPS))

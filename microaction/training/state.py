@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from microaction import storage
-from microaction.errors import UsageError
+from microaction.training.errors import StateError
 
 STATE_FOLDER = "state"
 NUM_STATES_KEPT = 2
+STATE_FORMAT = 2  # 2: the learner's average of the weights is `ema_model`
 _STATE_NAME = re.compile(r"/step-(\d+)\.pt$")
 
 
@@ -45,14 +46,10 @@ class RunState:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-class StateError(UsageError, ValueError):
-    """A saved state cannot be read; the message says what to do."""
-
-
 def save_state(run_uri: str, state: RunState) -> None:
     """Add the state to the run's folder, and delete all but the last `NUM_STATES_KEPT`."""
     file = io.BytesIO()
-    torch.save({**vars(state), "epochs": [asdict(epoch) for epoch in state.epochs]}, file)
+    torch.save({"format": STATE_FORMAT, **vars(state), "epochs": [asdict(epoch) for epoch in state.epochs]}, file)
     storage.write_bytes(storage.join(run_uri, STATE_FOLDER, f"step-{state.step:09d}.pt"), file.getvalue())
     for old in _saved(run_uri)[:-NUM_STATES_KEPT]:
         storage.delete_file(old)
@@ -65,12 +62,18 @@ def load_state(run_uri: str) -> RunState | None:
         return None
     try:
         content = torch.load(io.BytesIO(storage.read_bytes(saved[-1])), map_location="cpu", weights_only=True)
-        return RunState(**content | {"epochs": [Epoch(**epoch) for epoch in content["epochs"]]})
-    except (RuntimeError, TypeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+        found = content.pop("format", 1)
+        if found == STATE_FORMAT:
+            return RunState(**content | {"epochs": [Epoch(**epoch) for epoch in content["epochs"]]})
+    except (RuntimeError, TypeError, KeyError, AttributeError, ValueError, EOFError, UnpicklingError) as error:
         raise StateError(
-            f"{saved[-1]} is not a complete saved state of this version of microaction: delete it to resume from the state "
-            "before it, or start again under another name"
+            f"{saved[-1]} is not a complete saved state: delete it to resume from the state before it, or start again under "
+            "another name"
         ) from error
+    raise StateError(
+        f"{saved[-1]} was written by another version of microaction (format {found}, this version reads {STATE_FORMAT}): start "
+        "again under another name, or use the version that wrote it"
+    )
 
 
 def _saved(run_uri: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Bytes to pixels: containers, sampling, windows, decoding and transforms."""
+"""From bytes to pixels: probing, sampling, windows, decoding and transforms.
+
+`microaction.video.sandbox` runs them in a process of their own, as is right for files from elsewhere.
+"""
 
 from microaction.errors import DecodeError
 from microaction.video.decode import ChunkFrames, decode_chunk, decode_frames

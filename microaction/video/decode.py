@@ -1,4 +1,4 @@
-"""Frames of a video as arrays: by index for clips, by time for the chunks of long videos.
+"""Frames of a video as arrays: by index for clips, by time for chunks of long videos.
 
 Shapes: N frames, W windows, T frames of a window, H height, W width, C = 3 (RGB, 0..255).
 """
@@ -13,7 +13,7 @@ import numpy as np
 from microaction.errors import DecodeError
 from microaction.video.decoding import av_backend, decord_backend, torchcodec_backend
 from microaction.video.decoding.av_backend import Transform
-from microaction.video.decoding.container import Source, counted_bytes, name_of
+from microaction.video.decoding.sources import Source, name_of, open_counted
 from microaction.video.framing import Framing
 from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span
@@ -21,10 +21,10 @@ from microaction.video.windows import MICROSECONDS, Span
 BackendName = Literal["auto", "av", "decord", "torchcodec"]
 
 FramesAtIndices = Callable[[Source, Sequence[int], Transform], Iterator[np.ndarray]]
-"""A backend: RGB frames [H, W, 3], turned for showing and transformed, at ascending distinct indices."""
+"""A backend: yields the transformed RGB frames [H, W, 3], rotated by the display matrix, at ascending, distinct indices."""
 
 _BACKENDS: dict[str, FramesAtIndices] = {
-    "auto": av_backend.frames_at_indices,  # the fastest of those that are exact: `make bench`
+    "auto": av_backend.frames_at_indices,  # the fastest of the exact ones: `make bench`
     "av": av_backend.frames_at_indices,
     "decord": decord_backend.frames_at_indices,
     "torchcodec": torchcodec_backend.frames_at_indices,
@@ -39,13 +39,14 @@ def decode_frames(
     *,
     transform: Transform | None = None,
 ) -> np.ndarray:
-    """Frames [N, H, W, 3] (uint8 RGB) of a video, in the order of `indices`; repeats are allowed.
+    """Return frames [N, H, W, 3] (uint8 RGB) of a video, in the order of `indices`; repeats are allowed.
 
-    Indices count frames in presentation order from 0. `source` is a path, a URI, a file's content or an open file.
-    `short_side` resizes each frame (bilinear, aspect kept), `transform` does to it what it will; without either, frames have
-    the video's size. Rotation metadata is applied. Raises `DecodeError` where the video cannot be read, is damaged before or
-    at one of the frames, or has fewer; `ValueError` for an index < 0, an unknown backend, or both `short_side` and
-    `transform`.
+    Indices count frames in presentation order from 0. `source` is a path, a URI, the content of a file, or an open
+    file. `short_side` resizes each frame (bilinear, aspect ratio kept); `transform` is applied to each frame instead.
+    Without either, frames have the video's size. The display matrix (rotation) is applied.
+
+    Raises `DecodeError` if the video cannot be read, is damaged before or at one of the frames, or has fewer frames;
+    `ValueError` for an index < 0, an unknown backend, or both `short_side` and `transform`.
     """
     if backend not in _BACKENDS:
         raise ValueError(f"backend ({backend!r}) must be one of {', '.join(_BACKENDS)}")
@@ -55,7 +56,7 @@ def decode_frames(
     if order.ndim != 1 or len(order) == 0:
         raise ValueError(f"indices of shape {order.shape} must be a list of at least one frame number")
     if order.min() < 0:
-        raise ValueError(f"index ({order.min()}) must be ≥ 0: frames count from the video's beginning")
+        raise ValueError(f"index ({order.min()}) must be ≥ 0: frames are counted from the beginning of the video")
     distinct, inverse = np.unique(order, return_inverse=True)
 
     def resized(frame: np.ndarray) -> np.ndarray:
@@ -67,12 +68,12 @@ def decode_frames(
 
 @dataclass(frozen=True)
 class ChunkFrames:
-    """The pixels that a chunk's windows need: each frame once, and which T of them make each window.
+    """The pixels that a chunk's windows need: each frame once, and an index of the T frames of each window.
 
-    frames_NHWC: uint8 RGB of the model's size.
-    window_frames_WT: int32, rows of `frames_NHWC`; all −1 for a window of which a frame could not be decoded.
-    damage: why there are such windows; empty where there are none.
-    num_bytes: how much of the file was read.
+    frames_NHWC: uint8 RGB at the model's size.
+    window_frames_WT: int32 rows of `frames_NHWC`; all −1 for a window with a frame that could not be decoded.
+    damage: why there are such windows; empty if there are none.
+    num_bytes: bytes read from the file.
     """
 
     frames_NHWC: np.ndarray
@@ -84,13 +85,15 @@ class ChunkFrames:
 def decode_chunk(
     source: Source, span: Span, windows: Sequence[Span], *, num_segments: int = 8, framing: Framing | None = None
 ) -> ChunkFrames:
-    """Decodes what the windows that start in `span` need, once, in one pass; reads only the video's index and their bytes.
+    """Decode the frames of the windows that start in `span`, each once, in one pass.
 
-    From each window T = `num_segments` frames are taken: those on the screen in the middle of its T equal parts. At a
-    constant rate that is the reference's rule for testing, `segment_indices(n)`. Windows that reach past the span's end are
-    whole. A damaged video gives the windows that are right: from the first packet that does not decode up to the next frame
-    that refers to nothing before it, nothing is taken for right. Raises `DecodeError` where no window is, `ValueError` where
-    there are no windows or one starts outside the span.
+    Reads only the video's index and the bytes of those frames. From each window, T = `num_segments` frames are taken:
+    those on the screen in the middle of its T equal parts. At a constant frame rate that is the reference's rule for
+    testing, `segment_indices(n)`. Windows may extend past the end of the span, and are complete.
+
+    Of a damaged video, the undamaged windows are returned: frames count as damaged from the first packet that cannot be
+    decoded up to the next random access point. Raises `DecodeError` if no window is left, `ValueError` if `windows` is
+    empty or a window starts outside the span.
     """
     if not windows:
         raise ValueError("windows must not be empty: a chunk without windows needs no decoding")
@@ -104,7 +107,7 @@ def decode_chunk(
     frames: list[np.ndarray] = []
     row_of: dict[Fraction, int] = {}
     damage = ""
-    with counted_bytes(source) as file:
+    with open_counted(source) as file:
         for first, last, image, reason in av_backend.frames_at_times(file, times_s, (framing or Framing()).square):
             if image is None:
                 damage = damage or reason
@@ -116,14 +119,14 @@ def decode_chunk(
     for window_frames_T, times_T in zip(window_frames_WT, times_WT, strict=True):
         if all(time in row_of for time in times_T):
             window_frames_T[:] = [row_of[time] for time in times_T]
-    assert bool(damage) == bool((window_frames_WT < 0).any()), "what is missing has a reason"
+    assert bool(damage) == bool((window_frames_WT < 0).any()), "missing frames have a reason"
     if damage and (window_frames_WT < 0).all():
         raise DecodeError(name_of(source), damage)
     return ChunkFrames(_stack(frames, name_of(source)), window_frames_WT, damage, num_bytes)
 
 
 def window_times(window: Span, num_segments: int) -> list[Fraction]:
-    """The middles of a window's T equal parts, in seconds, exactly."""
+    """Return the midpoints of a window's T equal parts as exact fractions of a second."""
     length = window.end_us - window.start_us
     return [
         Fraction(2 * num_segments * window.start_us + (2 * i + 1) * length, 2 * num_segments * MICROSECONDS)

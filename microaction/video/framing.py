@@ -1,6 +1,6 @@
-"""From a decoded frame to what the network sees of it; the same in training, evaluation and labelling.
+"""From a decoded frame to what the network sees of it; the same in training, evaluation and labeling.
 
-H height, W width, C = 3 (RGB, uint8).
+Shapes: H height, W width, C = 3 (RGB, uint8).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from microaction.video.transforms import center_crop, resize, resize_short_side
 
 
 class Region(NamedTuple):
-    """A rectangle of a frame as it is shown, in pixels."""
+    """A rectangle of a displayed frame (the display matrix applied), in pixels."""
 
     left: int
     top: int
@@ -25,10 +25,11 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Framing:
-    """What of a frame is kept, and at which size.
+    """Which part of a frame is kept, and at which size.
 
-    With fit "crop", the reference's way, the short side becomes `short_side` pixels and the middle is cut out; with "pad" the
-    whole frame is kept and filled up to a square. Both act on `region` alone where there is one.
+    With fit "crop", as in the reference, the short side is resized to `short_side` pixels and the center is cropped.
+    With "pad", the whole frame is kept and filled up to a square with `padding_color` (RGB). Both act on `region` alone
+    if it is given.
     """
 
     short_side: int = 256
@@ -39,17 +40,21 @@ class Framing:
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, region: Region | None = None) -> Self:
+        """Return the framing of a checkpoint's preprocessing, for a region of the frames."""
         return cls(preprocessing.short_side, preprocessing.crop, preprocessing.fit, region, preprocessing.padding_color)
 
     def square(self, frame_HWC: np.ndarray) -> np.ndarray:
-        """The `crop`×`crop` pixels that the network sees in testing and labelling."""
+        """Return the `crop`×`crop` pixels that the network sees in testing and labeling. Raises `InvalidRegionError`."""
         frame = self._in_region(frame_HWC)
         if self.fit == "pad":
             return self._padded(frame, self.crop)
         return np.ascontiguousarray(center_crop(resize_short_side(frame, self.short_side), self.crop))
 
     def whole(self, frame_HWC: np.ndarray) -> np.ndarray:
-        """What random crops are cut from in training; its short side is `short_side`."""
+        """Return the image that training takes random crops from; its short side is `short_side`.
+
+        Raises `InvalidRegionError`.
+        """
         frame = self._in_region(frame_HWC)
         return self._padded(frame, self.short_side) if self.fit == "pad" else resize_short_side(frame, self.short_side)
 
@@ -65,7 +70,7 @@ class Framing:
         return np.ascontiguousarray(frame_HWC[top : top + height, left : left + width])
 
     def _padded(self, frame_HWC: np.ndarray, size: int) -> np.ndarray:
-        """The whole frame in the center of a `size`×`size` square."""
+        """Return the whole frame in the center of a `size`×`size` square."""
         H, W = frame_HWC.shape[:2]
         scale = size / max(H, W)
         height, width = max(1, round(H * scale)), max(1, round(W * scale))

@@ -1,7 +1,8 @@
-"""Proxies: clips encoded once more, small and every frame by itself, so that reading a few frames decodes only those.
+"""Proxies: clips re-encoded at a small size with intra frames only, so that reading a few frames decodes only those.
 
-Training decodes each clip once an epoch; from a proxy that costs a fraction. Motion JPEG in MP4 at the codec's finest usual
-quantiser: of the codecs tried it decodes fastest, keeps frames of any size, and costs about 43 dB of luma (`make bench`).
+Training decodes each clip once per epoch; from a proxy that costs a fraction. Proxies are Motion JPEG in MP4 at the
+codec's finest usual quantizer: of the codecs tried it decodes fastest, keeps frames of any size, and reaches a luma
+PSNR of about 43 dB (`make bench`).
 """
 
 import io
@@ -14,12 +15,12 @@ import numpy as np
 
 from microaction.errors import DecodeError
 from microaction.video.decoding.av_backend import frames_at_indices
-from microaction.video.decoding.container import Source, name_of
+from microaction.video.decoding.sources import Source, name_of
 from microaction.video.framing import Framing, Region
 from microaction.video.probing import frame_times, probe
 from microaction.video.sampling import segment_indices
 
-PROXY_CODEC, PROXY_PIXELS, PROXY_QUANTISER = "mjpeg", "yuvj420p", 2
+PROXY_CODEC, PROXY_PIXELS, PROXY_QUANTIZER = "mjpeg", "yuvj420p", 2
 PROXY_TIME_BASE = Fraction(1, 90_000)
 NUM_COMPARED = 8  # frames of each clip that are decoded again and compared
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -27,7 +28,7 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Proxy:
-    """`data` is an MP4 file; `psnr_db` is of the luma of eight frames against what was encoded."""
+    """`data` is an MP4 file; `psnr_db` compares the luma of eight of its frames with the frames that were encoded."""
 
     data: bytes
     num_frames: int
@@ -37,15 +38,15 @@ class Proxy:
 
 
 def encode_proxy(source: Source, short_side: int, region: Region | None = None) -> Proxy:
-    """Encodes every frame of a clip at this short side (in pixels), turned as it is shown, at its own time; without sound.
+    """Encode every frame of a clip at this short side (in pixels), or the region of every frame if one is given.
 
-    Of each frame the region is taken where there is one. Raises `DecodeError` where the clip is not whole, or where what was
-    encoded does not come back.
+    Rotation is applied, presentation timestamps are kept, audio is dropped. Raises `DecodeError` if the clip is not
+    complete, or if the proxy cannot be decoded again.
     """
     num_frames = probe(source).num_frames
     times_s = frame_times(source)
     if len(times_s) != num_frames:
-        raise DecodeError(name_of(source), f"it has {num_frames} frames and times for {len(times_s)}")
+        raise DecodeError(name_of(source), f"has {num_frames} frames but presentation timestamps for {len(times_s)}")
     compared = sorted(set(segment_indices(num_frames, NUM_COMPARED).tolist()))
     originals: list[np.ndarray] = []
 
@@ -64,7 +65,7 @@ def encode_proxy(source: Source, short_side: int, region: Region | None = None) 
 
 def _encode(frames: Iterator[np.ndarray], times_s: list[Fraction]) -> bytes:
     file = io.BytesIO()
-    options = {"qmin": str(PROXY_QUANTISER), "qmax": str(PROXY_QUANTISER)}
+    options = {"qmin": str(PROXY_QUANTIZER), "qmax": str(PROXY_QUANTIZER)}
     with av.open(file, "w", format="mp4", options={"video_track_timescale": "90000"}) as container:
         stream = container.add_stream(PROXY_CODEC, options=options)
         assert isinstance(stream, av.VideoStream)

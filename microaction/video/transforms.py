@@ -1,6 +1,6 @@
 """From decoded frames to the square that the network sees: resize, crop, flip. uint8 in, uint8 out.
 
-Shapes: T frames, H height, W width, C = 3 (RGB). The same code serves training, evaluation and labelling.
+Shapes: T frames, H height, W width, C = 3 (RGB). The same code serves training, evaluation and labeling.
 Source: the reference's pipeline (mmaction2 0.24); its resize is OpenCV's bilinear, without anti-aliasing.
 """
 
@@ -9,19 +9,21 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-MAX_SCALE_GAP = 1  # width and height scales are at most this many steps apart
+MAX_SCALE_GAP = 1  # the scales of width and height are at most this many steps apart
 FLIP_PROBABILITY = 0.5
 
 
 def resize_short_side(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
-    """The frame with this short side, aspect kept: 1296×1080 → 307×256. The same object where nothing changes."""
+    """Resize a frame to this short side, aspect ratio kept: 1296×1080 → 307×256. Returns the same object if nothing
+    changes.
+    """
     H, W = frame_HWC.shape[:2]
     scale = short_side / min(H, W)
     return resize(frame_HWC, int(H * scale + 0.5), int(W * scale + 0.5))
 
 
 def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
-    """The middle `size`×`size` pixels of each frame, as a view; frames must be at least that large."""
+    """Return the center `size`×`size` pixels of each frame, as a view. Raises `ValueError` if frames are smaller."""
     H, W = frames_THWC.shape[-3:-1]
     if min(H, W) < size:
         raise ValueError(
@@ -34,10 +36,10 @@ def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
 def multi_scale_crop(
     frames_THWC: np.ndarray, size: int, scales: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """One random crop for all frames of a clip, resized to `size`×`size`, flipped left to right half of the time.
+    """Apply one random crop to all frames of a clip, resize it to `size`×`size`, and flip it horizontally half of the time.
 
-    The crop's sides are the short side times one of `scales` each, at most one step apart, at one of 13 places. The
-    reference's scales are 1, 0.875, 0.75 and 0.66.
+    Each side of the crop is the short side times one of `scales`, the two at most one step apart; the crop lies at one of 13
+    offsets. The reference's scales are 1, 0.875, 0.75 and 0.66.
     """
     H, W = frames_THWC.shape[1:3]
     short_side = min(H, W)
@@ -49,8 +51,8 @@ def multi_scale_crop(
         if abs(i - j) <= MAX_SCALE_GAP
     ]
     height, width = pairs[rng.integers(len(pairs))]
-    places = crop_places(H - height, W - width)
-    top, left = places[rng.integers(len(places))]
+    offsets = crop_offsets(H - height, W - width)
+    top, left = offsets[rng.integers(len(offsets))]
     flip = rng.random() < FLIP_PROBABILITY
     crops = frames_THWC[:, top : top + height, left : left + width]
     if flip:
@@ -58,8 +60,8 @@ def multi_scale_crop(
     return np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
 
 
-def crop_places(free_height: int, free_width: int) -> list[tuple[int, int]]:
-    """The 13 fixed (top, left) of a crop: corners, centre, middles of the edges, and the quarter points."""
+def crop_offsets(free_height: int, free_width: int) -> list[tuple[int, int]]:
+    """Return the 13 fixed (top, left) offsets of a crop: corners, center, midpoints of the edges, and quarter points."""
     y, x = free_height // 4, free_width // 4
     return [
         *((0, 0), (0, 4 * x), (4 * y, 0), (4 * y, 4 * x), (2 * y, 2 * x)),
@@ -69,7 +71,7 @@ def crop_places(free_height: int, free_width: int) -> list[tuple[int, int]]:
 
 
 def resize(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The frame at this size, bilinear; the same object where nothing changes."""
+    """Resize a frame bilinearly. Returns the same object if nothing changes."""
     if frame_HWC.shape[:2] == (height, width):
         return frame_HWC
     return np.asarray(cv2.resize(frame_HWC, (width, height), interpolation=cv2.INTER_LINEAR))

@@ -1,7 +1,7 @@
-"""The grids that cut a video: chunks (units of work) and windows (what the model classifies). Pure integers.
+"""Spans of a video: chunks are the units of work, windows are what the model classifies. Pure integers.
 
-All times are whole microseconds from the video's beginning and all spans are half-open, so no rounding can lose or repeat a
-moment.
+All times are whole microseconds from the video's beginning and all spans are half-open, so that rounding can neither lose nor
+repeat a moment.
 """
 
 from collections.abc import Iterable
@@ -11,35 +11,33 @@ MICROSECONDS = 1_000_000
 
 
 class Span(NamedTuple):
-    """[start_us, end_us)."""
+    """The half-open span [start_us, end_us)."""
 
     start_us: int
     end_us: int
 
     @property
     def start_s(self) -> float:
+        """The start in seconds."""
         return self.start_us / MICROSECONDS
 
     @property
     def end_s(self) -> float:
+        """The end in seconds, exclusive."""
         return self.end_us / MICROSECONDS
 
 
 def microseconds(seconds: float) -> int:
+    """Return the nearest whole number of microseconds."""
     return round(seconds * MICROSECONDS)
 
 
-def split_chunks(duration_us: int, chunk_us: int) -> list[Span]:
-    """The grid of chunks over [0, duration); the last one ends with the video."""
-    return [Span(start, min(start + chunk_us, duration_us)) for start in range(0, duration_us, chunk_us)]
-
-
 def split_windows(duration_us: int, window_us: int, stride_us: int, chunk: Span | None = None) -> list[Span]:
-    """The windows that start in `chunk` (default: the whole video), ascending.
+    """Return the windows that start in `chunk` (default: the whole video), ascending.
 
-    Windows start at multiples of the stride. The last one is moved back to end with the video; a video shorter than a
-    window is one window. So with stride ≤ window every moment is covered. A window may reach past its chunk's end, so
-    cutting into chunks changes no window.
+    Windows start at multiples of the stride. The last one is moved back to end with the video; a video shorter than a window
+    is one window. So with stride ≤ window every moment is covered. A window may extend past the end of its chunk, so that
+    splitting a video into chunks changes no window.
     """
     if not 0 < stride_us <= window_us:
         raise ValueError(f"stride ({stride_us} µs) must be > 0 and at most the window ({window_us} µs)")
@@ -56,7 +54,7 @@ def split_windows(duration_us: int, window_us: int, stride_us: int, chunk: Span 
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """The union of the spans: ascending, disjoint, not even touching."""
+    """Return the union of the spans as ascending spans that neither overlap nor touch."""
     merged: list[Span] = []
     for span in sorted(spans):
         if merged and span.start_us <= merged[-1].end_us:
@@ -67,15 +65,15 @@ def merge_spans(spans: Iterable[Span]) -> list[Span]:
 
 
 def subtract_spans(span: Span, covered: list[Span]) -> list[Span]:
-    """What of `span` is in none of `covered` (as `merge_spans` gives them), ascending."""
-    left: list[Span] = []
+    """Return the parts of `span` that lie in none of `covered` (as `merge_spans` returns them), ascending."""
+    rest: list[Span] = []
     start_us = span.start_us
     for cover in covered:
         if cover.end_us <= start_us or cover.start_us >= span.end_us:
             continue
         if cover.start_us > start_us:
-            left.append(Span(start_us, cover.start_us))
+            rest.append(Span(start_us, cover.start_us))
         start_us = cover.end_us
     if start_us < span.end_us:
-        left.append(Span(start_us, span.end_us))
-    return left
+        rest.append(Span(start_us, span.end_us))
+    return rest

@@ -32,7 +32,7 @@ from microaction.training.learner import Learner
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.training.settings import TrainSettings
 from microaction.video.proxy import encode_proxy
-from tests.benchmarks.timing import console, machine
+from tests.benchmarks.timing import console, cpu_name
 
 SEEDS = (0, 1, 2)
 NUM_SUBJECTS = 80
@@ -83,7 +83,7 @@ TABLES = {
     f"Models, {EPOCHS} epochs of {NUM_CLIPS[MORE]} clips": MODELS_OF_MORE,
     f"Models, {EPOCHS} epochs of {NUM_CLIPS[EVEN]} clips": MODELS,
     "Options of the recipe (the first row is MANet as above: cosine schedule, warm-up)": {"manet": MANET} | OPTIONS,
-    "Batch norms (the first row: statistics of the 8 clips of a batch, as one process or synchronised ones have them)": {
+    "Batch norms (the first row: statistics of the 8 clips of a batch, as one process or synchronized ones have them)": {
         "manet": MANET
     }
     | BATCH_NORMS,
@@ -235,7 +235,7 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         for (name, seed), _ in zip(tasks, pool.map(work, [folder] * len(tasks), tasks), strict=True):
             console.print(f"trained {name}, seed {seed}")
-    console.print(f"percent, mean ± standard deviation over seeds {SEEDS} · {machine()}")
+    console.print(f"percent, mean ± standard deviation over seeds {SEEDS} · {cpu_name()}")
     print_tables(folder)
 
 

@@ -1,6 +1,6 @@
-"""Bytes and requests for a minute out of an hour, by container: what a remote file is asked for.
+"""Bytes and requests that decoding a minute of an hour takes from a remote file, by container.
 
-`python -m tests.benchmarks.bytes` makes the hour for itself and reads it as object storage is read.
+`python -m tests.benchmarks.bytes` writes the hour of video and reads it as it would read object storage.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ SPAN = Span(1800 * MICROSECONDS, 1860 * MICROSECONDS)
 
 def main() -> None:
     windows = split_windows(HOUR * MICROSECONDS, 2 * MICROSECONDS, MICROSECONDS, SPAN)
-    table = Table("container", "a minute's share", "fetched", "in requests", "fetched / share")
+    table = Table("container", "bytes of a minute", "fetched", "requests", "fetched / bytes of a minute")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hour.mp4"
         write_long_video(path, duration_s=HOUR, size=(1280, 720), loop_s=20)
@@ -34,14 +34,14 @@ def main() -> None:
             paths[title] = Path(folder) / name
             command = ["ffmpeg", "-v", "error", "-i", str(path), "-c", "copy", *options, str(paths[title])]
             subprocess.run(command, check=True)
-        for title, each in paths.items():
-            size = each.stat().st_size
-            with each.open("rb") as file:
+        for title, video in paths.items():
+            size = video.stat().st_size
+            with video.open("rb") as file:
                 reader = RangedReader(file, size)
                 decode_chunk(reader, SPAN, windows)
-            share = size * MINUTE / HOUR
-            mebibytes = (f"{amount / 2**20:.2f} MiB" for amount in (share, reader.num_bytes))
-            table.add_row(title, *mebibytes, str(reader.num_requests), f"{reader.num_bytes / share:.2f}")
+            minute_bytes = size * MINUTE / HOUR
+            mebibytes = (f"{amount / 2**20:.2f} MiB" for amount in (minute_bytes, reader.num_bytes))
+            table.add_row(title, *mebibytes, str(reader.num_requests), f"{reader.num_bytes / minute_bytes:.2f}")
     console.print(table)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from microaction.clips.sample import Augmentation, Sampling, decode_clip, load_clip
 from microaction.preprocessing import Preprocessing
 from microaction.video.proxy import encode_proxy
-from tests.benchmarks.timing import console, machine, medians, print_rates
+from tests.benchmarks.timing import console, cpu_name, medians, print_rates
 from tests.benchmarks.videos import write_long_video
 
 NUM_CLIPS, CLIP_S, SIZE = 12, 3, (1296, 1080)
@@ -38,7 +38,7 @@ def main() -> None:
                 other.write_bytes(one.read_bytes())
         decode(originals[:1])  # what is loaded with the first call counts for nobody
         taken_s = medians({"proxies": lambda: decode(proxies), "originals": lambda: decode(originals)}, ROUNDS)
-        title = f"{SIZE[0]}×{SIZE[1]} H.264 clips of {CLIP_S} s, 8 frames each · {machine()}"
+        title = f"{SIZE[0]}×{SIZE[1]} H.264 clips of {CLIP_S} s, 8 frames each · {cpu_name()}"
         print_rates(title, "clips", NUM_CLIPS, taken_s, "proxies")
         sizes = [path.stat().st_size / 2**20 for path in (originals[0], proxies[0])]
         console.print(f"an original takes {sizes[0]:.1f} MiB, its proxy {sizes[1]:.1f} MiB")

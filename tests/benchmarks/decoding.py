@@ -1,7 +1,7 @@
-"""Windows and frames per core-second: `decode_chunk` beside what else reads video.
+"""Windows per core-second: `decode_chunk` compared with other ways to read video.
 
-`python -m tests.benchmarks.decoding [FOLDER]` makes a ten-minute 1080p video for itself (H.264 with B-frames, groups of 250
-pictures), decodes a minute from its middle in every way, and then the clips of FOLDER, if one is given.
+`python -m tests.benchmarks.decoding [FOLDER]` writes a ten-minute 1080p video (H.264 with B-frames, GOPs of 250
+frames), decodes a minute from its middle in every way, and then the clips of FOLDER, if given.
 """
 
 import shutil
@@ -20,18 +20,18 @@ from microaction.video import Framing, decode_chunk, decode_frames, probe
 from microaction.video.decode import window_times
 from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span, microseconds, split_windows
-from tests.benchmarks.timing import console, machine, medians, print_rates
+from tests.benchmarks.timing import console, cpu_name, medians, print_rates
 from tests.benchmarks.videos import FPS, write_long_video
 
 DURATION_S = 600
-SPAN = Span(240 * MICROSECONDS, 300 * MICROSECONDS)  # begins with a group of pictures
+SPAN = Span(240 * MICROSECONDS, 300 * MICROSECONDS)  # starts with a GOP
 WINDOW_US, STRIDE_US, NUM_SEGMENTS = 2 * MICROSECONDS, MICROSECONDS, 8
 FRAMING = Framing()
 ROUNDS = 3
 OURS = "decode_chunk"
 
 
-class Work:
+class Workload:
     """A span of a video at a constant rate, and the windows that start in it."""
 
     def __init__(self, path: Path, span: Span) -> None:
@@ -43,16 +43,17 @@ class Work:
         self.indices = sorted({index for indices in self.window_indices for index in indices})
 
     def ours(self) -> None:
+        """Decode the chunk."""
         decode_chunk(self.path, self.span, self.windows, num_segments=NUM_SEGMENTS, framing=FRAMING)
 
     def decord_per_window(self) -> None:
-        """As most labelling scripts do it."""
+        """Call `get_batch` for every window, as most labeling scripts do."""
         reader = self._decord()
         for indices in self.window_indices:
             reader.get_batch(indices).asnumpy()
 
     def decord_one_pass(self) -> None:
-        """At its best: every frame once, resized inside the decoder."""
+        """Read every frame once, resized inside the decoder: decord's best case."""
         info = probe(self.path)
         scale = FRAMING.short_side / min(info.width, info.height)
         reader = self._decord(width=round(info.width * scale), height=round(info.height * scale))
@@ -64,7 +65,7 @@ class Work:
         return decord.VideoReader(str(self.path), num_threads=1, **size)
 
     def pyav_everything(self) -> None:
-        """Every frame decoded, the wanted ones converted and resized."""
+        """Decode every frame; convert and resize the wanted ones."""
         wanted = set(self.indices)
         with av.open(str(self.path)) as container:
             stream = container.streams.video[0]
@@ -79,12 +80,13 @@ class Work:
                     break
 
     def ffmpeg_to_null(self) -> None:
-        """Every frame decoded, none looked at."""
+        """Decode every frame and discard it."""
         start, length = self.span.start_s, self.indices[-1] / float(self.fps) - self.span.start_s
         command = ["ffmpeg", "-v", "error", "-threads", "1", "-ss", str(start), "-t", f"{length:.3f}"]
         subprocess.run([*command, "-i", str(self.path), "-map", "0:v", "-f", "null", "-"], check=True)
 
     def ways(self) -> dict[str, Callable[[], object]]:
+        """Return the ways to compare, by name."""
         ways: dict[str, Callable[[], object]] = {
             OURS: self.ours,
             "decord, get_batch per window": self.decord_per_window,
@@ -94,38 +96,40 @@ class Work:
         return ways | ({"ffmpeg -threads 1 -f null": self.ffmpeg_to_null} if shutil.which("ffmpeg") else {})
 
     def check(self) -> None:
-        """All must see the same frames, or the comparison is of nothing."""
+        """Check that all ways decode the same frames; otherwise the comparison means nothing."""
         chunk = decode_chunk(self.path, self.span, self.windows[:1], num_segments=NUM_SEGMENTS, framing=FRAMING)
         for backend in ("av", "decord"):
             theirs = decode_frames(self.path, self.window_indices[0], None, backend, transform=FRAMING.square)
             assert np.array_equal(chunk.frames_NHWC[chunk.window_frames_WT[0]], theirs)
 
 
-def windows_of_a_long_video() -> None:
+def compare_on_a_long_video() -> None:
+    """Compare on a minute from the middle of a long video."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "interview.mp4"
         write_long_video(path, duration_s=DURATION_S)
-        work = Work(path, SPAN)
-        work.check()
-        title = f"A minute of {DURATION_S // 60} minutes of 1920×1080 H.264, {FPS} fps, B-frames · {machine()}"
-        print_rates(title, "windows", len(work.windows), medians(work.ways(), ROUNDS), OURS)
+        workload = Workload(path, SPAN)
+        workload.check()
+        title = f"A minute of {DURATION_S // 60} minutes of 1920×1080 H.264, {FPS} fps, B-frames · {cpu_name()}"
+        print_rates(title, "windows", len(workload.windows), medians(workload.ways(), ROUNDS), OURS)
 
 
-def windows_of_clips(folder: Path) -> None:
+def compare_on_clips(folder: Path) -> None:
+    """Compare on every clip of a folder."""
     for path in sorted(folder.iterdir()):
         info = probe(path)
-        work = Work(path, Span(0, microseconds(info.duration_s)))
-        work.check()
-        title = f"{path.name}: {info.width}×{info.height} {info.codec}, {info.duration_s:.1f} s · {machine()}"
-        print_rates(title, "windows", len(work.windows), medians(work.ways(), 2 * ROUNDS + 1), OURS)
+        workload = Workload(path, Span(0, microseconds(info.duration_s)))
+        workload.check()
+        title = f"{path.name}: {info.width}×{info.height} {info.codec}, {info.duration_s:.1f} s · {cpu_name()}"
+        print_rates(title, "windows", len(workload.windows), medians(workload.ways(), 2 * ROUNDS + 1), OURS)
 
 
 def main() -> None:
-    windows_of_a_long_video()
+    compare_on_a_long_video()
     if len(sys.argv) > 1:
-        windows_of_clips(Path(sys.argv[1]))
+        compare_on_clips(Path(sys.argv[1]))
     else:
-        console.print("give a folder of clips to compare on those too")
+        console.print("pass a folder of clips to compare on those too")
 
 
 if __name__ == "__main__":

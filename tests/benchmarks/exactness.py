@@ -1,6 +1,6 @@
-"""For how many videos of the tests' matrix each backend gives every frame, bit for bit, as a full decode does.
+"""For how many videos of the tests' matrix each backend returns, bit for bit, the frames of a full decode.
 
-`python -m tests.benchmarks.exactness` runs each decoder in a process of its own, ten seconds a video at most.
+`python -m tests.benchmarks.exactness` runs the decoders in a process of their own, for at most ten seconds per video.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from microaction.video.decode import BackendName
 from microaction.video.sandbox import Limits, Sandbox
 from tests.benchmarks.timing import console
 from tests.video import matrix
-from tests.video.damage import agreement
+from tests.video.damage import compare_backend
 
 BACKENDS: tuple[BackendName, ...] = ("av", "decord", "torchcodec")
 
@@ -24,23 +24,19 @@ def main() -> None:
     results = {backend: Counter[str]() for backend in BACKENDS if importlib.util.find_spec(backend)}
     sandbox = Sandbox(Limits(time_s=10))
     with tempfile.TemporaryDirectory() as folder:
-        for coding in matrix.CODINGS:
-            for suffix in matrix.FORMATS:
-                for timing in matrix.TIMINGS:
-                    if not matrix.exists(coding, suffix, timing):
-                        continue
-                    path = Path(folder) / f"{timing}{suffix}"
-                    matrix.write(path, coding, timing)
-                    for backend, outcomes in results.items():
-                        try:
-                            outcomes[sandbox.call(str(path), agreement, str(path), backend)] += 1
-                        except (DecodeError, RuntimeError, ValueError) as error:
-                            outcomes["stopped or died" if isinstance(error, DecodeError) else "error"] += 1
+        for case in matrix.CASES:
+            path = Path(folder) / case.file_name
+            matrix.write(path, case.coding, case.timing)
+            for backend, counts in results.items():
+                try:
+                    counts[sandbox.call(str(path), compare_backend, str(path), backend)] += 1
+                except (DecodeError, RuntimeError, ValueError) as error:
+                    counts["timed out or crashed" if isinstance(error, DecodeError) else "error"] += 1
     sandbox.close()
-    kinds = ("exact", "other pixels", "refused", "stopped or died", "error")
-    table = Table("backend", *kinds, title="Every third frame of each video of the matrix")
-    for backend, outcomes in results.items():
-        table.add_row(backend, *(str(outcomes[kind]) for kind in kinds))
+    kinds = ("exact", "other pixels", "refused", "timed out or crashed", "error")
+    table = Table("backend", *kinds, title=f"Every third frame of each of the {len(matrix.CASES)} videos of the matrix")
+    for backend, counts in results.items():
+        table.add_row(backend, *(str(counts[kind]) for kind in kinds))
     console.print(table)
 
 

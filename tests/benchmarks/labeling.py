@@ -1,10 +1,11 @@
-"""Labelling 1080p and 360p interviews from end to end, beside each stage alone and beside the way that peers do it.
+"""Labeling 1080p and 360p interviews from end to end, compared with each stage alone and with a plain script.
 
 python -m tests.benchmarks.labeling [--rounds 3] [--seconds 480]
 
-The full MANet with random weights. A labeler's compiling is not counted: decoders wait until it has been done. Each size is
-labelled with all cores shared by both stages, as `jobs.label` does without a GPU; 1080p also with one half of the cores for
-each stage, which is then measured alone on its half, too: what stages without a common resource lose to the pipeline.
+The full MANet with random weights. Compiling is not counted: decoders wait until the labeler is ready. Each size is labeled
+with all cores shared by both stages, as `microaction label` does without a GPU; 1080p also with one half of the cores for each
+stage, which is then also measured alone on its half: what stages without a common resource lose to the pipeline. The plain
+script decodes with decord per window, as comparable projects do.
 """
 
 import argparse
@@ -27,13 +28,15 @@ import torch
 from rich.table import Table
 
 from microaction.cli.app import running_ray
-from microaction.labeling import pipeline, work
+from microaction.distributed.resources import ClusterResources
+from microaction.labeling import pipeline, prepare
 from microaction.labeling.decoder import Decoder
-from microaction.labeling.labeler import Labeler
-from microaction.labeling.pipeline import BATCH_WINDOWS, LabelerPool, labeler_pool
+from microaction.labeling.execution import BATCH_WINDOWS
+from microaction.labeling.pipeline import LabelerActor
+from microaction.labeling.pool import DECODE_CPUS, LabelerPool, labeler_pool
 from microaction.labeling.run import Progress, run_labeling
 from microaction.labeling.settings import LabelSettings
-from microaction.models import CheckpointConfig, build_model, load_checkpoint, save_checkpoint
+from microaction.models import CheckpointConfig, Inputs, ModelRef, build_model, load_checkpoint, save_checkpoint
 from microaction.models.classifier import Classifier, Execution
 from microaction.models.manet.config import ManetConfig
 from microaction.models.normalize import normalize_frames
@@ -42,7 +45,7 @@ from microaction.taxonomy import ACTIONS
 from microaction.video import ChunkFrames, Framing, decode_chunk
 from microaction.video.sandbox import Limits, Sandbox
 from microaction.video.windows import MICROSECONDS, Span, split_windows
-from tests.benchmarks.timing import console, machine
+from tests.benchmarks.timing import console, cpu_name
 from tests.benchmarks.videos import write_long_video
 
 CHUNK_S = 60
@@ -56,16 +59,16 @@ MODEL = ManetConfig(embedding_dim=8)
 FRAMING = Framing.of(Preprocessing(), None)
 
 
-class ReadyLabeler(Labeler):
-    """Says when it has been compiled."""
+class ReadyLabeler(LabelerActor):
+    """Creates a file when its network is compiled."""
 
-    def __init__(self, model_uri: str, *how: Any, **more: Any) -> None:
-        super().__init__(model_uri, *how, **more)
-        Path(model_uri).with_name(READY_FILE).touch()
+    def __init__(self, model: ModelRef, *args: Any, **kwargs: Any) -> None:
+        super().__init__(model, *args, **kwargs)
+        Path(model.uri).with_name(READY_FILE).touch()
 
 
 class WaitingDecoder(Decoder):
-    """Begins when there is a labeler."""
+    """Starts when the labeler is ready."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         while not Path(row["video"]).parents[1].joinpath(READY_FILE).exists():
@@ -77,16 +80,21 @@ def num_cores() -> int:
     return int(ray.cluster_resources()["CPU"])
 
 
-def pool_of_a_half(settings: LabelSettings) -> LabelerPool:
-    """One labeler on a half of the cores, and decoders for the other half."""
+def pool_of_halves(settings: LabelSettings, resources: ClusterResources) -> LabelerPool:
+    """Return a pool of one labeler on half of the cores, and decoders for the other half."""
     half = num_cores() // 2
-    pool = labeler_pool(settings)
     return replace(
-        pool, min_size=1, max_size=1, num_cpus=half, num_threads=half, decode_cpus=pipeline.DECODE_CPUS["cuda"]
+        labeler_pool(settings, resources),
+        min_size=1,
+        max_size=1,
+        num_cpus=half,
+        num_threads=half,
+        decode_cpus=DECODE_CPUS["GPU"],
+        num_decoders=half,
     )
 
 
-def prepare(root: Path, size: tuple[int, int], seconds: int) -> None:
+def write_inputs(root: Path, size: tuple[int, int], seconds: int) -> None:
     archive = root / "archive"
     archive.mkdir(parents=True)
     write_long_video(archive / "0.mp4", duration_s=seconds // NUM_VIDEOS, size=size, loop_s=20)
@@ -100,12 +108,12 @@ def prepare(root: Path, size: tuple[int, int], seconds: int) -> None:
 
 
 def end_to_end(root: Path) -> float:
-    """Windows per second of `jobs.label`, from the labeler's being ready to the last commit."""
+    """Return the windows per second of `microaction label`, from the moment the labeler is ready to the last commit."""
     ready = root / READY_FILE
     ready.unlink(missing_ok=True)
     last_s, num_windows = 0.0, 0
 
-    def see(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         nonlocal last_s, num_windows
         if progress.stage == "label":
             last_s, num_windows = time.time(), progress.num_windows
@@ -114,12 +122,12 @@ def end_to_end(root: Path) -> float:
         settings = LabelSettings(
             archive=str(root / "archive"), out=out, model=str(root / "model"), chunk_s=CHUNK_S, compile="yes"
         )
-        run_labeling(settings, on_progress=see)
+        run_labeling(settings, on_progress=on_progress)
     return num_windows / (last_s - ready.stat().st_mtime)
 
 
-def chunk_table(root: Path) -> list[tuple[str, Span, list[Span]]]:
-    """The first chunks of a video, and their windows."""
+def first_chunks(root: Path) -> list[tuple[str, Span, list[Span]]]:
+    """Return the first chunks of a video and their windows."""
     starts_us = range(0, STAGE_CHUNKS * CHUNK_S * MICROSECONDS, CHUNK_S * MICROSECONDS)
     spans = [Span(start_us, start_us + CHUNK_S * MICROSECONDS) for start_us in starts_us]
     endless_us = 1 << 60
@@ -130,16 +138,16 @@ def chunk_table(root: Path) -> list[tuple[str, Span, list[Span]]]:
 
 
 def decoding_alone(root: Path, num_decoders: int) -> float:
-    """Windows per second, each decoder in a process of its own."""
+    """Return windows per second, with each decoder in a process of its own."""
     sandboxes = [Sandbox(Limits()) for _ in range(num_decoders)]
 
     def decode(number: int, path: str, span: Span, windows: list[Span]) -> ChunkFrames:
         return sandboxes[number].call(path, decode_chunk, path, span, windows, framing=FRAMING)
 
-    work = chunk_table(root)[:-1]  # windows of the last chunk would reach past the video's end
+    chunks = first_chunks(root)[:-1]  # windows of the last chunk would extend past the video's end
     for number in range(num_decoders):
-        decode(number, *work[0])  # starts the process
-    started_s, todo = time.perf_counter(), list(work) * 2
+        decode(number, *chunks[0])  # starts the process
+    started_s, todo = time.perf_counter(), list(chunks) * 2
     total = sum(len(windows) for *_, windows in todo)
 
     def drain(number: int) -> None:
@@ -155,14 +163,14 @@ def decoding_alone(root: Path, num_decoders: int) -> float:
 
 
 def model_alone(root: Path, num_threads: int) -> Callable[[], float]:
-    """Windows per second of a labeler's network, once it is compiled."""
+    """Return a function that measures the windows per second of a labeler's network once it is compiled."""
     torch.set_num_threads(num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     checkpoint = load_checkpoint(str(root / "model"), device=device)
     classify = Classifier(
         checkpoint, Execution("bf16", is_compiled=True), BATCH_WINDOWS["GPU" if device == "cuda" else "CPU"]
     )
-    path, span, windows = chunk_table(root)[0]
+    path, span, windows = first_chunks(root)[0]
     pixels = decode_chunk(path, span, windows, framing=FRAMING)
     frames, windows_WT = torch.from_numpy(pixels.frames_NHWC), torch.from_numpy(pixels.window_frames_WT).long()
 
@@ -175,12 +183,12 @@ def model_alone(root: Path, num_threads: int) -> Callable[[], float]:
 
 
 def one_process(root: Path) -> float:
-    """Windows per second of a plain script: decord per window, the network as written in float32, a table at the end."""
+    """Return the windows per second of a plain script: decord per window, the network in float32, a table at the end."""
     checkpoint = load_checkpoint(str(root / "model"))
     preprocessing = checkpoint.config.preprocessing
     started_s, rows = time.perf_counter(), []
     reader = decord.VideoReader(str(root / "archive/0.mp4"))
-    fps, T = reader.get_avg_fps(), MODEL.num_segments
+    fps, T = reader.get_avg_fps(), MODEL.num_frames
     for start_s in range(PLAIN_WINDOWS):
         indices = [int((start_s + (i + 0.5) * 2 / T) * fps) for i in range(T)]
         frames = reader.get_batch(indices).asnumpy()
@@ -190,14 +198,15 @@ def one_process(root: Path) -> float:
         top, left = ((length - preprocessing.crop) // 2 for length in resized.shape[1:3])
         cropped = resized[:, top : top + preprocessing.crop, left : left + preprocessing.crop]
         with torch.no_grad():
-            logits, _ = checkpoint.model(normalize_frames(torch.from_numpy(cropped.copy())[None], preprocessing))
-        rows.append({"start_s": start_s, "probabilities": logits.softmax(1)[0].numpy()})
+            frames_BTHWC = torch.from_numpy(cropped.copy())[None]
+            logits_BK = checkpoint.model(Inputs(normalize_frames(frames_BTHWC, preprocessing))).logits
+        rows.append({"start_s": start_s, "probabilities": logits_BK.softmax(1)[0].numpy()})
     pd.DataFrame(rows).to_parquet(root / "plain.parquet")
     return PLAIN_WINDOWS / (time.perf_counter() - started_s)
 
 
 def medians_of(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Windows per second of each way, over alternated rounds."""
+    """Return the median windows per second of each way; the ways take turns."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -207,7 +216,7 @@ def medians_of(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, f
 
 def print_windows_per_s(title: str, rates: dict[str, float]) -> None:
     first = next(iter(rates.values()))
-    table = Table("way", "windows/s", "times the first", title=f"{title}, the full MANet · {machine()}")
+    table = Table("way", "windows/s", "relative to the first", title=f"{title}, the full MANet · {cpu_name()}")
     for name, rate in rates.items():
         table.add_row(name, f"{rate:.2f}", f"{rate / first:.2f}×")
     console.print(table)
@@ -218,49 +227,49 @@ def on_shared_cores(root: Path, size: tuple[int, int], rounds: int) -> None:
         "one process: decord per window, float32": lambda: one_process(root),
         "decoding alone, on all cores": lambda: decoding_alone(root, num_cores()),
         "the network alone, on all cores": model_alone(root, num_cores()),
-        "jobs.label": lambda: end_to_end(root),
+        "microaction label": lambda: end_to_end(root),
     }
     rates = medians_of(ways, rounds)
     _, decoding, network, ours = rates.values()
     together = 1 / (1 / decoding + 1 / network)
     print_windows_per_s("{}×{}".format(*size), rates)
     console.print(
-        f"jobs.label is at {ours / min(decoding, network):.0%} of the slower stage alone, and at {ours / together:.0%} of "
+        f"microaction label is at {ours / min(decoding, network):.0%} of the slower stage alone, and at {ours / together:.0%} of "
         f"what two stages that share these cores can do ({together:.2f} windows/s)"
     )
 
 
-def on_cores_of_their_own(root: Path, size: tuple[int, int], rounds: int) -> None:
+def on_separate_cores(root: Path, size: tuple[int, int], rounds: int) -> None:
     half = num_cores() // 2
     if not half:
-        console.print("a machine of one core has none for each stage")
+        console.print("one core cannot be divided between the stages")
         return
-    work.labeler_pool = pool_of_a_half  # type: ignore[attr-defined]
+    prepare.labeler_pool = pool_of_halves  # type: ignore[attr-defined]
     ways: dict[str, Callable[[], float]] = {
         "decoding alone, on half of the cores": lambda: decoding_alone(root, half),
         "the network alone, on half of the cores": model_alone(root, half),
-        "jobs.label, half of the cores for each": lambda: end_to_end(root),
+        "microaction label, half of the cores for each": lambda: end_to_end(root),
     }
     rates = medians_of(ways, rounds)
-    work.labeler_pool = labeler_pool  # type: ignore[attr-defined]
+    prepare.labeler_pool = labeler_pool  # type: ignore[attr-defined]
     *alone, ours = rates.values()
     print_windows_per_s("{}×{}".format(*size), rates)
-    console.print(f"jobs.label is at {ours / min(alone):.0%} of the slower stage alone")
+    console.print(f"microaction label is at {ours / min(alone):.0%} of the slower stage alone")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=480, help="of video in all")
+    parser.add_argument("--seconds", type=int, default=480, help="of video in total")
     arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = WaitingDecoder, ReadyLabeler  # type: ignore[attr-defined]
+    pipeline.Decoder, pipeline.LabelerActor = WaitingDecoder, ReadyLabeler  # type: ignore[attr-defined, misc]
     with tempfile.TemporaryDirectory() as folder, running_ray():
         for size in SIZES:
             root = Path(folder) / str(size[1])
-            prepare(root, size, arguments.seconds)
+            write_inputs(root, size, arguments.seconds)
             on_shared_cores(root, size, arguments.rounds)
             if size == LARGE:
-                on_cores_of_their_own(root, size, arguments.rounds)
+                on_separate_cores(root, size, arguments.rounds)
 
 
 if __name__ == "__main__":

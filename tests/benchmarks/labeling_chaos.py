@@ -1,8 +1,8 @@
-"""A labelling over three nodes under many kills of drivers, decoders, labelers and whole nodes, beside a quiet one.
+"""Labeling on three nodes under many kills of drivers, decoders, labelers and whole nodes, compared with an undisturbed run.
 
 python -m tests.benchmarks.labeling_chaos [--kills 50] [--videos 150] [--seed 0]
 
-Needs root and network namespaces. Ends with an error where the tables are not those of the quiet run.
+Needs root and network namespaces. Ends with an error if the tables are not those of the undisturbed run.
 """
 
 import argparse
@@ -18,16 +18,15 @@ from tests.archives import write_model
 from tests.benchmarks.timing import console
 from tests.labeling.chaos import (
     CHUNKS_PER_VIDEO,
+    HANG_LIMIT_S,
     Chaos,
     assert_equal_row_for_row,
     assert_everything_is_accounted_for,
     command,
     write_archive,
 )
-from tests.labeling.decoders import notes_of
+from tests.labeling.decoders import decode_log
 from tests.nodes import Nodes, workers
-
-QUIET_S = 1800
 
 
 def main() -> None:
@@ -42,10 +41,10 @@ def main() -> None:
         (root / "model").mkdir()
         model = write_model(root / "model")
         started_s = time.monotonic()
-        if nodes.driver(*command(archive, root / "quiet", model)).wait(QUIET_S):
+        if nodes.driver(*command(archive, root / "undisturbed", model)).wait(HANG_LIMIT_S):
             sys.exit(nodes.log("driver"))
-        quiet_s = time.monotonic() - started_s
-        notes_of(archive).unlink()
+        undisturbed_s = time.monotonic() - started_s
+        decode_log(archive).unlink()
         choice, out = random.Random(arguments.seed), root / "disturbed"
         chaos = Chaos(
             archive,
@@ -60,15 +59,15 @@ def main() -> None:
         chaos.run(arguments.kills, lambda: nodes.log("driver"))
         disturbed_s = time.monotonic() - started_s
         assert_everything_is_accounted_for(out)
-        assert_equal_row_for_row(root / "quiet", out)
-        chaos.assert_little_was_done_twice()
-        notes = notes_of(archive).read_text().split()
-    table = Table(show_header=False, title="Labelling under kills: the tables are those of the quiet run")
+        assert_equal_row_for_row(root / "undisturbed", out)
+        chaos.assert_little_was_decoded_twice()
+        decoded = decode_log(archive).read_text().split()
+    table = Table(show_header=False, title="Labeling under kills: the tables are those of the undisturbed run")
     table.add_row("kills", ", ".join(f"{number} {victim}s" for victim, number in sorted(chaos.killed.items())))
-    table.add_row("chunks", str(len(set(notes))))
-    table.add_row("decoded again", str(len(notes) - len(set(notes))))
+    table.add_row("chunks", str(len(set(decoded))))
+    table.add_row("decoded again", str(len(decoded) - len(set(decoded))))
     table.add_row("in flight at the kills", str(len(chaos.in_flight)))
-    table.add_row("quiet, disturbed", f"{quiet_s:.0f} s, {disturbed_s:.0f} s")
+    table.add_row("undisturbed, disturbed", f"{undisturbed_s:.0f} s, {disturbed_s:.0f} s")
     console.print(table)
 
 

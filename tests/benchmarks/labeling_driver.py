@@ -1,8 +1,8 @@
-"""What a chunk costs the driver, and how long a re-run over a finished archive takes.
+"""What a chunk costs the driver, and how long the same command takes on a finished output.
 
 python -m tests.benchmarks.labeling_driver [--clips 100000] [--chunks 10000]
 
-Clips share blocks, chunks of interviews fill one each. Decoding and the network are stubs that take no time: what is left is
+Clips share blocks, chunks of interviews fill one each. Decoding and the network are stubs that take no time: what remains is
 planning, Ray Data, the ledger and publishing.
 """
 
@@ -24,7 +24,7 @@ from microaction.cli.app import running_ray
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
 from microaction.labeling.decoder import Decoder, decoded_row
-from microaction.labeling.labeler import Labeler
+from microaction.labeling.pipeline import LabelerActor
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.prepare import CATALOG_FILE
 from microaction.labeling.reuse import Windows
@@ -37,37 +37,37 @@ from microaction.schema import CATALOG
 from microaction.taxonomy import ACTIONS
 from microaction.video import ChunkFrames
 from microaction.video.windows import Span, split_windows
-from tests.benchmarks.timing import console, machine
+from tests.benchmarks.timing import console, cpu_name
 
 CHUNK_S, WINDOW_S, CLIP_S = 120, 30, 2
 CHUNKS_PER_VIDEO = 50
 
 
 class StubDecoder(Decoder):
-    """One black frame for all windows."""
+    """Returns one black frame for all windows."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         span = Span(row["chunk_start_us"], row["chunk_end_us"])
         windows = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
         crop = self.preprocessing.crop
         frames_NHWC = np.zeros((1, crop, crop, 3), np.uint8)
-        pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.num_segments), np.int32))
+        pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.num_frames), np.int32))
         return decoded_row(row, windows, pixels, Windows.none(), decoder="stub")
 
 
-class StubLabeler(Labeler):
-    """As sure of everything as of anything."""
+class StubLabeler(LabelerActor):
+    """Gives all actions the same probability."""
 
     def _probabilities(self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray) -> np.ndarray:
         num_windows = sum(len(windows) for windows in windows_of_chunks)
         return np.full((num_windows, len(ACTIONS)), 1 / len(ACTIONS), np.float32)
 
 
-def prepare(root: Path, num_videos: int, video_s: float) -> None:
+def write_inputs(root: Path, num_videos: int, video_s: float) -> None:
     archive = root / "archive"
     archive.mkdir(parents=True)
     for number in range(num_videos):
-        (archive / f"{number:06d}.mp4").write_bytes(b"x")  # whoever opens it finds no video
+        (archive / f"{number:06d}.mp4").write_bytes(b"x")  # not a video, but nothing opens it
     rows = [
         {"video": file.uri, "version": file.version, "size_bytes": 1, "duration_s": video_s}
         for file in storage.list_files(str(archive))
@@ -80,36 +80,43 @@ def prepare(root: Path, num_videos: int, video_s: float) -> None:
 
 
 def measure(root: Path, title: str) -> None:
-    """Labels what `prepare` made, twice, and prints what that took."""
+    """Label the inputs twice, and print what that took."""
     settings = {"window_s": WINDOW_S, "stride_s": WINDOW_S, "precision": "fp32", "compile": "no"}
-    places = {"archive": str(root / "archive"), "out": str(root / "out"), "model": str(root / "model")}
+    locations = {"archive": str(root / "archive"), "out": str(root / "out"), "model": str(root / "model")}
     memory: list[tuple[int, float]] = []
 
-    def see(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         if progress.stage == "label":
             memory.append((progress.done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
     with running_ray():
         started_s, cpu_s = time.perf_counter(), time.process_time()
-        summary = run_labeling(LabelSettings.model_validate(places | settings), on_progress=see)
+        summary = run_labeling(LabelSettings.model_validate(locations | settings), on_progress=on_progress)
         taken_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "jobs.label", places["archive"], places["out"], f"--model={places['model']}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.label",
+        locations["archive"],
+        locations["out"],
+        f"--model={locations['model']}",
+    ]
     started_s = time.perf_counter()
     subprocess.run([*command, *flags], check=True, capture_output=True)
     again_s = time.perf_counter() - started_s
     num_chunks = summary.num_chunks
     half = next(mebibytes for done, mebibytes in memory if done >= num_chunks // 2)
-    table = Table(show_header=False, title=f"{num_chunks} stub chunks, {title} · {machine()}")
-    table.add_row("chunks labelled per second", f"{num_chunks / summary.label_s:.0f}")
+    table = Table(show_header=False, title=f"{num_chunks} stub chunks, {title} · {cpu_name()}")
+    table.add_row("chunks labeled per second", f"{num_chunks / summary.label_s:.0f}")
     table.add_row("driver's CPU per chunk", f"{1000 * cpu_s / num_chunks:.2f} ms")
     table.add_row(
-        "driver's peak memory: first, half way, at the end", f"{memory[0][1]:.0f}, {half:.0f}, {memory[-1][1]:.0f} MiB"
+        "driver's peak memory: first, halfway, at the end", f"{memory[0][1]:.0f}, {half:.0f}, {memory[-1][1]:.0f} MiB"
     )
     table.add_row("publishing", f"{summary.publish_s:.1f} s")
-    table.add_row("all of it", f"{taken_s:.0f} s")
+    table.add_row("total", f"{taken_s:.0f} s")
     table.add_row("files of the ledger", str(len(list((root / "out/_chunks").iterdir()))))
-    table.add_row("the same command again, Ray's start included", f"{again_s:.1f} s")
+    table.add_row("the same command again, including the start of Ray", f"{again_s:.1f} s")
     console.print(table)
 
 
@@ -118,12 +125,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100_000)
     parser.add_argument("--chunks", type=int, default=10_000, help="of interviews")
     arguments = parser.parse_args()
-    pipeline.Decoder, pipeline.Labeler = StubDecoder, StubLabeler  # type: ignore[attr-defined]
+    pipeline.Decoder, pipeline.LabelerActor = StubDecoder, StubLabeler  # type: ignore[attr-defined, misc]
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder) / "clips", arguments.clips, CLIP_S)
+        write_inputs(Path(folder) / "clips", arguments.clips, CLIP_S)
         measure(Path(folder) / "clips", f"clips of {CLIP_S} s, up to {BLOCK_MAX_CHUNKS} a block")
-        prepare(Path(folder) / "interviews", arguments.chunks // CHUNKS_PER_VIDEO, CHUNK_S * CHUNKS_PER_VIDEO)
-        measure(Path(folder) / "interviews", f"{CHUNK_S} s each, a block each")
+        write_inputs(Path(folder) / "interviews", arguments.chunks // CHUNKS_PER_VIDEO, CHUNK_S * CHUNKS_PER_VIDEO)
+        measure(Path(folder) / "interviews", f"{CHUNK_S} s each, one per block")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Peak memory of a whole labelling, all of its processes together, against the length of the video.
+"""Peak memory of a labeling run, of all its processes together, by the length of the video.
 
-python -m tests.benchmarks.labeling_memory
+python -m tests.benchmarks.labeling_memory [--minutes 10 20 60 180]
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,13 +19,12 @@ from microaction.taxonomy import ACTIONS
 from tests.benchmarks.timing import console
 from tests.benchmarks.videos import write_long_video
 
-MINUTES = (10, 20, 60, 180)
 SIZE = (640, 360)
 SAMPLES_PER_S = 2
 
 
 def peak_mebibytes(command: list[str]) -> tuple[float, float]:
-    """Peak of the memory of a command and all that it starts, pages that they share counted once; seconds taken."""
+    """Return the peak memory of a command and its descendants, with shared pages counted once, and the seconds taken."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak, started_s = 0.0, time.monotonic()
     while process.poll() is None:
@@ -50,8 +50,14 @@ def _proportional_kibibytes(pid: int) -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=int, nargs="+", default=[10, 20, 60, 180])
+    arguments = parser.parse_args()
     table = Table(
-        "video", "peak memory", "seconds", title=f"jobs.label, {SIZE[0]}×{SIZE[1]} H.264 in MP4, frames of 224 pixels"
+        "video",
+        "peak memory",
+        "seconds",
+        title=f"microaction label, {SIZE[0]}×{SIZE[1]} H.264 in MP4, frames of 224 pixels",
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -60,7 +66,7 @@ def main() -> None:
             model=model, preprocessing=Preprocessing(), labels=ACTIONS, recipe={}, versions={}, metrics={}
         )
         save_checkpoint(build_model(model), config, str(root / "model"))
-        for minutes in MINUTES:
+        for minutes in arguments.minutes:
             archive = root / f"{minutes}"
             archive.mkdir()
             write_long_video(archive / "video.mp4", duration_s=minutes * 60, size=SIZE, loop_s=20)

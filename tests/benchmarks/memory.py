@@ -1,7 +1,7 @@
-"""Peak memory of decoding a minute, against the length of the video that it is a minute of.
+"""Peak memory of decoding one minute, by the duration of the whole video.
 
-`python -m tests.benchmarks.memory` makes videos of one minute to three hours and decodes the middle minute of each, in a
-process of its own.
+`python -m tests.benchmarks.memory` writes videos of one minute to three hours and decodes the middle minute of each in
+a process of its own.
 """
 
 import resource
@@ -22,7 +22,7 @@ SIZE = (640, 360)
 
 
 def peak_mebibytes(path: Path, minutes: int) -> float:
-    """Peak resident memory of a process that decodes the middle minute of a video."""
+    """Return the peak resident memory of a process that decodes the middle minute of a video."""
     start_us = minutes // 2 * 60 * MICROSECONDS
     command = [sys.executable, "-m", "tests.benchmarks.memory", str(path), str(start_us), str(minutes)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from microaction.models.inference import compiled
 from microaction.models.losses import JointEmbeddingLoss
-from microaction.models.manet.inference import InferenceModel, compiled
+from microaction.models.manet.inference import InferenceModel
 from microaction.models.manet.network import MANet
 from microaction.models.normalize import normalize_frames
 
@@ -68,7 +69,7 @@ def training_step(
     channels_last: bool,
     compile: bool = False,  # noqa: A002
 ) -> Step:
-    """Normalising, forward, loss, backward and the optimiser's step."""
+    """Normalizing, forward, loss, backward and the optimiser's step."""
     device = frames_BTHWC.device
     network = trained(device).train()
     if channels_last:

@@ -1,4 +1,7 @@
-"""Ways to do the same thing, timed side by side: in turns, so that a machine's moods hit all of them, and by medians."""
+"""Compares ways to do the same thing by the medians of their times.
+
+The ways take turns, so that changes in the load of the machine affect all of them.
+"""
 
 import platform
 import resource
@@ -14,14 +17,14 @@ console = Console(width=120)
 
 
 def core_seconds(way: Callable[[], object]) -> float:
-    """Processor time of a call, child processes included."""
+    """Return the processor time of a call, child processes included."""
     before = time.process_time() + _children_s()
     way()
     return time.process_time() + _children_s() - before
 
 
 def medians(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Core-seconds of each way: medians over `rounds` turns."""
+    """Return the core-seconds of each way: medians over `rounds` turns."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -30,15 +33,15 @@ def medians(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 
 def print_rates(title: str, unit: str, amount: float, taken_s: dict[str, float], subject: str) -> None:
-    """A table of rates and how many times each way's rate the subject's is."""
+    """Print a table of rates, and how many times as fast as each way the subject is."""
     table = Table("way", f"{unit} per core-second", f"{subject} is faster by", title=title)
     for name, seconds in taken_s.items():
         table.add_row(name, f"{amount / seconds:.1f}", f"{seconds / taken_s[subject]:.2f}×")
     console.print(table)
 
 
-def machine() -> str:
-    """The processor's name."""
+def cpu_name() -> str:
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -30,7 +30,7 @@ from microaction.models import JointEmbeddingLoss, build_model, default_label_em
 from microaction.synthetic import make_dataset
 from microaction.training.run import run_training
 from microaction.training.settings import TrainSettings
-from tests.benchmarks.timing import console, machine
+from tests.benchmarks.timing import console, cpu_name
 
 NUM_CLIPS, NUM_VAL_CLIPS, NUM_SUBJECTS = 1040, 52, 40
 PLAIN_CLIPS = 400
@@ -141,7 +141,7 @@ def main() -> None:
         for name, turns in measured.items()
     }
     plain = next(iter(medians.values()))["clips_per_s"]
-    title = f"Training the demo's small model, {NUM_CLIPS} clips an epoch · {machine()}"
+    title = f"Training the demo's small model, {NUM_CLIPS} clips an epoch · {cpu_name()}"
     table = Table("way", "clips/s", "times the first", "waiting, 1st epoch", "waiting, others", title=title)
     for name, each in medians.items():
         table.add_row(

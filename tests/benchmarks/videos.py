@@ -1,4 +1,4 @@
-"""Videos that benchmarks make for themselves."""
+"""Long videos for benchmarks."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,9 +11,10 @@ FPS, GOP = 25, 250
 
 
 def write_long_video(path: Path, *, duration_s: int, size: tuple[int, int] = (1920, 1080), loop_s: int = 40) -> None:
-    """H.264 with B-frames in groups of 250 pictures; `loop_s` of it are encoded and repeated, which decoders cannot tell.
+    """Write H.264 with B-frames in GOPs of 250 frames. Only `loop_s` seconds are encoded and then repeated: decoders
+    see no difference.
 
-    A soft pattern drifts under grain, so that motion and residuals cost about what filmed video costs.
+    A soft pattern drifts under grain, so that motion and residuals cost about as much as those of filmed video.
     """
     options = {"preset": "veryfast", "crf": "23", "bf": "3", "g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0"}
     loop = path.with_suffix(".loop.mp4")
@@ -29,16 +30,16 @@ def write_long_video(path: Path, *, duration_s: int, size: tuple[int, int] = (19
 
 
 def repeat(loop: Path, path: Path, *, times: int, loop_s: int) -> None:
-    """The same packets again and again."""
+    """Write the packets of a video several times in a row."""
     with av.open(str(path), "w") as container:
         stream = None
-        for turn in range(times):
-            with av.open(str(loop), "r") as given:
-                template = given.streams.video[0]
+        for repetition in range(times):
+            with av.open(str(loop), "r") as original:
+                template = original.streams.video[0]
                 stream = stream or container.add_stream_from_template(template)
-                for packet in given.demux(template):
+                for packet in original.demux(template):
                     if packet.size and packet.pts is not None and packet.dts is not None:
-                        shift = int(turn * loop_s / (template.time_base or Fraction(1)))
+                        shift = int(repetition * loop_s / (template.time_base or Fraction(1)))
                         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                         packet.stream = stream
                         container.mux(packet)

@@ -6,7 +6,7 @@ from tests.videos import write_video
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
-    """37 counted clips of 40 to 76 frames: no multiple of any batch or block."""
+    """37 counted clips of 40 to 76 frames: not a multiple of any batch or block size."""
     folder = tmp_path_factory.mktemp("clips")
     for i in range(37):
         write_video(folder / f"{i}.mp4", num_frames=40 + i, size=(80, 96))

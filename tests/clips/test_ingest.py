@@ -1,15 +1,19 @@
+"""Clips through Ray Data: their order, their pixels, and the errors of those that cannot be read."""
+
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import ray
-from ray.data import DataContext
+from ray.data import DataContext, ExecutionResources
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from microaction.clips.ingest import ClipBatch, read_clips
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Augmentation, Sampling, load_clip
+from microaction.distributed.throttling import SCHEDULING_PAUSE_S
 from microaction.preprocessing import Preprocessing
 from microaction.video import DecodeError, Framing, Region, decode_frames, segment_indices
 from tests.videos import number_of
@@ -17,19 +21,20 @@ from tests.videos import number_of
 PIXELS = Preprocessing(short_side=72, crop=64)
 SCALES = (1.0, 0.875, 0.75, 0.66)
 AS_IN_TESTING = Sampling(8, PIXELS)
+IDLE_STEPS = 100
 
 
 def gathered(batches: list[ClipBatch]) -> dict[int, np.ndarray]:
     return {int(i): clip for batch in batches for i, clip in zip(batch.index_B, batch.frames_BTHWC, strict=True)}
 
 
-def test_a_clip_is_sampled_by_the_references_rule(clips: list[Clip]) -> None:
+def test_clips_are_sampled_by_the_rule_of_the_reference(clips: list[Clip]) -> None:
     frames = load_clip(clips[7].uri, 7, AS_IN_TESTING)
     assert frames.shape == (8, 64, 64, 3)
     assert [number_of(frame) for frame in frames] == segment_indices(47).tolist()
 
 
-def test_random_sampling_depends_on_seed_epoch_and_clip_alone(clips: list[Clip]) -> None:
+def test_random_sampling_depends_only_on_seed_epoch_and_clip(clips: list[Clip]) -> None:
     def drawn(seed: int, epoch: int, index: int) -> bytes:
         return load_clip(clips[30].uri, index, Sampling(8, PIXELS, Augmentation(seed, epoch, SCALES))).tobytes()
 
@@ -39,7 +44,7 @@ def test_random_sampling_depends_on_seed_epoch_and_clip_alone(clips: list[Clip])
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_batches_come_in_the_order_asked_none_lost_none_twice(clips: list[Clip]) -> None:
+def test_batches_follow_the_order_without_loss_or_repetition(clips: list[Clip]) -> None:
     order = np.random.default_rng(0).permutation(len(clips))
     batches = list(read_clips(clips, order, AS_IN_TESTING, 5))
     assert np.concatenate([batch.index_B for batch in batches]).tolist() == order.tolist()
@@ -49,24 +54,43 @@ def test_batches_come_in_the_order_asked_none_lost_none_twice(clips: list[Clip])
         np.testing.assert_array_equal(frames, load_clip(clips[index].uri, index, AS_IN_TESTING))
 
 
+@pytest.fixture
+def idle_times_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times at which Ray Data's scheduling loop ended its latest steps, as long as no task runs."""
+    times_s: list[float] = []
+    step = StreamingExecutor._scheduling_loop_step
+
+    def recorded_step(executor: StreamingExecutor, topology: dict[Any, Any]) -> bool:
+        continues = bool(step(executor, topology))
+        if any(operator.num_active_tasks() for operator in topology):
+            times_s.clear()
+        times_s.append(time.monotonic())
+        return continues
+
+    monkeypatch.setattr(StreamingExecutor, "_scheduling_loop_step", recorded_step)
+    return times_s
+
+
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_slow_consumers_have_the_processor_for_themselves(clips: list[Clip]) -> None:
+def test_an_idle_pipeline_pauses_between_scheduling_steps(
+    clips: list[Clip], idle_times_s: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without pauses, the loop of a pipeline that waits for a slow consumer takes a whole core."""
+    limits = ExecutionResources(cpu=1, object_store_memory=4 << 20)  # a few blocks: the rest waits for the consumer
+    monkeypatch.setattr(DataContext.get_current().execution_options, "resource_limits", limits)
     num_clips = 20 * len(clips)
-    num_pipelines = int(ray.cluster_resources()["CPU"]) + 1  # so that Ray Data has no whole CPU for any of them
-    pipelines = [read_clips(clips, np.arange(num_clips), AS_IN_TESTING, 5) for _ in range(num_pipelines)]
-    for batches in pipelines:
-        next(batches)
-    time.sleep(10)  # till all have looked at what the others have, and decoded what they may
-    before_s = time.process_time()
-    time.sleep(2)
-    assert time.process_time() - before_s < 1.0, "a scheduling loop that turns without a pause takes a whole core"
-    assert [sum(len(batch.target_B) for batch in batches) for batches in pipelines] == [num_clips - 5] * num_pipelines
+    batches = read_clips(clips, np.arange(num_clips), AS_IN_TESTING, 5)
+    next(batches)
+    while len(times_s := idle_times_s[:IDLE_STEPS]) < IDLE_STEPS:
+        time.sleep(0.1)
+    assert times_s[-1] - times_s[0] >= (IDLE_STEPS - 1) * SCHEDULING_PAUSE_S
+    assert sum(len(batch.target_B) for batch in batches) == num_clips - 5
 
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_region_is_all_that_is_seen_of_a_clip(clips: list[Clip]) -> None:
+def test_only_the_region_of_a_clip_is_read(clips: list[Clip]) -> None:
     region = Region(0, 0, 36, 40)
     mixed = [replace(clip, region=region) if i % 2 else clip for i, clip in enumerate(clips[:6])]
     for sampling in (AS_IN_TESTING, Sampling(8, PIXELS, Augmentation(0, 0, SCALES))):
@@ -81,7 +105,7 @@ def test_a_region_is_all_that_is_seen_of_a_clip(clips: list[Clip]) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_clips_pixels_are_the_same_whoever_reads_it(clips: list[Clip]) -> None:
+def test_sharding_changes_no_pixel_of_a_clip(clips: list[Clip]) -> None:
     sampling = Sampling(8, PIXELS, Augmentation(3, 1, SCALES))
     whole = gathered(list(read_clips(clips, np.arange(37), sampling, 8)))
     halves = [gathered(list(read_clips(clips, np.arange(rank, 37, 2), sampling, 3))) for rank in range(2)]
@@ -91,13 +115,13 @@ def test_a_clips_pixels_are_the_same_whoever_reads_it(clips: list[Clip]) -> None
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_no_clips_are_no_batches() -> None:
+def test_no_clips_give_no_batches() -> None:
     assert list(read_clips([], np.arange(0), AS_IN_TESTING, 4)) == []
 
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_clip_that_cannot_be_read_is_an_error_with_its_name(clips: list[Clip], tmp_path: Path) -> None:
+def test_an_unreadable_clip_raises_an_error_that_names_it(clips: list[Clip], tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_text("not a video")
     with pytest.raises(DecodeError, match=r"bad\.mp4: not a video"):
@@ -108,7 +132,7 @@ def test_a_clip_that_cannot_be_read_is_an_error_with_its_name(clips: list[Clip],
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_place_beyond_the_last_is_a_clip_again_with_other_random_numbers(clips: list[Clip]) -> None:
+def test_a_draw_beyond_the_last_clip_has_other_random_numbers(clips: list[Clip]) -> None:
     sampling = Sampling(8, PIXELS, Augmentation(3, 1, SCALES))
     (batch,) = read_clips(clips[:5], np.array([4, 9, 14]), sampling, 3)
     assert batch.index_B.tolist() == [4, 4, 4]
@@ -119,7 +143,7 @@ def test_a_place_beyond_the_last_is_a_clip_again_with_other_random_numbers(clips
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_clips_that_cannot_be_read_may_be_left_out_and_move_no_other(clips: list[Clip], tmp_path: Path) -> None:
+def test_skipped_clips_leave_the_others_in_their_batches(clips: list[Clip], tmp_path: Path) -> None:
     absent = [Clip(f"{i}.mp4", str(tmp_path / f"{i}.mp4"), 0) for i in range(3)]
     outside = replace(clips[5], region=Region(0, 0, 1000, 10))
     mixed = [clips[0], absent[0], clips[2], absent[1], absent[2], outside, clips[6]]
@@ -133,10 +157,10 @@ def test_clips_that_cannot_be_read_may_be_left_out_and_move_no_other(clips: list
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_other_pipelines_may_lose_this_one_may_not(
+def test_blocks_are_not_dropped_where_other_pipelines_may(
     clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labelling lets Ray Data drop failed blocks, as its ledger finds them missing; nothing would find a clip missing."""
+    """Labeling lets Ray Data drop failed blocks, since its ledger finds them missing; nothing would find a missing clip."""
     monkeypatch.setattr(DataContext.get_current(), "max_errored_blocks", -1)
     missing = Clip("absent.mp4", str(tmp_path / "absent.mp4"), 0)
     with pytest.raises(DecodeError, match=r"absent\.mp4"):

@@ -1,3 +1,5 @@
+"""Lists of labeled clips: text in MA-52's format, and Parquet tables."""
+
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ def write(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_lines_are_name_and_label(tmp_path: Path) -> None:
+def test_a_line_is_a_name_and_a_label(tmp_path: Path) -> None:
     clips = read_list(write(tmp_path, "a b.mp4 3\n\nsub/c.mp4 51\n"), "s3://bucket/train", 52)
     assert clips == [
         Clip("a b.mp4", "s3://bucket/train/a b.mp4", 3),
@@ -23,7 +25,7 @@ def test_lines_are_name_and_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("a.mp4 1\nb.mp4\n", r"line 2: 'b.mp4' is not 'name.mp4 label'"),
         ("a.mp4 -1\n", "line 1"),
@@ -32,22 +34,22 @@ def test_lines_are_name_and_label(tmp_path: Path) -> None:
         ("\n", "lists no clips"),
     ],
 )
-def test_what_is_not_a_list_is_refused_by_line(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(ManifestError, match=says):
+def test_an_invalid_list_raises_an_error_that_names_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
         read_list(write(tmp_path, text), "videos", 52)
 
 
-def test_a_missing_list_says_what_one_is(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_list_describes_the_format(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"no list file at .*holds a line 'name.mp4 label' per clip"):
         read_list(str(tmp_path / "absent.txt"), "videos", 52)
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 11_250), ("val", 5_586), ("test", 5_586)])
-def test_the_datasets_own_lists_are_read(shared: Path, split: str, count: int) -> None:
+def test_the_lists_of_the_dataset_are_read(shared: Path, split: str, count: int) -> None:
     assert len(read_list(str(shared / f"data/ma52/{split}_list_videos.txt"), "videos", 52)) == count
 
 
-def test_a_table_lists_clips_and_what_counts_of_them(tmp_path: Path) -> None:
+def test_a_table_lists_clips_and_their_regions(tmp_path: Path) -> None:
     regions = {
         "region_left": [None, 4],
         "region_top": [None, 0],
@@ -69,7 +71,7 @@ def test_a_table_lists_clips_and_what_counts_of_them(tmp_path: Path) -> None:
         read_list(str(path), "videos", 52)
 
 
-def test_a_subject_is_said_by_the_column_or_else_by_the_name(tmp_path: Path) -> None:
+def test_the_subject_is_in_its_column_or_else_in_the_name(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     names = {"name": ["0007_01_0001.mp4", "x/0008_01.mp4", "c.mp4"], "label": [1, 2, 3]}
     pq.write_table(pa.table(names), path)

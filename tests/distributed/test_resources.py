@@ -1,8 +1,6 @@
-"""A cluster that has no machine until somebody asks for one: Ray's autoscaler, with nodes that are processes here."""
+"""What a command counts on, and waiting for nodes: with a cluster that has none until a command requests them."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,25 +16,47 @@ from ray.exceptions import TaskCancelledError, WorkerCrashedError
 from microaction.distributed.resources import await_nodes, cluster_resources
 from microaction.distributed.waiting import NodesUnavailableError, get_or_cancel
 from microaction.evaluation.settings import EvaluateSettings
-from tests.cli.test_submission import RAY, ROOT, free_ports
+from tests.distributed.heads import free_ports, running_head, without_ray_variables
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-START_S = 60
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
+def test_available_nodes_are_not_waited_for(ray_cluster: None) -> None:
+    required = {"model": "m", "clips_list": "l", "videos": "v", "out": "o"}
+    settings = EvaluateSettings.model_validate(required | {"cpus": 64, "node_wait_s": 0.1})
+    await_nodes(settings.model_copy(update={"cpus": None}))
+    assert cluster_resources(settings).num_cpus == 64, "CPUs that the cluster can get count too"
+    assert cluster_resources(settings).node_cpus == ray.cluster_resources()["CPU"]
+    expected = r"timed out waiting for nodes for 64 processes after 0\.1 s \(node_wait_s\): see `ray status`"
+    with pytest.raises(NodesUnavailableError, match=expected):
+        await_nodes(settings, 64)
+
+
+@pytest.mark.parametrize("needs", [{"num_cpus": 0}, {"num_gpus": 64}], ids=["running", "without a node"])
+def test_a_task_that_takes_too_long_is_cancelled(ray_cluster: None, needs: dict[str, int]) -> None:
+    task = ray.remote(**needs)(lambda: time.sleep(100_000)).remote()
+    with pytest.raises(NodesUnavailableError, match=r"asking did not finish within 0\.5 s: see `ray status`"):
+        get_or_cancel(task, 0.5, "asking")
+    with pytest.raises((TaskCancelledError, WorkerCrashedError)):  # nothing stays that would occupy a node
+        ray.get(task)
+
+
+@pytest.fixture
 def address() -> Iterator[str]:
-    """A head without CPUs that can get two nodes of 2 CPUs and a GPU, and one of 2 CPUs."""
-    port, client, agent = free_ports(3)
+    """The address of a head without CPUs that can get two nodes of 2 CPUs and a GPU, and one of 2 CPUs: Ray's autoscaler,
+    with nodes that are processes here."""
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as name:
         folder = Path(name)
-        kinds = {
+        node_types = {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "gpu": {"resources": {"CPU": 2, "GPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
             "decode": {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
         }
         config = {
-            "cluster_name": "comes-and-goes",
+            "cluster_name": "on-demand",
             "max_workers": 3,
             "idle_timeout_minutes": 10,
             "upscaling_speed": 1.0,
@@ -46,7 +66,7 @@ def address() -> Iterator[str]:
                 "disable_node_updaters": True,
                 "disable_launch_config_check": True,
             },
-            "available_node_types": kinds,
+            "available_node_types": node_types,
             "head_node_type": "ray.head.default",
             # As `ray up` would have filled them in.
             **{name: {} for name in ("auth", "docker", "file_mounts")},
@@ -60,74 +80,38 @@ def address() -> Iterator[str]:
             "file_mounts_sync_continuously": False,
         }
         (folder / "cluster.json").write_text(json.dumps(config))
-        start = [
-            *(RAY, "start", "--head", "--block", "--num-cpus=0", "--node-ip-address=127.0.0.1", f"--port={port}"),
-            *(f"--ray-client-server-port={client}", "--dashboard-agent-listen-port", str(agent)),
-            *("--include-dashboard=false", f"--temp-dir={folder}/ray", "--object-store-memory=134217728"),
-            *(f"--autoscaling-config={folder}/cluster.json", "--disable-usage-stats"),
-        ]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        environment |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_AUTH_MODE": "disabled"}
-        with (folder / "head.log").open("w") as log:
-            head = subprocess.Popen(start, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            deadline_s = time.monotonic() + START_S
-            while "Ray runtime started" not in (folder / "head.log").read_text():
-                assert head.poll() is None, (folder / "head.log").read_text()
-                assert time.monotonic() < deadline_s, (folder / "head.log").read_text()
-                time.sleep(0.2)
+        options = (
+            *("--num-cpus=0", "--include-dashboard=false", "--object-store-memory=134217728"),
+            f"--autoscaling-config={folder}/cluster.json",
+        )
+        fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_AUTH_MODE": "disabled"}
+        with running_head(folder, port, without_ray_variables() | fake, *options):
             yield f"127.0.0.1:{port}"
-        finally:
-            os.killpg(head.pid, signal.SIGKILL)
-            subprocess.run(["pkill", "-9", "-f", f"{folder}/ray"], check=False)
 
 
 def python(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
+    environment = without_ray_variables() | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
     return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_labelling_asks_for_the_machines_that_it_may_count_on(
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_labeling_requests_the_nodes_that_it_may_count_on(
     address: str, archive: Path, model: str, tmp_path: Path
 ) -> None:
     command = ("-m", "jobs.label", str(archive), str(tmp_path / "out"), "--model", model, "--precision", "fp32")
-    too_much = python(address, *command, "--gpus", "1", "--node-wait-s", "0.5")
-    assert too_much.returncode == 1, too_much.stderr
-    assert "has not got machines for 2 processes and 1 with a GPU in 0.5 s" in " ".join(too_much.stderr.split())
-    assert "Traceback" not in too_much.stderr
+    too_short = python(address, *command, "--gpus", "1", "--node-wait-s", "0.5")
+    assert too_short.returncode == 1, too_short.stderr
+    expected = "timed out waiting for nodes for 2 processes, 1 of them with a GPU after 0.5 s (node_wait_s)"
+    assert expected in " ".join(too_short.stderr.split())
+    assert "Traceback" not in too_short.stderr
 
-    labelled = python(address, *command, "--gpus", "2", "--cpus", "6")
-    assert labelled.returncode == 0, labelled.stderr
+    labeled = python(address, *command, "--gpus", "2", "--cpus", "6")
+    assert labeled.returncode == 0, labeled.stderr
     assert pq.read_table(tmp_path / "out/windows").num_rows > 0
     show = (
         "import ray; ray.init(logging_level='error', log_to_driver=False); print(ray.cluster_resources().get('GPU', 0))"
     )
     assert float(python(address, "-c", show).stdout) >= 1
-
-
-def test_what_is_there_is_not_waited_for(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = {"model": "m", "clips_list": "l", "videos": "v", "out": "o"}
-    settings = EvaluateSettings.model_validate(places | {"cpus": 64, "node_wait_s": 0.1})
-    await_nodes(settings.model_copy(update={"cpus": None}))
-    assert cluster_resources(settings).num_cpus == 64, "those that are to come are counted on"
-    assert cluster_resources(settings).node_cpus == ray.cluster_resources()["CPU"]
-    with pytest.raises(NodesUnavailableError, match=r"machines for 64 processes in 0\.1 s"):
-        await_nodes(settings, 64)
-
-
-@pytest.mark.parametrize("needs", [{"num_cpus": 0}, {"num_gpus": 64}], ids=["cut off", "without a machine"])
-def test_what_takes_too_long_is_not_waited_for(ray_cluster: None, needs: dict[str, int]) -> None:
-    task = ray.remote(**needs)(lambda: time.sleep(600)).remote()
-    with pytest.raises(NodesUnavailableError, match=r"asking has not ended within 0\.5 s: see `ray status`"):
-        get_or_cancel(task, 0.5, "asking")
-    with pytest.raises((TaskCancelledError, WorkerCrashedError)):  # nothing stays that would take a machine's place
-        ray.get(task, timeout=30)

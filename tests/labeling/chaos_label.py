@@ -1,4 +1,4 @@
-"""`python -m jobs.label` with the decoder of the chaos tests, in blocks of few chunks and segments of few commits."""
+"""`microaction label` with the decoder of the chaos tests, in blocks of few chunks, and compacting after few commits."""
 
 from microaction.cli.label import main
 from microaction.labeling import ledger, pipeline, plan, run

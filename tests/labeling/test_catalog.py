@@ -1,4 +1,4 @@
-"""Catalogs that people made or changed themselves; those that the job makes are in test_run.py."""
+"""Catalogs that people wrote or edited themselves; test_run.py has those that the job makes."""
 
 from pathlib import Path
 
@@ -16,21 +16,21 @@ def written(path: Path, *videos: str | None, **columns: object) -> str:
     return str(path)
 
 
-def test_rows_may_come_in_any_order(tmp_path: Path) -> None:
+def test_rows_may_be_in_any_order(tmp_path: Path) -> None:
     assert read_catalog(written(tmp_path / "c", "b", "c", "a"))["video"].to_pylist() == ["a", "b", "c"]
     assert len(read_catalog(written(tmp_path / "c"))) == 0
 
 
 @pytest.mark.parametrize(
-    ("videos", "columns", "what"),
+    ("videos", "columns", "message"),
     [
-        (("a", "b", "a"), {}, "a is there twice"),
+        (("a", "b", "a"), {}, "a occurs twice; a video has one row and one region"),
         (("a", None), {}, ".*video.* non-nullable"),
         (("a",), {"region_left": 1}, "a: "),
     ],
 )
-def test_what_could_label_something_twice_or_wrongly_is_refused(
-    tmp_path: Path, videos: tuple[str | None, ...], columns: dict[str, object], what: str
+def test_ambiguous_or_incomplete_rows_are_refused(
+    tmp_path: Path, videos: tuple[str | None, ...], columns: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(CatalogError, match=rf"c is not a catalog: {what}"):
+    with pytest.raises(CatalogError, match=rf"c is not a catalog: {message}"):
         read_catalog(written(tmp_path / "c", *videos, **columns))

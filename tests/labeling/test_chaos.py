@@ -1,4 +1,4 @@
-"""Labelling that is killed again and again, wherever it is, and started again: its tables are those of a quiet run."""
+"""Labeling that is killed again and again, at any moment, and started again: its tables are those of an undisturbed run."""
 
 import os
 import subprocess
@@ -12,31 +12,36 @@ import ray
 
 from tests.labeling.chaos import (
     CHUNKS_PER_VIDEO,
+    HANG_LIMIT_S,
     Chaos,
     assert_equal_row_for_row,
     assert_everything_is_accounted_for,
     command,
     write_archive,
 )
-from tests.labeling.decoders import notes_of
+from tests.labeling.decoders import decode_log
 from tests.nodes import Nodes, require_namespaces, workers
 
-pytestmark = [pytest.mark.nodes, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.nodes,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.timeout(2 * HANG_LIMIT_S),
+]
 
 ROOT = Path(__file__).parents[2]
 NUM_GOOD = 10
-PATIENCE_S = 300
 
 
-class Quiet(NamedTuple):
-    """What nobody disturbed: the archive and the output."""
+class Undisturbed(NamedTuple):
+    """The archive and the output of a run without kills."""
 
     archive: Path
     out: Path
 
 
 def start(archive: Path, out: Path, model: str) -> "subprocess.Popen[bytes]":
-    """The command, on this session's Ray; what it says goes to a file beside its output."""
+    """Start the command on this session's Ray; its output goes to a file beside its folder."""
     environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     with out.with_suffix(".log").open("ab") as file:
         return subprocess.Popen(command(archive, out, model), cwd=ROOT, env=environment, stdout=file, stderr=file)
@@ -46,8 +51,8 @@ def log_of(out: Path) -> str:
     return out.with_suffix(".log").read_text()[-2000:]
 
 
-def workers_here(word: str) -> list[int]:
-    """Process IDs of this session's Ray workers whose title holds a word."""
+def session_workers(word: str) -> list[int]:
+    """Return the IDs of this session's Ray workers whose title contains a word."""
     find_raylet = ["pgrep", "--parent", str(os.getpid()), "raylet"]
     raylet = subprocess.run(find_raylet, check=True, capture_output=True, text=True).stdout.strip()
     find = ["pgrep", "--parent", raylet, "--full", f"^ray::.*{word}"]
@@ -55,12 +60,12 @@ def workers_here(word: str) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def quiet(ray_cluster: None, model: str, tmp_path_factory: pytest.TempPathFactory) -> Quiet:
-    folder = tmp_path_factory.mktemp("quiet")
+def undisturbed(ray_cluster: None, model: str, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
     archive, out = write_archive(folder / "archive", num_good=NUM_GOOD), folder / "out"
-    assert start(archive, out, model).wait(PATIENCE_S) == 0, log_of(out)
+    assert start(archive, out, model).wait(HANG_LIMIT_S) == 0, log_of(out)
     assert_everything_is_accounted_for(out)
-    return Quiet(archive, out)
+    return Undisturbed(archive, out)
 
 
 @pytest.fixture
@@ -70,27 +75,31 @@ def nodes() -> Iterator[Nodes]:
         yield running
 
 
-def test_kills_of_drivers_decoders_and_labelers_change_nothing(quiet: Quiet, model: str, tmp_path: Path) -> None:
-    notes_of(quiet.archive).unlink()
-    out, num_chunks = tmp_path / "out", NUM_GOOD * CHUNKS_PER_VIDEO
-    chaos = Chaos(quiet.archive, out, lambda: start(quiet.archive, out, model), workers_here, num_chunks, seed=5)
+def test_killed_drivers_decoders_and_labelers_change_nothing(
+    undisturbed: Undisturbed, model: str, tmp_path: Path
+) -> None:
+    archive, out = undisturbed.archive, tmp_path / "out"
+    decode_log(archive).unlink()
+    num_chunks = NUM_GOOD * CHUNKS_PER_VIDEO
+    chaos = Chaos(archive, out, lambda: start(archive, out, model), session_workers, num_chunks, seed=5)
     chaos.run(4, lambda: log_of(out))
     assert len(chaos.killed) == 3
     assert_everything_is_accounted_for(out)
-    assert_equal_row_for_row(quiet.out, out)
-    chaos.assert_little_was_done_twice()
+    assert_equal_row_for_row(undisturbed.out, out)
+    chaos.assert_little_was_decoded_twice()
 
 
-def test_nodes_come_and_go_and_the_tables_are_those_of_a_quiet_run(
-    quiet: Quiet, nodes: Nodes, model: str, tmp_path: Path
+def test_killed_and_replaced_nodes_change_nothing(
+    undisturbed: Undisturbed, nodes: Nodes, model: str, tmp_path: Path
 ) -> None:
-    notes_of(quiet.archive).unlink()
-    out, num_chunks = tmp_path / "out", NUM_GOOD * CHUNKS_PER_VIDEO
+    archive, out = undisturbed.archive, tmp_path / "out"
+    decode_log(archive).unlink()
+    num_chunks = NUM_GOOD * CHUNKS_PER_VIDEO
     replaced = iter([1, 2])
     chaos = Chaos(
-        quiet.archive,
+        archive,
         out,
-        lambda: nodes.driver(*command(quiet.archive, out, model)),
+        lambda: nodes.driver(*command(archive, out, model)),
         lambda word: workers(nodes, word),
         num_chunks,
         {"node": lambda: nodes.replace(next(replaced))},
@@ -99,5 +108,5 @@ def test_nodes_come_and_go_and_the_tables_are_those_of_a_quiet_run(
     chaos.run(4, lambda: nodes.log("driver"))
     assert sorted(chaos.killed) == ["decoder", "driver", "labeler", "node"]
     assert_everything_is_accounted_for(out)
-    assert_equal_row_for_row(quiet.out, out)
-    chaos.assert_little_was_done_twice()
+    assert_equal_row_for_row(undisturbed.out, out)
+    chaos.assert_little_was_decoded_twice()

@@ -1,8 +1,7 @@
-"""Videos that are broken, and decoders that break: each costs what it must, and no more."""
+"""Videos that are damaged, and decoders that misbehave: each costs its own chunk, and no more."""
 
 import random
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,15 @@ from microaction.preprocessing import Preprocessing
 from microaction.video.sandbox import Limits
 from microaction.video.windows import Span
 from tests.archives import GOOD
-from tests.labeling.decoders import MisbehavingDecoder, PoisonedDecoder
+from tests.labeling.decoders import HANG_LIMIT_S, MisbehavingDecoder, PoisonedDecoder
 from tests.labeling.runs import label, tables
 from tests.video import matrix
 from tests.video.damage import damaged
 from tests.videos import write_video
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+UNREACHED_TIMEOUT_S = 36_000.0  # of a whole chunk: no good video, however slow the node, runs into its part of that
 
 
 def test_a_video_that_kills_its_worker_costs_only_itself(
@@ -37,13 +38,13 @@ def test_a_video_that_kills_its_worker_costs_only_itself(
     assert set(found["windows"]["video"]) == {str(archive / name) for name in GOOD}
     assert summary.publication.failed_s == pytest.approx(6.6)
 
-    monkeypatch.undo()  # the poison is mended
-    assert label(archive, tmp_path / "out", model).num_chunks == 0, "a failure is not tried again by itself"
+    monkeypatch.undo()  # from here on the video decodes
+    assert label(archive, tmp_path / "out", model).num_chunks == 0, "a failure of the video is not retried by itself"
     retried = label(archive, tmp_path / "out", model, retry_failed=True)
     assert (retried.num_chunks, retried.publication.failed_s) == (1, 0.0)
 
 
-def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_path: Path) -> None:
+def test_a_cut_video_is_labeled_up_to_the_cut(model: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
     path = archive / "cut.mp4"
@@ -58,40 +59,36 @@ def test_damage_in_the_middle_costs_the_seconds_that_it_costs(model: str, tmp_pa
     assert failures["end_s"].max() == 6.5
 
 
-def test_whatever_a_decoder_does_costs_its_own_chunk_alone(
+def test_a_decoder_that_misbehaves_costs_only_its_chunk(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An endless loop that holds the GIL, SIGSEGV, SIGKILL, an exit, all memory eaten; each between good videos."""
+    """An endless loop that holds the GIL, SIGSEGV, SIGKILL, an exit, all memory used; each between good videos."""
     archive = tmp_path / "archive"
     archive.mkdir()
     write_video(archive / "a-good.mp4", num_frames=75)
     reasons = {
-        "hang.mp4": ("decoder_timeout", "decoding it did not end within 5 s and was stopped"),
-        "crash.mp4": ("decoder_crashed", "decoding it killed its process (SIGSEGV)"),
-        "killed.mp4": ("decoder_crashed", "decoding it killed its process (SIGKILL)"),
-        "leave.mp4": ("decoder_crashed", "decoding it ended its process (exit code 7)"),
-        "hungry.mp4": ("decoder_crashed", "decoding it takes more than the 0.5 GiB of memory that it may"),
+        "hang.mp4": ("decoder_timeout", f"decoding did not finish within {HANG_LIMIT_S:g} s and was stopped"),
+        "crash.mp4": ("decoder_crashed", "the decoder's process was killed by SIGSEGV"),
+        "killed.mp4": ("decoder_crashed", "the decoder's process was killed by SIGKILL"),
+        "leave.mp4": ("decoder_crashed", "the decoder's process exited with code 7"),
+        "hungry.mp4": ("decoder_crashed", "decoding exceeded its memory limit of 0.5 GiB"),
     }
     for name in (*reasons, "b-good.mp4", "z-good.mp4"):
         shutil.copy(archive / "a-good.mp4", archive / name)
     monkeypatch.setattr(pipeline, "Decoder", MisbehavingDecoder)
-    started = time.monotonic()
-    label(archive, tmp_path / "out", model, decode_timeout_s=5.0, decode_memory_gib=0.5)
-    assert time.monotonic() - started < 60
+    label(archive, tmp_path / "out", model, decode_timeout_s=UNREACHED_TIMEOUT_S, decode_memory_gib=0.5)
     found = tables(tmp_path / "out")
     failures = {Path(row["video"]).name: (row["error"], row["reason"]) for row in found["failures"].to_dict("records")}
     assert failures == reasons
     assert {(row["stage"], row["start_s"], row["end_s"]) for row in found["failures"].to_dict("records")} == {
         ("decode", 0.0, 2.5)
     }
-    labelled = found["videos"].set_index("video")["covered_s"]
+    covered = found["videos"].set_index("video")["covered_s"]
     good = ("a-good.mp4", "b-good.mp4", "z-good.mp4")
-    assert {Path(str(video)).name: seconds for video, seconds in labelled.items() if seconds} == dict.fromkeys(
-        good, 2.5
-    )
+    assert {Path(str(video)).name: seconds for video, seconds in covered.items() if seconds} == dict.fromkeys(good, 2.5)
 
 
-def test_short_chunks_have_less_time_to_decode_and_never_too_little() -> None:
+def test_shorter_chunks_have_shorter_time_limits() -> None:
     decoder = Decoder(2_000_000, 1_000_000, 8, Preprocessing(), Limits(600.0), chunk_us=120_000_000, reuse=None)
     for length_s, time_s in ((120, 600.0), (60, 300.0), (3, 30.0)):
         assert decoder._limits_of(Span(0, length_s * 1_000_000)).time_s == time_s
@@ -99,7 +96,7 @@ def test_short_chunks_have_less_time_to_decode_and_never_too_little() -> None:
     assert hasty._limits_of(Span(0, 3_000_000)).time_s == 5.0
 
 
-def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model: str, tmp_path: Path) -> None:
+def test_undamaged_windows_of_a_damaged_video_are_right(model: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
     path = archive / "v.mp4"
@@ -115,7 +112,7 @@ def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model
     path.write_bytes(data)
     label(archive, tmp_path / "damaged", model)
     whole, damaged = (tables(tmp_path / name) for name in ("whole", "damaged"))
-    # Frames 60 to 89 are gone: windows that hold one of them are, the others are as they were.
+    # Frames 60 to 89 are lost: windows that hold one of them are missing, the others are as they were.
     kept = whole["windows"][(whole["windows"]["end_s"] <= 2.0) | (whole["windows"]["start_s"] >= 3.0)]
     assert damaged["windows"]["start_s"].tolist() == kept["start_s"].tolist() == [0.0, 3.0, 4.0]
     np.testing.assert_allclose(
@@ -126,7 +123,7 @@ def test_a_damaged_video_gives_its_right_windows_and_an_error_for_the_rest(model
     assert "damaged" in failure["reason"]
 
 
-def test_an_archive_of_damaged_videos_is_labelled_as_far_as_it_goes(model: str, tmp_path: Path) -> None:
+def test_an_archive_of_damaged_videos_is_accounted_for(model: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
     for coding, suffix in (("h264-b-pyramid", ".mp4"), ("h264-b-pyramid", ".ts"), ("vp9", ".mkv"), ("mjpeg", ".avi")):

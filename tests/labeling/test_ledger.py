@@ -54,7 +54,7 @@ def test_an_empty_output_has_an_empty_ledger(tmp_path: Path) -> None:
     assert len(ledger.subtract_attempted(plan("a"), index)) == 1
 
 
-def test_what_is_committed_is_done_and_failures_are_to_be_asked_for_again(tmp_path: Path) -> None:
+def test_only_missing_chunks_and_retried_failures_are_left(tmp_path: Path) -> None:
     commit(tmp_path, committed("a"), committed("b", error="decode_error", num_windows=0))
     commit(tmp_path, committed("b", attempts=2, error="decode_error"))
     index = ledger.read_index(str(tmp_path))
@@ -65,11 +65,11 @@ def test_what_is_committed_is_done_and_failures_are_to_be_asked_for_again(tmp_pa
         {"chunk_id": "b", "attempts": 3},
         {"chunk_id": "c", "attempts": 1},
     ]
-    assert ledger.subtract_attempted(todo, index).equals(todo), "the third attempt at b left nothing yet"
+    assert ledger.subtract_attempted(todo, index).equals(todo), "the third attempt at b has left no row yet"
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_the_best_of_several_rows_counts_whatever_their_order(order: tuple[int, ...]) -> None:
+def test_the_best_of_several_rows_counts_in_any_order(order: tuple[int, ...]) -> None:
     rows = [
         committed("a", error="decode_error", num_windows=1),
         committed("a", attempts=2, error="decode_error", num_windows=2),
@@ -81,7 +81,7 @@ def test_the_best_of_several_rows_counts_whatever_their_order(order: tuple[int, 
     assert [(row["chunk_id"], row["attempts"]) for row in best] == [("a", 2), ("b", 2)]
 
 
-def test_segments_hold_what_their_files_held_wherever_it_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_compaction_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [commit(tmp_path, committed(f"{i:02d}")) for i in range(7)]
     before = index_of(tmp_path)
 
@@ -104,7 +104,7 @@ def test_segments_hold_what_their_files_held_wherever_it_stops(tmp_path: Path, m
         Path(uri).unlink()
 
     monkeypatch.setattr(storage, "delete_file", delete_some)
-    with pytest.raises(StopIteration):  # as if killed half way
+    with pytest.raises(StopIteration):  # as if killed in the middle
         ledger.compact(str(tmp_path), names)
     assert len(index_of(tmp_path)) == 7 + 4
     assert rows(["03", "05"]) == expected

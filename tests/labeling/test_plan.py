@@ -31,7 +31,7 @@ def plan(*durations_s: float | None) -> pa.Table:
     return plan_chunks(catalog(*durations_s), 120 * S, "model", "settings")
 
 
-def test_readable_videos_are_cut_and_others_left_out() -> None:
+def test_readable_videos_are_cut_into_chunks() -> None:
     videos = catalog(250.5, None, 2.0)
     chunks = plan_chunks(videos, 120 * S, "model", "settings")
     assert chunks.schema == PLAN
@@ -50,7 +50,7 @@ def test_readable_videos_are_cut_and_others_left_out() -> None:
     st.sampled_from([(2.0, 1.0), (2.0, 2.0), (1.5, 0.7)]),
     st.sampled_from([2.3, 7.0, 120.0]),
 )
-def test_windows_are_counted_as_they_are_cut(
+def test_window_counts_equal_the_windows(
     durations: list[float | None], grid: tuple[float, float], chunk_s: float
 ) -> None:
     settings = LabelSettings(archive="a", out="o", model="m", window_s=grid[0], stride_s=grid[1], chunk_s=chunk_s)
@@ -71,7 +71,7 @@ def test_windows_are_counted_as_they_are_cut(
     assert count_all_windows(videos, settings) == sum(expected)
 
 
-def test_ids_change_with_everything_that_decides_the_result() -> None:
+def test_ids_identify_everything_that_decides_the_result() -> None:
     base: dict[str, Any] = {"video": "v", "version": "1", "duration_s": 10.0} | dict.fromkeys(REGION_COLUMNS)
 
     def ids(chunk_s: float = 10.0, model: str = "m", settings: str = "s", **changes: object) -> list[str]:
@@ -86,11 +86,11 @@ def test_ids_change_with_everything_that_decides_the_result() -> None:
     ]
     assert len({tuple(each) for each in others}) == len(others)
     assert ids() == ids()
-    assert not set(ids()) & {each for other in others for each in other}, "no other work has the same id"
-    assert ids(size_bytes=8) == ids(), "what decides nothing changes no id"
+    assert not set(ids()) & {each for other in others for each in other}, "other work has other ids"
+    assert ids(size_bytes=8) == ids(), "the size does not decide the result"
 
 
-def test_blocks_hold_the_plan_in_order_and_share_short_clips() -> None:
+def test_blocks_keep_the_plans_order_and_group_short_clips() -> None:
     chunks = plan(*[2.0] * 200, 500.0, *[30.0] * 5)
     blocks = plan_blocks(chunks)
     assert [row for block in blocks for row in block] == list(range(len(chunks)))
@@ -102,5 +102,5 @@ def test_blocks_hold_the_plan_in_order_and_share_short_clips() -> None:
         assert total <= 120 * S or len(rows) == 1
 
 
-def test_no_work_is_no_block() -> None:
+def test_an_empty_plan_has_no_blocks() -> None:
     assert plan_blocks(plan()) == []

@@ -1,4 +1,4 @@
-"""The published tables: whole, switched in one step, cheap to read, by whatever reads Parquet."""
+"""The public tables: complete, switched in one step, cheap to read, and readable by all that reads Parquet."""
 
 import json
 import threading
@@ -21,6 +21,7 @@ from microaction.labeling.publication import IncompleteLedgerError, Publication,
 from microaction.labeling.tables import AccountingError, DecisionRule, Provenance
 from microaction.schema import CATALOG, COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
+from tests.labeling.runs import copy_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 S = 1_000_000
@@ -35,12 +36,12 @@ def catalog() -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CATALOG)
 
 
-def commit_all(out: Path, plan: pa.Table, *, seed: int, too_many: int = 0) -> None:
-    """Windows of all chunks of a plan; `too_many` of each are the next one's."""
+def commit_all(out: Path, plan: pa.Table, *, seed: int, num_repeated: int = 0) -> None:
+    """Commit windows of all chunks of a plan; `num_repeated` of each belong to the next one."""
     rng = np.random.default_rng(seed)
     rows = []
     for chunk in chunk_table(plan, catalog()).to_pylist():
-        end_us = min(chunk["chunk_end_us"] + too_many * S, (VIDEO_S - 2) * S + 1)
+        end_us = min(chunk["chunk_end_us"] + num_repeated * S, (VIDEO_S - 2) * S + 1)
         starts = range(chunk["chunk_start_us"], end_us, S)
         logits_WK = rng.normal(0, 3, (len(starts), 52))
         probabilities_WK = np.exp(logits_WK) / np.exp(logits_WK).sum(axis=1, keepdims=True)
@@ -85,16 +86,30 @@ def plan() -> pa.Table:
     return plan_chunks(catalog(), 10 * S, "model", "settings")
 
 
-@pytest.fixture
-def out(tmp_path: Path, plan: pa.Table, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A ledger of 40 videos of 30 s, published in several parts."""
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication, "WINDOWS_PER_PART", 200)
-    commit_all(tmp_path, plan, seed=0)
-    published(tmp_path, plan)
-    return tmp_path
 
 
-def test_pandas_duckdb_and_pyarrow_read_the_tables_with_one_line_each(out: Path) -> None:
+@pytest.fixture(scope="module")
+def read_only(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger of 40 videos of 30 s, published in several parts."""
+    out, plan = tmp_path_factory.mktemp("published"), plan_chunks(catalog(), 10 * S, "model", "settings")
+    commit_all(out, plan, seed=0)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(publication, "WINDOWS_PER_PART", 200)
+        published(out, plan)
+    return out
+
+
+@pytest.fixture
+def out(read_only: Path, tmp_path: Path) -> Path:
+    """A copy of `read_only` to publish into."""
+    return copy_of(read_only, tmp_path)
+
+
+def test_pandas_duckdb_and_pyarrow_read_the_tables(read_only: Path) -> None:
+    out = read_only
     for name in ("windows", "events", "videos", "failures"):
         by_pandas = pd.read_parquet(f"{out}/{name}")
         by_duckdb = sql(f"SELECT * FROM '{out}/{name}/*.parquet'")
@@ -105,23 +120,24 @@ def test_pandas_duckdb_and_pyarrow_read_the_tables_with_one_line_each(out: Path)
         for column in ("action", "video", "start_s"):
             if column in by_pandas:
                 assert by_pandas[column].tolist() == by_duckdb[column].tolist() == by_pyarrow[column].tolist()
-    assert len(list((out / "windows").iterdir())) > 3, "several parts, or this proves little"
+    assert len(list((out / "windows").iterdir())) > 3, "with one part this would prove little"
     actions = sql(f"SELECT unnest(actions, recursive := true) FROM '{out}/videos/*.parquet'")
     events = pd.read_parquet(out / "events")
     assert actions["total_s"].sum() == pytest.approx((events["end_s"] - events["start_s"]).sum())
 
 
-def test_every_window_is_there_once_and_every_second_covered(out: Path) -> None:
-    windows = pd.read_parquet(out / "windows")
+def test_every_window_occurs_once_and_covers_every_second(read_only: Path) -> None:
+    windows = pd.read_parquet(read_only / "windows")
     assert len(windows) == NUM_VIDEOS * (VIDEO_S - 1)
     assert not windows.duplicated(["video", "start_s"]).any()
-    videos = pd.read_parquet(out / "videos")
+    videos = pd.read_parquet(read_only / "videos")
     assert (videos["coverage"] == 1).all()
     assert (videos["covered_s"] == VIDEO_S).all()
 
 
-def test_one_video_and_one_action_are_cheap_reads(out: Path) -> None:
-    """Readers pass over what statistics say cannot hold the rows."""
+def test_one_video_or_one_action_is_a_cheap_read(read_only: Path) -> None:
+    """Readers skip row groups whose statistics exclude the rows."""
+    out = read_only
 
     def row_groups(table: str, condition: pads.Expression) -> tuple[int, int]:
         fragments = list(pads.dataset(out / table).get_fragments())
@@ -140,13 +156,13 @@ def test_one_video_and_one_action_are_cheap_reads(out: Path) -> None:
         assert all(each.min == each.max for each in statistics), "a row group holds one action"
 
 
-def test_files_say_what_they_are(out: Path) -> None:
-    schema = pq.read_schema(next((out / "windows").iterdir()))
+def test_files_name_their_schema_version(read_only: Path) -> None:
+    schema = pq.read_schema(next((read_only / "windows").iterdir()))
     assert schema.metadata[b"microaction.schema_version"] == str(SCHEMA_VERSION).encode()
     assert pa.types.is_dictionary(schema.field("action").type)
 
 
-def test_nothing_is_written_where_nothing_changed(out: Path, plan: pa.Table) -> None:
+def test_unchanged_tables_are_not_written_again(out: Path, plan: pa.Table) -> None:
     before = json.loads((out / "_publication.json").read_text())
     assert published(out, plan).version == before["totals"]["version"]
     changed = published(out, plan, rule=DecisionRule(ACTIONS, EventRule(0.9, 0.4, 0, 0), 0.5))
@@ -154,7 +170,7 @@ def test_nothing_is_written_where_nothing_changed(out: Path, plan: pa.Table) -> 
     assert changed.num_events < before["totals"]["num_events"]
 
 
-def test_a_missing_chunk_is_an_error_and_readers_keep_what_they_had(out: Path, plan: pa.Table) -> None:
+def test_a_missing_chunk_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
     before = pd.read_parquet(out / "videos")
     other = plan_chunks(catalog(), 10 * S, "other model", "settings")
     with pytest.raises(IncompleteLedgerError, match=r"120 chunks are missing in .*: run the same command again"):
@@ -162,38 +178,38 @@ def test_a_missing_chunk_is_an_error_and_readers_keep_what_they_had(out: Path, p
     pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
 
 
-def test_a_window_that_is_there_twice_is_an_error_and_readers_keep_what_they_had(out: Path, plan: pa.Table) -> None:
+def test_a_window_that_occurs_twice_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
     before = pd.read_parquet(out / "videos")
     other = plan_chunks(catalog(), 10 * S, "other model", "settings")
-    commit_all(out, other, seed=1, too_many=1)
+    commit_all(out, other, seed=1, num_repeated=1)
     with pytest.raises(AccountingError, match=r"windows of v\d+ occur twice, or out of order; nothing was published"):
         published(out, other)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
 
 
-def test_what_forbids_the_switch_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
+def test_a_refused_switch_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
     before = (out / "windows").resolve()
 
-    def forbid() -> None:
+    def refuse() -> None:
         raise RuntimeError("lease lost")
 
     with pytest.raises(RuntimeError, match="lease lost"):
-        published(out, plan, rule=DecisionRule(ACTIONS, RULE, 0.9), before_switch=forbid)
+        published(out, plan, rule=DecisionRule(ACTIONS, RULE, 0.9), before_switch=refuse)
     assert (out / "windows").resolve() == before
     published(out, plan, rule=DecisionRule(ACTIONS, RULE, 0.9))
     folders = {path.name for path in (out / "tables").iterdir()}
     assert folders == {"current", before.parent.name, (out / "windows").resolve().parent.name}, (
-        "the abandoned one is gone"
+        "the abandoned version is deleted"
     )
 
 
-def test_readers_see_one_publication_or_the_other_never_a_mixture(out: Path, plan: pa.Table) -> None:
-    """A reader in a loop, while the tables change between two thresholds."""
-    rules = [DecisionRule(ACTIONS, EventRule(least, 0.1, 0, 0), least) for least in (0.2, 0.8)]
+def test_readers_never_see_a_mixture_of_two_publications(out: Path, plan: pa.Table) -> None:
+    """One reader reads in a loop while the tables change between two thresholds."""
+    rules = [DecisionRule(ACTIONS, EventRule(threshold, 0.1, 0, 0), threshold) for threshold in (0.2, 0.8)]
     expected = {published(out, plan, rule=rule).num_events for rule in rules}
     assert len(expected) == 2
     seen: list[tuple[int, int, int]] = []
-    gone: list[FileNotFoundError] = []
+    disturbed: list[FileNotFoundError] = []
     stop = threading.Event()
 
     def read() -> None:
@@ -205,16 +221,19 @@ def test_readers_see_one_publication_or_the_other_never_a_mixture(out: Path, pla
                 of_one = len(pd.read_parquet(folder / "events", columns=["video"]))
                 seen.append((len(events), of_one, int(windows["abstained"].sum())))
             except FileNotFoundError as error:
-                gone.append(error)
+                disturbed.append(error)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for _ in range(4):
         for rule in rules:
             published(out, plan, rule=rule)
-            time.sleep(0.2)
+            num_reads = len(seen) + 2  # the second of them began after the switch
+            while len(seen) < num_reads:
+                time.sleep(0.01)
     stop.set()
     reader.join()
     assert {each[0] for each in seen} == expected
-    assert len({each[1:] for each in seen}) == 2, "events and windows of one folder go together"
-    assert len(gone) <= len(seen), f"readers are seldom disturbed: {len(gone)} times, {len(seen)} times not"
+    assert len({each[1:] for each in seen}) == 2, "events and windows of one folder belong together"
+    # A read that lists files before a switch and opens them after it fails: at most one per switch.
+    assert len(disturbed) <= len(seen), f"{len(disturbed)} reads failed, {len(seen)} succeeded"

@@ -21,7 +21,7 @@ from microaction.models.golden import GOLDEN_FILE
 from microaction.models.normalize import normalize_frames
 from microaction.registry import RegistryError, versions
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
-from tests.conftest import Ended
+from tests.conftest import CommandResult
 
 pytestmark = pytest.mark.cluster
 
@@ -320,13 +320,13 @@ def test_what_is_no_name_or_no_model_is_refused(trained: Callable[[float], str],
 
 
 def test_the_command_shows_promotes_and_rolls_back(
-    trained: Callable[[float], str], tmp_path: Path, job: Callable[..., Ended]
+    trained: Callable[[float], str], tmp_path: Path, job: Callable[..., CommandResult]
 ) -> None:
     root = str(tmp_path / "models")
     nothing = f"no versions in {root}; `python -m jobs.registry add {root} RUN/best` adds one\n"
-    assert job("registry", "list", root) == Ended(2, "", nothing)
+    assert job("registry", "list", root) == CommandResult(2, "", nothing)
     assert job("registry").returncode == 2
-    assert job("registry", "add", root, trained(0), "--name", "v0") == Ended(0, "", "registered as v0\n")
+    assert job("registry", "add", root, trained(0), "--name", "v0") == CommandResult(0, "", "registered as v0\n")
     assert job("registry", "add", root, trained(1), "--name", "v1").returncode == 0
     assert job("registry", "promote", root, "v2").returncode == 2
     for version in ("v0", "v1"):

@@ -68,7 +68,7 @@ def test_a_network_that_labels_otherwise_than_it_was_trained_fails(model: str) -
     same_NK = scores(TARGET_N, wrong=0.1)
     verdicts = judge(same_NK, same_NK, TARGET_N, ACTIONS, 0.2, GatesConfig())
     assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == [
-        "golden output, as labelling runs the network"
+        "golden output, as labeling runs the network"
     ]
     assert 0 <= golden_parity(model, "cpu") < 0.05
 

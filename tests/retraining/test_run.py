@@ -1,4 +1,4 @@
-"""Whole retrainings on a local Ray: clips of one colour each, which a small network tells apart within seconds."""
+"""Whole retrainings on a local Ray: clips of one color each, which a small network tells apart within seconds."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ from microaction.training.run import TrainingResult, run_training
 from microaction.training.settings import TrainSettings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(600)]
-COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 30)]
+COLORS = [(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 30)]
 RECIPE = {"epochs": 6, "batch_size": 8, "learning_rate": 0.01}
 TINY: dict[str, Any] = {
     "model": {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.0},
@@ -41,31 +41,31 @@ TINY: dict[str, Any] = {
 
 
 def write_clips(folder: Path, subjects: str, *, takes: int = 2) -> list[str]:
-    """A clip of each colour for each subject and take; returns lines of a list that are right."""
+    """A clip of each color for each subject and take; returns lines of a list that are right."""
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     lines = []
     for subject in subjects:
         for take in range(takes):
-            for label, colour in enumerate(COLOURS):
+            for label, color in enumerate(COLORS):
                 name = f"{subject}_{take}{label}.mp4"
-                _write_colour(folder / "videos" / name, np.array(colour) + 3 * take + ord(subject) % 7)
+                _write_colour(folder / "videos" / name, np.array(color) + 3 * take + ord(subject) % 7)
                 lines.append(f"{name} {label}\n")
     return lines
 
 
-def _write_colour(path: Path, colour: np.ndarray) -> None:
+def _write_colour(path: Path, color: np.ndarray) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for _ in range(10):
-            picture = np.broadcast_to(colour.astype(np.uint8), (48, 64, 3))
+            picture = np.broadcast_to(color.astype(np.uint8), (48, 64, 3))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
         container.mux(stream.encode(None))
 
 
 def mislabelled(lines: list[str]) -> list[str]:
-    return [f"{name} {(int(label) + 1) % len(COLOURS)}\n" for name, label in (line.split() for line in lines)]
+    return [f"{name} {(int(label) + 1) % len(COLORS)}\n" for name, label in (line.split() for line in lines)]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,20 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.training.runs import BATCH_SIZE, NUM_STEPS
 from tests.videos import write_video
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The networks are so small that more threads of torch wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,22 @@
-"""Training runs that are as small as they can be, and what they leave behind."""
+"""Training runs that are as small as possible, and what they leave behind."""
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
+from sklearn.metrics import accuracy_score, f1_score
 
+from microaction.taxonomy import BODY_PART_OF
 from microaction.training.settings import TrainSettings
 from microaction.training.state import load_state
 
 NUM_STEPS = 21
-BATCH_SIZE = 5  # no multiple of the numbers of processes
+BATCH_SIZE = 5  # not a multiple of the numbers of workers
 
 
 def settings(data: Path, storage: Path, name: str, **changes: object) -> TrainSettings:
@@ -33,40 +35,46 @@ def settings(data: Path, storage: Path, name: str, **changes: object) -> TrainSe
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what differs between two runs that do the same: how long they took."""
+    """Return the lines of metrics.jsonl without `timing`, the only entry in which two equal runs differ."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "timing"} for line in lines]
 
 
-def training_processes() -> list[int]:
-    """Process IDs of the training processes of this session's Ray."""
+def training_workers() -> list[int]:
+    """Return the process IDs of the training workers of this session's Ray."""
     find_raylet = ["pgrep", "--parent", str(os.getpid()), "raylet"]
     raylet = subprocess.run(find_raylet, check=True, capture_output=True, text=True).stdout.strip()
     find = ["pgrep", "--parent", raylet, "--full", "^ray::.*TrainWorker"]
     return [int(pid) for pid in subprocess.run(find, check=False, capture_output=True, text=True).stdout.split()]
 
 
-def kill_training_processes() -> int:
-    """Sends SIGKILL to the training processes of this session's Ray; returns how many."""
-    found = training_processes()
-    for pid in found:
-        os.kill(pid, signal.SIGKILL)
-    return len(found)
-
-
 def losses_of(run: Path) -> np.ndarray:
-    """The loss of every step of a run, NaN for those to come."""
+    """Return the loss of every step of a run, NaN for future ones."""
     state = load_state(str(run))
     assert state is not None
     return state.losses.numpy()
 
 
 def saved_step(run: Path) -> int:
-    """How many steps of the run are done and saved."""
+    """Return how many steps of the run are done and saved."""
     return max((int(path.stem.removeprefix("step-")) for path in run.glob("state/step-*.pt")), default=0)
 
 
 def write_config(path: Path, of: TrainSettings) -> Path:
-    """The settings as a file for `python -m jobs.train --config`."""
-    path.write_text(yaml.safe_dump(json.loads(of.model_dump_json(exclude={"config"}, exclude_none=True))))
+    """Write the settings as a file for `microaction train --config`."""
+    path.write_text(yaml.safe_dump(json.loads(of.model_dump_json(exclude={"config"}, exclude_unset=True))))
     return path
+
+
+def check_metrics(predictions: Path, listed: list[str], metrics: dict[str, float]) -> None:
+    """Assert that the metrics are exactly scikit-learn's on the predictions, which are every listed clip's, once, in order."""
+    table = pq.read_table(predictions)
+    rows = zip(table["clip"].to_pylist(), table["target"].to_pylist(), strict=True)
+    assert [f"{clip} {target}" for clip, target in rows] == listed
+    target_N, body = table["target"].to_numpy(), np.array(BODY_PART_OF)
+    predicted_N = np.stack(table["probabilities"].to_numpy()).argmax(axis=1)
+    assert metrics["action_top1"] == accuracy_score(target_N, predicted_N)
+    assert metrics["body_top1"] == accuracy_score(body[target_N], body[predicted_N])
+    for average in ("macro", "micro"):
+        assert metrics[f"action_f1_{average}"] == f1_score(target_N, predicted_N, average=average)
+        assert metrics[f"body_f1_{average}"] == f1_score(body[target_N], body[predicted_N], average=average)

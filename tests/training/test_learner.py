@@ -1,4 +1,4 @@
-"""The learner without Ray: what a step hangs on, and what its state holds."""
+"""The learner without Ray: what a step depends on, and what its state holds."""
 
 from pathlib import Path
 from typing import Any
@@ -7,46 +7,61 @@ import pytest
 import torch
 from torch import Tensor
 
-from microaction.models import default_label_embeddings
+from microaction.models import CheckpointConfig, default_label_embeddings, save_checkpoint
+from microaction.taxonomy import ACTIONS
 from microaction.training.learner import Learner, seed_of
-from microaction.training.state import BackgroundWriter, RunState, StateError, load_state, save_state
 from tests.training.runs import settings
 
 NUM_STEPS = 10
+NUM_FRAMES = 4
+CPU = torch.device("cpu")
 
 
-def learner(*, seed: int = 0, dropout: float = 0.5, **recipe: Any) -> Learner:
+def learner(*, seed: int = 0, dropout: float = 0.5, init: str | None = None, **recipe: Any) -> Learner:
+    return make_learner(seed=seed, dropout=dropout, init=init, recipe=recipe)
+
+
+def make_learner(
+    *, seed: int = 0, dropout: float = 0.5, init: str | None = None, recipe: dict[str, Any], resumes: bool = False
+) -> Learner:
     embeddings_KD = default_label_embeddings()
-    model = {"width": 8, "depths": (1, 1, 1, 1), "dropout": dropout, "embedding_dim": embeddings_KD.shape[1]}
-    changes = {"model": model, "recipe": {"epochs": 2, "batch_size": 4, "learning_rate": 0.05} | recipe, "seed": seed}
-    return Learner(settings(Path("-"), Path("-"), "x", **changes), embeddings_KD, NUM_STEPS, torch.device("cpu"))
+    model = {
+        "width": 8,
+        "depths": (1, 1, 1, 1),
+        "num_frames": NUM_FRAMES,
+        "dropout": dropout,
+        "embedding_dim": embeddings_KD.shape[1],
+    }
+    changes: dict[str, object] = {
+        "model": model,
+        "recipe": {"epochs": 2, "batch_size": 4, "learning_rate": 0.05} | recipe,
+        "seed": seed,
+        "init": init,
+    }
+    of = settings(Path("-"), Path("-"), "x", **changes)
+    return Learner(of, embeddings_KD, NUM_STEPS, CPU, resumes=resumes)
 
 
 def batch(number: int, num_clips: int = 4) -> tuple[Tensor, Tensor, list[int]]:
     generator = torch.Generator().manual_seed(number)
-    frames_BTHWC = torch.randint(0, 256, (num_clips, 8, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return (
-        frames_BTHWC,
-        torch.randint(0, 52, (num_clips,), generator=generator),
-        [number * 10 + i for i in range(num_clips)],
-    )
+    frames_BTHWC = torch.randint(0, 256, (num_clips, NUM_FRAMES, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    target_B = torch.randint(0, 52, (num_clips,), generator=generator)
+    return frames_BTHWC, target_B, [number * 10 + i for i in range(num_clips)]
 
 
 def weights(of: Learner) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in of.model.parameters()])
 
 
-def test_a_state_that_was_saved_and_loaded_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_loaded_state_continues_bit_for_bit() -> None:
+    """tests/training/test_state.py has its way through a file."""
     whole, first = (learner(ema_decay=0.9) for _ in range(2))
     for step in range(3):
         whole.train_step(*batch(step), step)
         first.train_step(*batch(step), step)
-    save_state(str(tmp_path), RunState(3, torch.zeros(NUM_STEPS), first.state()))
     second = learner(ema_decay=0.9)
-    second.train_step(*batch(9), 0)  # whatever it was before
-    loaded = load_state(str(tmp_path))
-    assert loaded is not None
-    second.load_state(loaded.learner)
+    second.train_step(*batch(9), 0)  # what it was before has no effect
+    second.load_state(first.state())
     for step in range(3, 6):
         assert torch.equal(whole.train_step(*batch(step), step), second.train_step(*batch(step), step))
     for name, value in whole.eval_model.state_dict().items():
@@ -54,16 +69,17 @@ def test_a_state_that_was_saved_and_loaded_goes_on_bit_for_bit(tmp_path: Path) -
     assert torch.equal(weights(whole), weights(second))
 
 
-def test_a_compiled_network_learns_the_same() -> None:
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same() -> None:
     eager, compiled = learner(), learner(compile=True)
-    for step, num_clips in enumerate((4, 4, 3)):  # of the last batch one clip could not be read
+    for step, num_clips in enumerate((4, 4, 3)):  # one clip of the last batch could not be read
         losses = [each.train_step(*batch(step, num_clips), step) for each in (eager, compiled)]
         torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(weights(eager), weights(compiled), rtol=1e-3, atol=1e-4)
     assert eager.state()["model"].keys() == compiled.state()["model"].keys(), "checkpoints fit either way"
 
 
-def test_a_state_is_a_copy_that_the_next_step_does_not_change() -> None:
+def test_a_state_is_a_copy() -> None:
     one = learner()
     one.train_step(*batch(0), 0)
     state, before = one.state(), one.state()
@@ -73,7 +89,8 @@ def test_a_state_is_a_copy_that_the_next_step_does_not_change() -> None:
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
-def test_parts_of_a_batch_add_up_to_it_where_the_statistics_do_not_hang_on_them(micro_batch_size: int) -> None:
+def test_micro_batches_add_up_to_the_batch(micro_batch_size: int) -> None:
+    """With frozen statistics: others depend on which clips are in a forward pass."""
     whole, parts = learner(batch_norm="frozen"), learner(batch_norm="frozen", micro_batch_size=micro_batch_size)
     for step in range(3):
         losses = [each.train_step(*batch(step), step) for each in (whole, parts)]
@@ -81,7 +98,7 @@ def test_parts_of_a_batch_add_up_to_it_where_the_statistics_do_not_hang_on_them(
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
 
 
-def test_frozen_batch_norms_keep_their_statistics_and_train_their_weights() -> None:
+def test_frozen_batch_norms_train_only_their_weights() -> None:
     frozen, local = learner(batch_norm="frozen"), learner()
     for each in (frozen, local):
         each.train_step(*batch(0), 0)
@@ -90,26 +107,26 @@ def test_frozen_batch_norms_keep_their_statistics_and_train_their_weights() -> N
     assert not (states[0]["backbone.bn1.weight"] == 1).all()
 
 
-def test_dropout_hangs_on_seed_step_and_clip_alone() -> None:
+def test_dropout_depends_on_seed_step_and_clip_alone() -> None:
     one, other_seed = learner(), learner(seed=1)
 
-    def kept(of: Learner, clips: list[int], step: int) -> Tensor:
+    def mask(of: Learner, clips: list[int], step: int) -> Tensor:
         mask = of._dropout_mask(clips, step)
         assert mask is not None
         return mask
 
-    both = kept(one, [3, 4], 7)
-    assert torch.equal(both[1], kept(one, [4, 9, 1], 7)[0])
+    both = mask(one, [3, 4], 7)
+    assert torch.equal(both[1], mask(one, [4, 9, 1], 7)[0])
     assert not torch.equal(both[0], both[1])
-    assert not torch.equal(both, kept(one, [3, 4], 8))
-    assert not torch.equal(both, kept(other_seed, [3, 4], 7))
+    assert not torch.equal(both, mask(one, [3, 4], 8))
+    assert not torch.equal(both, mask(other_seed, [3, 4], 7))
     assert set(both.flatten().tolist()) == {0.0, 2.0}
     assert both.mean().item() == pytest.approx(1, abs=0.05)
     assert learner(dropout=0.0)._dropout_mask([1], 0) is None
 
 
-def test_clips_that_could_not_be_read_leave_the_others_weight_as_it_is() -> None:
-    """A batch's loss is its sum over the batch's size, so that who shares the batch does not matter."""
+def test_unreadable_clips_leave_the_others_weight_unchanged() -> None:
+    """A batch's loss is its sum over the batch's size, so that a clip's part does not depend on the rest of the batch."""
     whole, some = learner(batch_norm="frozen"), learner(batch_norm="frozen")
     frames, target, index = batch(0)
     of_all = whole.train_step(frames, target, index, 0)
@@ -119,40 +136,54 @@ def test_clips_that_could_not_be_read_leave_the_others_weight_as_it_is() -> None
     nothing = learner(batch_norm="frozen")
     before = weights(nothing)
     assert nothing.train_step(frames[:0], target[:0], [], 0).item() == 0
-    biases = weights(nothing)
-    torch.testing.assert_close(biases, before, rtol=1e-3, atol=1e-5)  # weight decay alone
+    torch.testing.assert_close(weights(nothing), before, rtol=1e-3, atol=1e-5)  # weight decay alone
 
 
-def test_only_the_last_states_are_kept_and_a_broken_one_is_said(tmp_path: Path) -> None:
-    uri = str(tmp_path)
-    assert load_state(uri) is None
-    for step in (5, 10, 15):
-        save_state(uri, RunState(step, torch.zeros(20), {}))
-    assert [path.name for path in sorted((tmp_path / "state").iterdir())] == ["step-000000010.pt", "step-000000015.pt"]
-    loaded = load_state(uri)
-    assert loaded is not None
-    assert loaded.step == 15
-    (tmp_path / "state/step-000000015.pt").write_bytes(b"cut short")
-    with pytest.raises(
-        StateError,
-        match=r"step-000000015\.pt is not a complete saved state of this version of microaction: delete it to resume",
-    ):
-        load_state(uri)
+def test_the_average_of_the_weights_is_evaluated() -> None:
+    plain, averaged = learner(), learner(ema_decay=0.8)
+    expected: dict[str, Tensor] = {}
+    for step in range(3):
+        losses = [each.train_step(*batch(step), step) for each in (plain, averaged)]
+        assert torch.equal(*losses), "training itself is the same"
+        now = {name: value.clone() for name, value in averaged.model.state_dict().items()}
+        for name, value in now.items():
+            expected[name] = 0.8 * expected[name] + 0.2 * value if step > 0 else value
+    assert plain.eval_model is plain.model
+    found = averaged.eval_model.state_dict()
+    assert found.keys() == now.keys()
+    for name, value in found.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[name], msg=name)
+    assert not torch.equal(found["action.weight"], now["action.weight"])
+    frames_BTHWC, _, _ = batch(9)
+    assert not torch.equal(averaged.classify(frames_BTHWC), plain.classify(frames_BTHWC))
 
 
-def test_what_fails_beside_training_is_raised_by_the_next_call() -> None:
-    background = BackgroundWriter()
+def test_bf16_trains_close_to_fp32_and_keeps_fp32_weights() -> None:
+    each = [learner(precision=precision, learning_rate=0.01) for precision in ("fp32", "bf16")]
+    losses = [sum(one.train_step(*batch(step), step).item() for step in range(4)) / 4 for one in each]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert {value.dtype for value in each[1].eval_model.state_dict().values()} == {torch.float32, torch.int64}
 
-    def fail() -> None:
-        raise OSError("the disk is full")
 
-    background.start(fail)
-    with pytest.raises(OSError, match="the disk is full"):
-        background.wait()
-    done: list[int] = []
-    background.start(lambda: done.append(1))
-    background.wait()
-    assert done == [1]
+def test_training_starts_from_the_given_weights(tmp_path: Path) -> None:
+    first = learner(seed=1)
+    first.train_step(*batch(0), 0)
+    config = CheckpointConfig(
+        model=first.settings.model,
+        preprocessing=first.settings.preprocessing,
+        labels=ACTIONS,
+        recipe={},
+        versions={},
+        metrics={},
+    )
+    save_checkpoint(first.eval_model, config, str(tmp_path))
+    assert torch.equal(weights(learner(seed=2, init=str(tmp_path))), weights(first))
+    resumed = make_learner(seed=2, init=f"{tmp_path}/deleted", recipe={}, resumes=True)
+    assert torch.equal(weights(resumed), weights(learner(seed=2))), (
+        "a resumed run has a state, and needs no other weights"
+    )
 
 
 def test_seeds_differ_by_every_number_and_fit_torch() -> None:

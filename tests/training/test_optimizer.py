@@ -18,12 +18,12 @@ def test_the_rate_is_linear_in_the_global_batch() -> None:
     assert scaled_learning_rate(RecipeConfig(batch_size=80)) == pytest.approx(0.01)
 
 
-def test_the_references_steps() -> None:
+def test_the_step_schedule_is_the_references() -> None:
     factor = schedule(RecipeConfig(), steps_per_epoch=10)
     assert [factor(epoch * 10) for epoch in (0, 29, 30, 59, 60, 79)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_cosine_warms_up_and_ends_at_nothing() -> None:
+def test_cosine_warms_up_and_ends_at_zero() -> None:
     factor = schedule(RecipeConfig(epochs=4, schedule="cosine", warmup_epochs=1), steps_per_epoch=10)
     values = [factor(step) for step in range(40)]
     assert values[:10] == sorted(values[:10])

@@ -1,4 +1,4 @@
-"""The run's page, pictures and logs, from a run's state alone."""
+"""The run's page, plots and logs, from a run's state alone."""
 
 import json
 import re
@@ -23,9 +23,10 @@ from tests.training.runs import settings
 NUM_EPOCHS, NUM_STEPS = 3, 10
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of three epochs, the second of which was the best; one subject is on both sides, one clip unreadable."""
+    tmp_path = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     for split, subjects in (("train", range(10)), ("val", range(9, 14))):
         names = [f"{subject:04d}_00_{label:04d}.mp4 {label}" for subject in subjects for label in range(52)]
@@ -34,7 +35,7 @@ def run(tmp_path: Path) -> Path:
     _, held_out = read_splits(of)
     target_N = np.array([clip.label for clip in held_out])
     probabilities_NK = rng.dirichlet(np.full(52, 0.1), size=len(target_N)).astype(np.float32)
-    probabilities_NK[target_N == 9] = np.eye(52, dtype=np.float32)[10]  # nodding is taken for shaking head, always
+    probabilities_NK[target_N == 9] = np.eye(52, dtype=np.float32)[10]  # nodding is always confused with shaking head
     metrics = {"loss": 3.0, **measure(probabilities_NK, target_N), "temperature": 1.5}
     timing = {"clips_per_s": 40.0, "data_wait_fraction": 0.03, "train_s": 5.0, "validation_s": 1.0}
     state = RunState(
@@ -54,7 +55,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_page_needs_nothing_else_and_says_what_counts(run: Path) -> None:
+def test_the_page_is_self_contained_and_complete(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page), "no other file and no network"
     assert page.count("data:image/png;base64,") == 4
@@ -63,20 +64,20 @@ def test_the_page_needs_nothing_else_and_says_what_counts(run: Path) -> None:
     assert "MANet 78.95 61.33 88.83 72.87 49.22 65.59" in words
     assert "training 520 10 52 10 10" in words
     assert "validation 260 5 52 5 5" in words
-    assert "1 people are on both sides" in words
+    assert "1 subject is on both sides" in words
     assert f"{ACTIONS[9]} {ACTIONS[10]} 5 100%" in words
     assert "recipe.batch_size 4" in words
     assert "&lt;b&gt;bad&lt;/b&gt;.mp4" in page, "foreign text is not markup"
 
 
-def test_pictures_are_pictures(run: Path) -> None:
+def test_plots_are_written_as_images(run: Path) -> None:
     for name in ("curves", "confusion", "per_class", "calibration"):
         pixels = image.imread(run / f"{name}.png")
         assert min(pixels.shape[:2]) > 400
         assert pixels[..., :3].std() > 0.02, "not blank"
 
 
-def test_the_logs_hold_every_epoch_and_every_step(run: Path) -> None:
+def test_the_logs_hold_every_epoch_and_step(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["learning_rate"]) for line in lines] == [(1, 0.01), (2, 0.005), (3, 0.01 / 3)]
     assert lines[0]["timing"]["clips_per_s"] == 40
@@ -93,7 +94,7 @@ def test_the_logs_hold_every_epoch_and_every_step(run: Path) -> None:
 
 
 def tensorboard_points(path: Path) -> list[tuple[str, int, float]]:
-    """(tag, step, value) of every scalar of an event file: records of a length, its checksum, an Event, its checksum."""
+    """Return (tag, step, value) of every scalar of an event file: records of a length, its checksum, an Event, its checksum."""
     data, offset, points = path.read_bytes(), 0, []
     while offset < len(data):
         (length,) = struct.unpack_from("<Q", data, offset)
@@ -105,11 +106,11 @@ def tensorboard_points(path: Path) -> list[tuple[str, int, float]]:
 
 def test_confused_pairs_are_the_most_frequent_mistakes() -> None:
     counts_KK = np.array([[5, 3, 0], [1, 9, 0], [0, 0, 4]])
-    pairs = [(pair.actual, pair.predicted, pair.num_clips, pair.share) for pair in confused_pairs(counts_KK, "abc")]
+    pairs = [(pair.actual, pair.predicted, pair.num_clips, pair.fraction) for pair in confused_pairs(counts_KK, "abc")]
     assert pairs == [("a", "b", 3, 0.375), ("b", "a", 1, 0.1)]
 
 
-def test_names_that_tell_no_subject_leave_open_who_is_on_both_sides(tmp_path: Path) -> None:
+def test_names_without_subjects_leave_the_overlap_unknown(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / f"{split}.txt").write_text(f"{split}.mp4 0\n")
     assert num_shared_subjects(*read_splits(settings(tmp_path, tmp_path, "x"))) is None

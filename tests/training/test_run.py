@@ -1,64 +1,209 @@
-"""Whole training runs on Ray Train, as small as they can be; test_chaos.py has those whose processes die, test_nodes.py and
-tests/test_end_to_end.py those that go on with another number of them."""
+"""Whole training runs on Ray Train, as small as possible.
+
+Those whose workers die are in test_chaos.py, those that continue with another number of workers in test_nodes.py and
+tests/test_end_to_end.py.
+"""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pydantic import ValidationError
+from torch import Tensor
 
-from microaction.clips.manifest import ManifestError
-from microaction.models import CheckpointError, ManetConfig, load_checkpoint
+from microaction.clips.sample import Augmentation, Sampling, decode_clip
+from microaction.models import ManetConfig, load_checkpoint
 from microaction.taxonomy import ACTIONS
+from microaction.training.errors import StateError, TrainingError
+from microaction.training.learner import Learner
+from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.training.progress import TrainingProgress
-from microaction.training.run import TrainingError, load_label_embeddings, run_training, with_embedding_dim
-from microaction.training.state import StateError
-from tests.training.runs import settings
+from microaction.training.run import TrainingResult, load_label_embeddings, run_training, with_embedding_dim
+from microaction.training.settings import TrainSettings
+from microaction.training.split import read_splits
+from tests.training.runs import check_metrics, losses_of, settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
-
-def test_a_run_ends_in_a_checkpoint_that_says_what_it_is(data: Path, tmp_path: Path) -> None:
-    seen: list[TrainingProgress] = []
-    result = run_training(settings(data, tmp_path, "one"), on_progress=seen.append)
-    assert result.checkpoint == str(tmp_path / "one/best")
-    checkpoint = load_checkpoint(result.checkpoint)
-    assert checkpoint.config.labels == ACTIONS
-    assert isinstance(checkpoint.config.model, ManetConfig)
-    assert checkpoint.config.model.embedding_dim == 384, "follows the shipped table"
-    assert checkpoint.config.recipe["recipe"]["batch_size"] == 4
-    assert checkpoint.config.versions["torch"]
-    assert 0 <= checkpoint.config.metrics["f1_mean"] <= 1
-    ends = [progress for progress in seen if progress.metrics is not None]
-    assert [(progress.epoch, progress.num_steps) for progress in ends] == [(1, 4), (2, 4)]
-
-    # The same name and settings again: nothing is left to do, and the result is the same.
-    again = run_training(settings(data, tmp_path, "one"))
-    assert again == result
-    # Other settings under the same name are refused, with the difference.
-    with pytest.raises(TrainingError, match=r"other settings \(seed: recorded 0, now 5\): choose another name"):
-        run_training(settings(data, tmp_path, "one", seed=5))
+# At a rate so low that rounding stays small: see test_scale.py.
+RECIPE = {"epochs": 2, "batch_size": 6, "learning_rate": 0.003, "ema_decay": 0.8}
 
 
-BETTER = {"label_smoothing": 0.1, "class_balance": 1.0, "ema_decay": 0.8}
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that several tests look at: none may change its files."""
+
+    settings: TrainSettings
+    folder: Path
+    result: TrainingResult
+    progress: list[TrainingProgress]
+    lists: dict[str, Path]
 
 
-def test_an_average_of_weights_is_what_is_measured_and_saved(data: Path, tmp_path: Path) -> None:
-    recipe = {"batch_size": 4, "learning_rate": 0.05, "epochs": 1}
-    plain, averaged = (
-        load_checkpoint(
-            run_training(settings(data, tmp_path, name, recipe=recipe | better)).checkpoint
-        ).model.state_dict()
-        for name, better in (("plain", BETTER | {"ema_decay": None}), ("averaged", BETTER))
+def with_absent_clips(data: Path, folder: Path) -> dict[str, Path]:
+    """Write both lists again, each with a clip that does not exist; return them by split."""
+    lists = {split: folder / f"{split}.txt" for split in ("train", "val")}
+    for split, path in lists.items():
+        path.write_text((data / f"{split}.txt").read_text() + f"absent-{split}.mp4 0\n")
+    return lists
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster: None, data: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run of two epochs by two workers, whose lists name a clip each that does not exist."""
+    folder = tmp_path_factory.mktemp("finished")
+    lists = with_absent_clips(data, folder)
+    changes: dict[str, object] = {
+        "train_list": str(lists["train"]),
+        "val_list": str(lists["val"]),
+        "max_unreadable_fraction": 0.1,
+        "model": {"width": 8, "depths": (1, 1, 1, 1), "dropout": 0.5},
+        "recipe": RECIPE,
+        "num_workers": 2,
+    }
+    of = settings(data, folder, "one", **changes)
+    progress: list[TrainingProgress] = []
+    result = run_training(of, on_progress=progress.append)
+    return FinishedRun(of, folder / "one", result, progress, lists)
+
+
+def test_a_run_ends_in_a_described_checkpoint(finished: FinishedRun) -> None:
+    assert finished.result.checkpoint == str(finished.folder / "best")
+    config = load_checkpoint(finished.result.checkpoint).config
+    assert config.labels == ACTIONS
+    assert isinstance(config.model, ManetConfig)
+    assert config.model.embedding_dim == 384, "follows the shipped table"
+    assert config.recipe["recipe"]["batch_size"] == 6
+    assert config.versions["torch"]
+    assert 0 <= config.metrics["f1_mean"] <= 1
+    ends = [progress for progress in finished.progress if progress.metrics is not None]
+    assert [(progress.epoch, progress.num_steps) for progress in ends] == [(1, 3), (2, 3)]
+    left = {path.name for path in finished.folder.iterdir()}
+    assert not left & {"checkpoints", "ray"}, "what only a run that continues needs is deleted"
+
+
+def test_metrics_are_exact_over_all_workers(finished: FinishedRun) -> None:
+    listed = finished.lists["val"].read_text().splitlines()[:-1]
+    check_metrics(finished.folder / "best/validation.parquet", listed, finished.result.metrics)
+
+
+def test_unreadable_clips_are_left_out_and_listed(finished: FinishedRun, data: Path) -> None:
+    assert all(np.isfinite(value) for value in finished.result.metrics.values())
+    listed = json.loads((finished.folder / "unreadable.json").read_text())
+    assert listed == {
+        f"{data}/absent-{split}.mp4": "no such file, though the list names it" for split in ("train", "val")
+    }
+    assert finished.progress[-1].num_unreadable == 2
+    clips = pd.read_parquet(finished.folder / "best/clips.parquet")
+    assert clips[~clips["is_readable"]][["name", "split"]].to_numpy().tolist() == [
+        ["absent-train.mp4", "train"],
+        ["absent-val.mp4", "validation"],
+    ]
+    for split, side in (("train", "train"), ("val", "validation")):
+        of_split = clips[clips["split"] == side]
+        lines = [f"{name} {label}" for name, label in zip(of_split["name"], of_split["label"], strict=True)]
+        assert lines == finished.lists[split].read_text().splitlines()
+
+
+def trained_without_ray(of: TrainSettings, unreadable: str) -> tuple[list[float], list[dict[str, dict[str, Tensor]]]]:
+    """Train as a run does, one process in a plain loop; return the losses, and the weights after every epoch."""
+    embeddings_KD = load_label_embeddings(of)
+    of = with_embedding_dim(of, embeddings_KD)
+    clips, _ = read_splits(of)
+    num_steps = steps_per_epoch(len(clips), of.recipe.batch_size)
+    learner = Learner(of, embeddings_KD, num_steps, torch.device("cpu"))
+    losses, weights = [], []
+    for epoch in range(of.recipe.epochs):
+        order = epoch_order(np.array([clip.label for clip in clips]), of.seed, epoch)
+        sampling = Sampling(of.model.num_frames, of.preprocessing, Augmentation(of.seed, epoch, of.recipe.crop_scales))
+        for step, draws in enumerate(shard_of_batches(order, of.recipe.batch_size, 0, 1), start=epoch * num_steps):
+            readable = [int(draw) for draw in draws if clips[draw].name != unreadable]
+            frames_BTHWC = np.stack([decode_clip(clips[draw].uri, draw, sampling) for draw in readable])
+            target_B = torch.tensor([clips[draw].label for draw in readable])
+            losses.append(learner.train_step(torch.from_numpy(frames_BTHWC), target_B, readable, step).item())
+        state = {"averaged": learner.eval_model, "last": learner.model}
+        weights.append(
+            {kind: {name: value.clone() for name, value in each.state_dict().items()} for kind, each in state.items()}
+        )
+    return losses, weights
+
+
+def test_two_workers_train_as_one_learner_without_ray(finished: FinishedRun) -> None:
+    """The same losses; and the checkpoint holds the average of the weights after the best epoch."""
+    losses, weights = trained_without_ray(finished.settings, "absent-train.mp4")
+    np.testing.assert_allclose(losses_of(finished.folder), losses, rtol=1e-3)
+    checkpoint = load_checkpoint(finished.result.checkpoint)
+    expected = weights[checkpoint.config.recipe["epoch"] - 1]
+    found = checkpoint.model.state_dict()
+    assert {value.dtype for value in found.values()} == {torch.float32, torch.int64}
+    distance = {
+        kind: sum((found[name] - value).float().norm().item() for name, value in of_kind.items() if "weight" in name)
+        for kind, of_kind in expected.items()
+    }
+    assert distance["averaged"] < 0.1 * distance["last"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again(finished: FinishedRun) -> None:
+    states = [(path.name, path.stat().st_mtime_ns) for path in sorted((finished.folder / "state").iterdir())]
+    progress: list[TrainingProgress] = []
+    assert run_training(finished.settings, on_progress=progress.append) == finished.result
+    assert progress == []
+    assert states == [(path.name, path.stat().st_mtime_ns) for path in sorted((finished.folder / "state").iterdir())]
+
+
+@pytest.mark.slow
+def test_an_unreadable_clip_beyond_the_limit_is_named(data: Path, tmp_path: Path) -> None:
+    lists = with_absent_clips(data, tmp_path)
+    recipe = {"epochs": 1, "batch_size": 6, "learning_rate": 0.01}
+    broken = settings(data, tmp_path, "broken", train_list=str(lists["train"]), recipe=recipe, max_failures=0)
+    allowed = r"of 21 clips could not be read so far, more than max_unreadable_fraction \(0\.01\) allows"
+    with pytest.raises(
+        TrainingError,
+        match=rf"absent-train\.mp4: no such file.*; 1 {allowed}; fix the clip, or remove it from the list",
+    ):
+        run_training(broken)
+
+
+@pytest.mark.slow
+def test_a_damaged_state_ends_a_run_with_a_way_out(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run/state").mkdir(parents=True)
+    (tmp_path / "run/state/step-000000004.pt").write_bytes(b"cut short")
+    with pytest.raises(StateError, match=r"step-000000004\.pt is not a complete saved state: delete it to resume from"):
+        run_training(settings(data, tmp_path, "run", max_failures=0))
+
+
+@pytest.mark.slow
+def test_a_loss_that_diverges_ends_a_run_with_a_way_out(data: Path, tmp_path: Path) -> None:
+    recipe = {"epochs": 1, "batch_size": 4, "learning_rate": 1e30}
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d: lower recipe.learning_rate \(1e\+30\)"):
+        run_training(settings(data, tmp_path, "run", recipe=recipe, max_failures=0))
+
+
+@pytest.mark.slow
+def test_a_workers_whole_shard_of_a_batch_may_be_unreadable(data: Path, tmp_path: Path) -> None:
+    lists = with_absent_clips(data, tmp_path)
+    result = run_training(
+        settings(
+            data,
+            tmp_path,
+            "some",
+            train_list=str(lists["train"]),
+            val_list=str(lists["val"]),
+            recipe={"epochs": 1, "batch_size": 2, "learning_rate": 0.01},
+            num_workers=2,
+            max_unreadable_fraction=0.1,
+        )
     )
-    assert plain.keys() == averaged.keys()
-    assert not torch.equal(plain["action.weight"], averaged["action.weight"])
+    assert all(np.isfinite(value) for value in result.metrics.values())
+    assert len(json.loads((tmp_path / "some/unreadable.json").read_text())) == 2
 
 
-def test_bf16_trains_much_as_fp32_does_and_saves_fp32(data: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_bf16_runs_end_close_to_fp32_ones(data: Path, tmp_path: Path) -> None:
     recipe = {"batch_size": 4, "epochs": 1, "learning_rate": 0.01}
     results = [
         run_training(settings(data, tmp_path, precision, recipe=recipe | {"precision": precision}))
@@ -71,98 +216,10 @@ def test_bf16_trains_much_as_fp32_does_and_saves_fp32(data: Path, tmp_path: Path
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
 
 
-def test_training_goes_on_from_given_weights(data: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_starts_from_the_given_weights(data: Path, tmp_path: Path) -> None:
     recipe = {"batch_size": 4, "epochs": 1, "learning_rate": 1e-9}
     first = run_training(settings(data, tmp_path, "first", recipe=recipe, seed=1))
     second = run_training(settings(data, tmp_path, "second", recipe=recipe, seed=2, init=first.checkpoint))
     weights = [load_checkpoint(each.checkpoint).model.state_dict()["action.weight"] for each in (first, second)]
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
-    with pytest.raises(CheckpointError, match=r"no weights at .*absent\.pth: give a checkpoint directory"):
-        run_training(settings(data, tmp_path, "third", init=f"{tmp_path}/absent.pth"))
-    assert not (tmp_path / "third").exists()
-
-
-def test_word_vectors_of_the_users_decide_the_embedding(data: Path, tmp_path: Path) -> None:
-    words = sorted({word for name in ACTIONS for word in name.replace("-", " ").split()})
-    table = tmp_path / "vectors.txt"
-    table.write_text("".join(f"{word} {i} 1 2\n" for i, word in enumerate(words)))
-    of = settings(data, tmp_path, "words", label_embeddings=str(table))
-    model = with_embedding_dim(of, load_label_embeddings(of)).model
-    assert isinstance(model, ManetConfig)
-    assert model.embedding_dim == 3
-    explicit = settings(data, tmp_path, "words", label_embeddings=str(table), model={"embedding_dim": 300})
-    with pytest.raises(TrainingError, match=r"model.embedding_dim \(300\) must be 3, the length of the label vectors"):
-        with_embedding_dim(explicit, load_label_embeddings(explicit))
-
-
-def test_what_cannot_work_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"recipe.batch_size \(40\) exceeds the 17 training clips"):
-        run_training(settings(data, tmp_path, "a", recipe={"batch_size": 40}))
-    with pytest.raises(ValidationError, match=r"recipe.batch_size \(4\) must be at least num_workers \(5\)"):
-        settings(data, tmp_path, "b", num_workers=5)
-    with pytest.raises(ValidationError, match=r"model.num_classes \(7\) must be 52, the number of labels"):
-        settings(data, tmp_path, "b", model={"num_classes": 7})
-    with pytest.raises(ValidationError, match=r"min_workers \(2\) must be at most num_workers \(1\)"):
-        settings(data, tmp_path, "b", min_workers=2)
-    with pytest.raises(ValidationError, match="give val_list and val_videos, or split_by=subject"):
-        settings(data, tmp_path, "b", val_list=None, val_videos=None)
-    with pytest.raises(ManifestError, match="no list file at"):
-        run_training(settings(data, tmp_path, "c", val_list=f"{data}/absent.txt"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_broken_state_is_said_with_what_to_do(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "run/state").mkdir(parents=True)
-    (tmp_path / "run/state/step-000000004.pt").write_bytes(b"cut short")
-    with pytest.raises(
-        StateError,
-        match=r"step-000000004\.pt is not a complete saved state of this version of microaction: delete it to resume from",
-    ):
-        run_training(settings(data, tmp_path, "run", max_failures=0))
-
-
-def test_a_clip_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text((data / "train.txt").read_text() + "absent.mp4 0\n")
-    broken = settings(data, tmp_path, "broken", train_list=f"{tmp_path}/list.txt", max_failures=0)
-    broken = broken.model_copy(update={"recipe": broken.recipe.model_copy(update={"batch_size": 6})})
-    allowed = r"of 21 clips 1 cannot be read so far, more than max_unreadable_fraction \(0\.01\) allows"
-    with pytest.raises(TrainingError, match=rf"absent\.mp4: no such file.*{allowed}; mend the clip, or take it out of"):
-        run_training(broken)
-
-
-def test_clips_that_cannot_be_read_are_left_out_and_listed(data: Path, tmp_path: Path) -> None:
-    """One process's whole share of a batch may be among them."""
-    lists = {}
-    for split in ("train", "val"):
-        lists[split] = tmp_path / f"{split}.txt"
-        lists[split].write_text((data / f"{split}.txt").read_text() + f"absent-{split}.mp4 0\n")
-    seen: list[TrainingProgress] = []
-    recipe = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01}
-    result = run_training(
-        settings(
-            data,
-            tmp_path,
-            "some",
-            train_list=str(lists["train"]),
-            val_list=str(lists["val"]),
-            recipe=recipe,
-            num_workers=2,
-            max_unreadable_fraction=0.1,
-        ),
-        on_progress=seen.append,
-    )
-    assert all(np.isfinite(value) for value in result.metrics.values())
-    listed = json.loads((tmp_path / "some/unreadable.json").read_text())
-    assert listed == {
-        f"{data}/absent-{split}.mp4": "no such file, though the list names it" for split in ("train", "val")
-    }
-    assert seen[-1].num_unreadable == 2
-    clips = pd.read_parquet(Path(result.checkpoint, "clips.parquet"))
-    assert clips[~clips["is_readable"]][["name", "split"]].to_numpy().tolist() == [
-        ["absent-train.mp4", "train"],
-        ["absent-val.mp4", "validation"],
-    ]
-    for split, side in (("train", "train"), ("val", "validation")):
-        of_split = clips[clips["split"] == side]
-        lines = [f"{name} {label}" for name, label in zip(of_split["name"], of_split["label"], strict=True)]
-        assert lines == lists[split].read_text().splitlines()

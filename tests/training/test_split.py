@@ -1,4 +1,4 @@
-"""Splits by subject: nobody is on both sides."""
+"""Splits by subject: no subject is on both sides."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.training.runs import settings
 
 
 def clips_of(counts: list[int]) -> list[Clip]:
-    """So many clips of each subject, mixed."""
+    """Return that many clips of each subject, mixed."""
     names = [f"{subject:04d}_00_{number:04d}.mp4" for subject, count in enumerate(counts) for number in range(count)]
     return [Clip(name, f"/videos/{name}", 0, subject=name[:4]) for name in sorted(names, key=lambda name: name[::-1])]
 
@@ -31,21 +31,23 @@ def test_no_subject_is_on_both_sides_and_no_clip_is_lost(counts: list[int], val_
     assert split_by_subject(clips, val_fraction, seed) == (train, held_out), "the same seed splits the same way"
 
 
-def test_seeds_hold_other_people_back() -> None:
+def test_another_seed_holds_out_other_subjects() -> None:
     held_out = {
         frozenset(clip.subject for clip in split_by_subject(clips_of([3] * 20), 0.2, seed)[1]) for seed in (1, 2)
     }
     assert len(held_out) == 2
 
 
-def test_what_cannot_be_split_is_said() -> None:
-    with pytest.raises(ManifestError, match="all 4 clips are of one subject: there is nobody to hold back"):
+def test_clips_that_cannot_be_split_are_refused() -> None:
+    with pytest.raises(ManifestError, match="all 4 clips are of one subject: nobody can be held out"):
         split_by_subject(clips_of([4]), 0.2, 0)
-    with pytest.raises(ManifestError, match=r"a\.mp4 does not tell its subject, .*SSSS_BB_NNNN\.mp4, or the list is a"):
+    with pytest.raises(
+        ManifestError, match=r"the subject of a\.mp4 is unknown, .*SSSS_BB_NNNN\.mp4, or give a Parquet"
+    ):
         split_by_subject([Clip("a.mp4", "/videos/a.mp4", 0)], 0.2, 0)
 
 
-def test_both_lists_are_split_anew_together(tmp_path: Path) -> None:
+def test_both_lists_are_split_again_together(tmp_path: Path) -> None:
     for split, subjects in (("train", range(6)), ("val", range(4, 10))):  # 4 and 5 are on both sides of the lists
         for subject in subjects:
             (tmp_path / f"{subject:04d}_{split}.mp4").touch()

@@ -1,5 +1,6 @@
-"""Small videos in many codecs and containers, each frame a different piece of one textured picture."""
+"""The matrix: small videos in many codecs, containers and timings. Each frame is a different part of one textured image."""
 
+import fcntl
 import io
 import os
 import struct
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -24,16 +26,12 @@ class Coding:
     codec: str
     options: dict[str, str] = field(default_factory=dict)
     pix_fmt: str = "yuv420p"
-    reorders: bool = True
-
-    @property
-    def has_time_stamps_only_in_order(self) -> bool:
-        """What AVI can hold."""
-        return not self.reorders
+    reorders: bool = True  # AVI holds only streams that do not
 
 
 def x264(params: str, **options: str) -> Coding:
-    # mbtree=0: with it x264 reads memory that nobody wrote, and no two files need be the same.
+    """Return H.264 with parameters of x264."""
+    # mbtree=0: with mbtree, x264 reads uninitialized memory, and two encodings may differ.
     return Coding("libx264", {"x264-params": f"{params}:mbtree=0", **options}, reorders="bframes=0" not in params)
 
 
@@ -65,8 +63,21 @@ FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts", ".avi": "avi"}
 TIMINGS = ("constant", "variable", "edit list", "rotation", "B-frames first", "fragmented")
 
 
-def exists(coding: str, suffix: str, timing: str) -> bool:
-    """Whether there is such a video at all."""
+class Case(NamedTuple):
+    """One video of the matrix."""
+
+    coding: str
+    suffix: str
+    timing: str
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file, which also identifies it in test reports."""
+        return f"{self.coding}-{self.timing}{self.suffix}".replace(" ", "-")
+
+
+def is_possible(coding: str, suffix: str, timing: str) -> bool:
+    """Return whether the container can hold the coding, and the timing fits both."""
     codec = CODINGS[coding].codec
     if suffix == ".ts" and codec in ("libvpx-vp9", "libsvtav1", "mjpeg"):
         return False
@@ -82,9 +93,38 @@ def exists(coding: str, suffix: str, timing: str) -> bool:
     }[timing]
 
 
+CASES = [
+    Case(coding, suffix, timing)
+    for coding in CODINGS
+    for suffix in FORMATS
+    for timing in TIMINGS
+    if is_possible(coding, suffix, timing)
+]
+
+
+class VideoCache:
+    """Encodes each video once, for all tests and all of pytest's worker processes of a session."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, case: Case) -> Path:
+        """Return the path of a video; the first call for it in the session encodes it."""
+        path = self._folder / case.file_name
+        with open(self._folder / f".{case.file_name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                unfinished = self._folder / f"unfinished-{case.file_name}"
+                scheduling = os.sched_getscheduler(0)
+                write(unfinished, case.coding, case.timing)
+                assert os.sched_getscheduler(0) == scheduling, "no encoder changes how the tests are scheduled"
+                unfinished.rename(path)
+        return path
+
+
 def write(path: Path, coding: str, timing: str) -> None:
-    """The video of this coding in the container of the path's ending."""
-    with _own_priority():
+    """Encode the video of a coding and timing in the container of the path's suffix."""
+    with _preserved_scheduling():
         path.write_bytes(_encode(CODINGS[coding], FORMATS[path.suffix], timing))
     if timing == "B-frames first":
         path.write_bytes(_without_first_group(path.read_bytes(), FORMATS[path.suffix]))
@@ -93,9 +133,12 @@ def write(path: Path, coding: str, timing: str) -> None:
 
 
 @contextmanager
-def _own_priority() -> Iterator[None]:
-    """Whoever runs this is scheduled afterwards as before. As root, SVT-AV1 makes its caller a real-time thread of the
-    highest priority, and with it all processes that the caller starts: they starve the rest of the machine."""
+def _preserved_scheduling() -> Iterator[None]:
+    """Restore the scheduling policy of the calling thread.
+
+    As root, SVT-AV1 makes its caller a real-time thread of the highest priority, and with it all processes that the caller
+    starts: they starve everything else on the node.
+    """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield
@@ -105,7 +148,7 @@ def _own_priority() -> Iterator[None]:
 
 def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8).repeat(6, 0).repeat(6, 1)
+    texture = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8).repeat(6, 0).repeat(6, 1)
     steps = rng.integers(1, 6, NUM_FRAMES) if timing == "variable" else np.ones(NUM_FRAMES, int)
     ticks = np.concatenate([[0], np.cumsum(steps)])[:-1]
     file = io.BytesIO()
@@ -122,7 +165,7 @@ def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
             stream.set_display_rotation(-90)
         for index in range(NUM_FRAMES):
             top, left = 2 * index % 170, 3 * index % 250
-            image = np.ascontiguousarray(picture[top : top + HEIGHT, left : left + WIDTH])
+            image = np.ascontiguousarray(texture[top : top + HEIGHT, left : left + WIDTH])
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=coding.pix_fmt)
             frame.pts, frame.time_base = int(ticks[index]), Fraction(1, FPS)
             container.mux(stream.encode(frame))
@@ -131,12 +174,12 @@ def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
 
 
 def _without_first_group(data: bytes, format_name: str) -> bytes:
-    """The same packets from the second key frame on, as a recorder that begins in the middle leaves them."""
+    """Return the packets from the second key frame on, as a recorder that starts in the middle of a stream leaves them."""
     file = io.BytesIO()
-    with av.open(io.BytesIO(data), "r") as given, av.open(file, "w", format=format_name) as container:
-        stream = container.add_stream_from_template(given.streams.video[0])
+    with av.open(io.BytesIO(data), "r") as original, av.open(file, "w", format=format_name) as container:
+        stream = container.add_stream_from_template(original.streams.video[0])
         num_keys = 0
-        for packet in given.demux(video=0):
+        for packet in original.demux(video=0):
             num_keys += packet.is_keyframe
             if num_keys >= 2 and packet.size:
                 packet.stream = stream
@@ -146,11 +189,11 @@ def _without_first_group(data: bytes, format_name: str) -> bytes:
 
 
 def _edited(data: bytes, skipped_frames: int) -> bytes:
-    """An MP4 whose edit list begins some frames after the media does."""
-    place = data.index(b"elst") + 4
-    version_and_count = data[place : place + 8]
+    """Return an MP4 whose edit list starts some frames after the media."""
+    start = data.index(b"elst") + 4
+    version_and_count = data[start : start + 8]
     assert version_and_count == b"\x00\x00\x00\x00\x00\x00\x00\x01"
-    duration, media_time = struct.unpack(">Ii", data[place + 8 : place + 16])
+    duration, media_time = struct.unpack(">Ii", data[start + 8 : start + 16])
     media_scale = struct.unpack(">I", data[data.index(b"mdhd") + 16 :][:4])[0]
     movie_scale = struct.unpack(">I", data[data.index(b"mvhd") + 16 :][:4])[0]
     edited = struct.pack(
@@ -158,4 +201,4 @@ def _edited(data: bytes, skipped_frames: int) -> bytes:
         duration - skipped_frames * movie_scale // FPS,
         media_time + skipped_frames * media_scale // FPS,
     )
-    return data[: place + 8] + edited + data[place + 16 :]
+    return data[: start + 8] + edited + data[start + 16 :]

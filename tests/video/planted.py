@@ -1,4 +1,4 @@
-"""Decoders that go wrong in every way there is; sandboxes import them by name."""
+"""Decoders that fail in every possible way; sandboxes import this module by name."""
 
 import os
 import signal
@@ -11,35 +11,45 @@ from typing import Any
 
 import numpy as np
 
-from microaction.video import ChunkFrames, VideoInfo, decode_chunk, probe
+from microaction.storage import StoreUnavailableError
+from microaction.video import ChunkFrames, decode_chunk
 from microaction.video.windows import Span
 
 
-def loop_with_the_gil() -> None:
-    """A loop inside C that lets no other thread run and looks at no signal."""
+def hang_holding_gil() -> None:
+    """Loop forever inside C: no other thread runs, and no signal handler of Python."""
     deque(count(), maxlen=0)
 
 
 def crash() -> None:
+    """Die of a segmentation fault."""
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def be_killed() -> None:
+    """Die as if the kernel's out-of-memory killer chose this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def leave() -> None:
+def exit_process() -> None:
+    """End the process with exit code 7."""
     os._exit(7)
 
 
-def eat_memory() -> None:
-    eaten = []
+def exhaust_memory() -> None:
+    """Allocate memory until there is none."""
+    arrays = []
     while True:
-        eaten.append(np.ones(32 << 20, np.uint8))
+        arrays.append(np.ones(32 << 20, np.uint8))
 
 
-def answer_with_code() -> Any:
-    """What a decoder that was taken over could send back."""
+def find_the_store_unreachable() -> None:
+    """Fail as reading a video does while its store does not respond."""
+    raise StoreUnavailableError("s3://b/v.mp4: the store does not respond")
+
+
+def return_code() -> Any:
+    """Return an object that runs a shell command when it is unpickled, as a decoder that was taken over could."""
     return _Shell()
 
 
@@ -49,34 +59,32 @@ class _Shell:
 
 
 def misbehave(name: str) -> None:
-    """Does what the name of a video asks for."""
-    for word, act in {
-        "hang": loop_with_the_gil,
+    """Fail in the way that the name of a video begins with."""
+    for prefix, act in {
+        "hang": hang_holding_gil,
         "crash": crash,
         "killed": be_killed,
-        "leave": leave,
-        "hungry": eat_memory,
+        "leave": exit_process,
+        "hungry": exhaust_memory,
     }.items():
-        if Path(name).name.startswith(word):
+        if Path(name).name.startswith(prefix):
             act()
 
 
-def decode_chunk_or_misbehave(source: str, span: Span, windows: Sequence[Span], **how: Any) -> ChunkFrames:
+def decode_chunk_or_misbehave(source: str, span: Span, windows: Sequence[Span], **options: Any) -> ChunkFrames:
+    """Fail as `misbehave` does, or decode the chunk."""
     misbehave(source)
-    return decode_chunk(source, span, windows, **how)
-
-
-def probe_or_misbehave(source: str) -> VideoInfo:
-    misbehave(source)
-    return probe(source)
+    return decode_chunk(source, span, windows, **options)
 
 
 def pid() -> int:
+    """Return the id of the process."""
     return os.getpid()
 
 
-def print_and_answer() -> np.ndarray:
-    print("chatter of a library")
+def print_and_return() -> np.ndarray:
+    """Print to standard output, from Python and from below it, and return an array."""
+    print("output of a library")
     sys.stdout.flush()
     os.write(1, b"more of it, from below Python")
     return np.arange(12, dtype=np.int32).reshape(3, 4)

@@ -1,5 +1,6 @@
 import shutil
 import threading
+from contextlib import closing
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,14 +16,14 @@ from microaction.video.sandbox import Limits, Sandbox
 from tests.videos import write_video
 
 
-def test_probe_tells_what_a_video_is(counted_video: Path) -> None:
+def test_probe_returns_the_facts_of_a_video(counted_video: Path) -> None:
     assert probe(counted_video) == VideoInfo("h264", 96, 64, 0, Fraction(30), 120, 4.0, False)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
-def test_length_is_the_videos_own_in_every_container(tmp_path: Path, suffix: str) -> None:
+def test_duration_is_exact_in_every_container(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"video{suffix}"
-    # AVI has no presentation times, so its usual streams have no B-frames.
+    # AVI has no presentation timestamps, so its usual streams have no B-frames.
     write_video(
         path,
         num_frames=60,
@@ -33,33 +34,33 @@ def test_length_is_the_videos_own_in_every_container(tmp_path: Path, suffix: str
     info = probe(path)
     assert info.num_frames == 60
     assert info.fps == 25
-    assert info.duration_s == pytest.approx(2.4, abs=0.002)  # MKV and TS count in ms and 1/90000 s
+    assert info.duration_s == pytest.approx(2.4, abs=0.002)  # the ticks of MKV and TS are 1 ms and 1/90000 s
     assert info.has_audio == (suffix in (".mp4", ".mkv"))
 
 
-def test_audio_longer_than_the_picture_adds_no_time(tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", num_frames=15, with_audio=True)  # half a second, and a second of sound
+def test_longer_audio_does_not_change_the_duration(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", num_frames=15, with_audio=True)  # half a second of video, a second of audio
     assert probe(tmp_path / "a.mp4").duration_s == pytest.approx(0.5)
 
 
-def test_a_rate_that_is_no_whole_number_is_exact(tmp_path: Path) -> None:
+def test_a_fractional_frame_rate_is_exact(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", num_frames=30, fps=Fraction(30000, 1001))
     assert probe(tmp_path / "a.mp4").fps == Fraction(30000, 1001)
 
 
 @pytest.mark.parametrize(("rotation", "size"), [(0, (96, 64)), (90, (64, 96)), (180, (96, 64)), (270, (64, 96))])
-def test_size_is_of_frames_as_shown(tmp_path: Path, rotation: int, size: tuple[int, int]) -> None:
+def test_the_size_is_that_of_displayed_frames(tmp_path: Path, rotation: int, size: tuple[int, int]) -> None:
     write_video(tmp_path / "a.mp4", num_frames=3, rotation=rotation)
     info = probe(tmp_path / "a.mp4")
     assert (info.rotation, info.width, info.height) == (rotation, *size)
 
 
-def test_content_counts_and_not_the_name(counted_video: Path, tmp_path: Path) -> None:
+def test_the_content_decides_the_format_not_the_name(counted_video: Path, tmp_path: Path) -> None:
     shutil.copy(counted_video, tmp_path / "a.avi")
     assert probe(tmp_path / "a.avi").num_frames == 120
 
 
-def test_unreadable_files_say_why_in_words(counted_video: Path, tmp_path: Path) -> None:
+def test_unreadable_files_have_a_readable_reason(counted_video: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("Interview, 3 May. The file will follow by mail.\n" * 20)
     write_truncated(tmp_path / "short.mp4", counted_video)
@@ -68,19 +69,19 @@ def test_unreadable_files_say_why_in_words(counted_video: Path, tmp_path: Path) 
         "empty.mp4": "the file is empty",
         "text.mp4": "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS",
         "short.mp4": r"cut short or damaged: the index of the MP4/MOV file \(its 'moov' box\) is missing",
-        "sound.mp4": "there is no video in it, only audio",
+        "sound.mp4": "contains no video, only audio",
         "absent.mp4": "no such file",
     }.items():
         with pytest.raises(DecodeError, match=f"{name}: {reason}"):
             probe(tmp_path / name)
 
 
-def test_a_playlist_named_as_a_video_is_refused_and_nothing_that_it_names_is_touched(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_playlists_are_refused_and_their_entries_untouched(tmp_path: Path) -> None:
+    requested: list[str] = []
 
     class Recorder(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
     server = HTTPServer(("127.0.0.1", 0), Recorder)
@@ -98,10 +99,10 @@ def test_a_playlist_named_as_a_video_is_refused_and_nothing_that_it_names_is_tou
     finally:
         server.shutdown()
         server.server_close()
-    assert asked == []
+    assert requested == []
 
 
-def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+def test_frames_too_large_are_refused_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "large.mp4"
     side = 9000
     with av.open(str(path), "w") as container:
@@ -111,22 +112,25 @@ def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path: Path) ->
         container.mux(stream.encode(av.VideoFrame(side, side, "yuvj420p")))
         container.mux(stream.encode(None))
     assert path.stat().st_size < 5e6
-    # It would take 120 MiB to decode, and does not fit here; the refusal does.
-    with pytest.raises(DecodeError, match="its frames are larger than 67108864 pixels"):
-        Sandbox(Limits(time_s=20, memory_bytes=64 << 20)).call("v", probe, str(path))
+    # Decoding it takes 120 MiB, more than this sandbox may use; refusing it does not.
+    with (
+        closing(Sandbox(Limits(memory_bytes=64 << 20))) as sandbox,
+        pytest.raises(DecodeError, match="its frames are larger than 67108864 pixels"),
+    ):
+        sandbox.call("v", probe, str(path))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_lengths_beyond_belief_are_refused(tmp_path: Path, suffix: str) -> None:
+def test_implausible_durations_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"long{suffix}"
     write_video(path, num_frames=3, durations=[30 * 3600 * 25] * 3)
-    with pytest.raises(DecodeError, match=r"it says that it is [57][05] hours long, more than 48"):
+    with pytest.raises(DecodeError, match=r"declares a duration of [57][05] hours, more than the limit of 48"):
         probe(path)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg"])
 @pytest.mark.parametrize("disguise", ["", "\n", "   "])
-def test_playlists_are_refused_by_every_name_and_way_of_reading(tmp_path: Path, suffix: str, disguise: str) -> None:
+def test_every_reader_refuses_playlists_under_any_name(tmp_path: Path, suffix: str, disguise: str) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("SECRET")
     path = tmp_path / f"interview{suffix}"
@@ -143,7 +147,7 @@ def test_playlists_are_refused_by_every_name_and_way_of_reading(tmp_path: Path, 
             assert "SECRET" not in str(refusal.value)
 
 
-def test_only_known_beginnings_have_a_format() -> None:
+def test_formats_are_recognized_by_their_first_bytes() -> None:
     assert container_format(b"\x00\x00\x00\x20ftypisom") == "mov"
     assert container_format(b"\x1a\x45\xdf\xa3rest") == "matroska"
     assert container_format(b"RIFF\x00\x00\x00\x00AVI LIST") == "avi"

@@ -1,10 +1,11 @@
-"""What is decoded selectively is, bit for bit, what decoding everything gives."""
+"""Selective decoding returns, bit for bit, the frames of a full decode: over a matrix of codecs, containers and timings.
+
+Representative videos are tested by `make test`, all others by `make test-slow`.
+"""
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -17,22 +18,67 @@ from microaction.video import Framing, decode_chunk, decode_frames, probe
 from microaction.video.decode import window_times
 from microaction.video.decoding import av_backend
 from microaction.video.decoding.container import VideoPacket
-from microaction.video.decoding.group import GroupDecoder
-from microaction.video.windows import Span, microseconds, split_chunks, split_windows
+from microaction.video.decoding.gop import GopDecoder
+from microaction.video.windows import Span, microseconds, split_windows
 from tests.video import matrix
+from tests.video.grids import split_chunks
+from tests.video.matrix import Case
 
 FRAMING = Framing(matrix.HEIGHT, matrix.HEIGHT)
-CASES = [
-    (coding, suffix, timing)
+# One for each path through the decoder: selective by every kind of packet parser, sequential with and without seeking,
+# sequential because of a structure that selective decoding does not cover, frames that are only counted; every timing.
+REPRESENTATIVE = {
+    Case("h264-b-pyramid", ".mp4", "constant"),
+    Case("h264-b-pyramid", ".mp4", "edit list"),
+    Case("h264-b-pyramid", ".mp4", "fragmented"),
+    Case("h264-b-pyramid", ".mp4", "rotation"),
+    Case("h264-b-pyramid", ".mkv", "variable"),
+    Case("h264-b-pyramid", ".ts", "constant"),
+    Case("h264-b-pyramid", ".ts", "variable"),
+    Case("h264-no-b", ".mp4", "variable"),
+    Case("h264-no-b", ".avi", "constant"),
+    Case("h264-open-gop", ".mp4", "B-frames first"),
+    Case("h264-open-gop", ".mkv", "constant"),
+    Case("h264-open-gop", ".ts", "B-frames first"),
+    Case("h264-long-gop", ".mp4", "constant"),
+    Case("h264-refresh", ".mp4", "constant"),
+    Case("h264-10-bit", ".mkv", "constant"),
+    Case("h264-interlaced", ".mp4", "constant"),
+    Case("h264-weighted", ".mp4", "variable"),
+    Case("hevc", ".mp4", "constant"),
+    Case("hevc", ".mkv", "rotation"),
+    Case("hevc", ".ts", "constant"),
+    Case("hevc-open-gop", ".mp4", "B-frames first"),
+    Case("hevc-open-gop", ".mkv", "variable"),
+    Case("hevc-layers", ".mp4", "constant"),
+    Case("vp9", ".mkv", "constant"),
+    Case("vp9", ".mp4", "variable"),
+    Case("av1", ".mp4", "constant"),
+    Case("av1", ".mkv", "variable"),
+    Case("mpeg2", ".ts", "B-frames first"),
+    Case("mpeg2", ".mp4", "constant"),
+    Case("mpeg4", ".mp4", "variable"),
+    Case("mpeg4", ".mkv", "B-frames first"),
+    Case("mpeg4-no-b", ".avi", "variable"),
+    Case("mjpeg", ".mp4", "constant"),
+    Case("mjpeg", ".avi", "constant"),
+}
+CODINGS_WITH_SELECTIVE_DECODING = [
+    coding
     for coding in matrix.CODINGS
-    for suffix in matrix.FORMATS
-    for timing in matrix.TIMINGS
-    if matrix.exists(coding, suffix, timing)
+    if coding.startswith(("h264", "hevc", "vp9", "mjpeg")) and coding != "h264-interlaced"
 ]
+MAX_PACKETS_OF_3_FRAMES = {"mjpeg": 3, "h264-intra": 3, "h264-b-pyramid": 26, "hevc": 24, "vp9": 30}  # of 70
 
 
-class Everything:
-    """All frames of a video by FFmpeg's plainest way, and when each is shown."""
+def test_representative_videos_are_in_the_matrix() -> None:
+    assert set(matrix.CASES) >= REPRESENTATIVE
+    assert {case.timing for case in REPRESENTATIVE} == set(matrix.TIMINGS)
+    assert {case.suffix for case in REPRESENTATIVE} == set(matrix.FORMATS)
+
+
+class FullDecode:
+    """All frames of a video, decoded in FFmpeg's simplest way, and when each is shown."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,23 +96,21 @@ class Everything:
         assert len(self.starts_s) == len(self.images)
 
     def on_screen(self, time_s: Fraction) -> np.ndarray:
+        """Return the framed image on the screen at a time."""
         return FRAMING.square(np.ascontiguousarray(self.images[max(bisect_right(self.starts_s, time_s) - 1, 0)]))
 
 
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], Everything]:
-    @lru_cache(maxsize=1)
-    def make(coding: str, suffix: str, timing: str) -> Everything:
-        path = tmp_path_factory.mktemp("matrix") / f"{coding}-{timing}{suffix}".replace(" ", "-")
-        matrix.write(path, coding, timing)
-        return Everything(path)
-
-    return make
+def _parameter(case: Case) -> object:
+    return pytest.param(case, id=case.file_name, marks=() if case in REPRESENTATIVE else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("coding", "suffix", "timing"), CASES)
-def test_window_grids(coding: str, suffix: str, timing: str, everything: Callable[[str, str, str], Everything]) -> None:
-    video = everything(coding, suffix, timing)
+# The scope makes pytest run all tests of one video before those of the next, so that each is decoded in full once.
+@pytest.fixture(scope="module", params=map(_parameter, matrix.CASES))
+def video(request: pytest.FixtureRequest, matrix_videos: matrix.VideoCache) -> FullDecode:
+    return FullDecode(matrix_videos.path(request.param))
+
+
+def test_window_grids_are_exact(video: FullDecode) -> None:
     duration = microseconds(probe(video.path).duration_s)
     for window_us, stride_us, chunk_us in ((400_000, 200_000, 700_000), (1_000_000, 900_000, 10_000_000)):
         for chunk in split_chunks(duration, chunk_us):
@@ -81,9 +125,7 @@ def test_window_grids(coding: str, suffix: str, timing: str, everything: Callabl
                     np.testing.assert_array_equal(found.frames_NHWC[row], video.on_screen(time_s))
 
 
-@pytest.mark.parametrize(("coding", "suffix", "timing"), CASES)
-def test_any_frames(coding: str, suffix: str, timing: str, everything: Callable[[str, str, str], Everything]) -> None:
-    video = everything(coding, suffix, timing)
+def test_frames_by_number_are_exact(video: FullDecode) -> None:
     num_frames = len(video.images)
     assert num_frames >= 40
 
@@ -96,18 +138,10 @@ def test_any_frames(coding: str, suffix: str, timing: str, everything: Callable[
     check()
 
 
-@pytest.mark.parametrize(("coding", "suffix", "timing"), CASES)
-def test_any_moments_far_apart(
-    coding: str,
-    suffix: str,
-    timing: str,
-    everything: Callable[[str, str, str], Everything],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With every gap sought over, and with groups that do not fit into the queue."""
+def test_distant_windows_are_exact(video: FullDecode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a seek over every gap, and with GOPs that do not fit into the queue."""
     monkeypatch.setattr("microaction.video.decoding.av_backend.SEEK_GAP_S", 0.3)
     monkeypatch.setattr("microaction.video.decoding.selective.MAX_QUEUED_BYTES", 3000)
-    video = everything(coding, suffix, timing)
     duration = microseconds(probe(video.path).duration_s)
     rng = np.random.default_rng(1)
     for _ in range(6):
@@ -119,44 +153,38 @@ def test_any_moments_far_apart(
                 np.testing.assert_array_equal(found.frames_NHWC[row], video.on_screen(time_s))
 
 
-SELECTIVE = [
-    (coding, suffix)
-    for coding in matrix.CODINGS
-    for suffix in (".mp4", ".mkv")
-    if coding.startswith(("h264", "hevc", "vp9", "mjpeg")) and coding not in ("h264-interlaced",)
-]
-
-
-@pytest.mark.parametrize(("coding", "suffix"), SELECTIVE)
-def test_less_than_everything_is_decoded_where_that_is_exact(
-    coding: str, suffix: str, everything: Callable[[str, str, str], Everything], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    "coding",
+    [
+        pytest.param(coding, marks=() if coding in MAX_PACKETS_OF_3_FRAMES else pytest.mark.slow)
+        for coding in CODINGS_WITH_SELECTIVE_DECODING
+    ],
+)
+def test_packets_that_nothing_needs_are_skipped(
+    coding: str, suffix: str, matrix_videos: matrix.VideoCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    video = everything(coding, suffix, "constant")
+    video = FullDecode(matrix_videos.path(Case(coding, suffix, "constant")))
     fed: list[int] = []
-    feed = GroupDecoder.feed
+    feed = GopDecoder.feed
 
-    def counted(self: GroupDecoder, packet: VideoPacket, *, is_wanted: bool) -> object:
+    def counted(self: GopDecoder, packet: VideoPacket, *, is_wanted: bool) -> object:
         fed.append(packet.pts or 0)
         return feed(self, packet, is_wanted=is_wanted)
 
-    monkeypatch.setattr(GroupDecoder, "feed", counted)
+    monkeypatch.setattr(GopDecoder, "feed", counted)
     monkeypatch.setattr(av_backend, "SequentialPass", None)
     frames = decode_frames(video.path, [1, 31, 61])
     for frame, index in zip(frames, (1, 31, 61), strict=True):
         np.testing.assert_array_equal(frame, video.images[index])
     assert len(fed) == len(set(fed)), "no packet is decoded twice"
-    expected = {
-        "mjpeg": 3,
-        "h264-intra": 3,
-        "h264-b-pyramid": 26,
-        "hevc": 24,
-        "vp9": 30,
-    }
-    assert len(fed) <= expected.get(coding, 63)
+    assert len(fed) <= MAX_PACKETS_OF_3_FRAMES.get(coding, 63)
 
 
-@pytest.mark.parametrize("coding", matrix.CODINGS)
-def test_no_encoder_changes_how_the_tests_are_scheduled(tmp_path: Path, coding: str) -> None:
+@pytest.mark.parametrize(
+    "coding", [pytest.param(coding, marks=() if coding == "av1" else pytest.mark.slow) for coding in matrix.CODINGS]
+)
+def test_encoders_leave_the_scheduling_policy_alone(tmp_path: Path, coding: str) -> None:
     before = os.sched_getscheduler(0)
     matrix.write(tmp_path / "video.mkv", coding, "constant")
     assert os.sched_getscheduler(0) == before

@@ -1,4 +1,4 @@
-"""Thousands of damaged files: none crashes or hangs, and no frame is passed that is not the file's own."""
+"""Damaged files: none crashes or hangs the decoder, and every returned frame is the file's own."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,8 +7,9 @@ import pytest
 
 from microaction.video.sandbox import Limits, Sandbox
 from tests.video import damage
+from tests.video.matrix import Case, VideoCache
 
-CASES_PER_VIDEO = 400
+CASES_PER_VIDEO, FEW_CASES = 400, 20
 VIDEOS = [
     ("h264-b-pyramid", ".mp4"),
     ("h264-b-pyramid", ".mkv"),
@@ -26,23 +27,39 @@ VIDEOS = [
     ("mjpeg", ".mp4"),
     ("mjpeg", ".avi"),
 ]
+FEW_VIDEOS = [("h264-b-pyramid", ".mp4"), ("h264-b-pyramid", ".ts"), ("hevc", ".mkv"), ("mjpeg", ".avi")]
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    sandbox = Sandbox(Limits(time_s=10, memory_bytes=2 << 30))
+    # The time limit only ends a hang: no file here takes a noticeable part of it, however busy the node is.
+    sandbox = Sandbox(Limits(time_s=300, memory_bytes=2 << 30))
     yield sandbox
     sandbox.close()
 
 
-@pytest.mark.parametrize(("coding", "suffix"), VIDEOS)
-def test_damage_is_found_or_does_not_matter(coding: str, suffix: str, sandbox: Sandbox) -> None:
+def check_damaged_copies(coding: str, suffix: str, num_cases: int, sandbox: Sandbox, videos: VideoCache) -> None:
+    path = str(videos.path(Case(coding, suffix, "constant")))
     total: Counter[str] = Counter()
-    for number in range(CASES_PER_VIDEO):
+    for number in range(num_cases):
         # A crash or a hang raises here.
-        counts = sandbox.call(f"{coding}{suffix} number {number}", damage.outcome, coding, suffix, number)
-        assert not counts["silently wrong"], f"number {number}: {counts}"
+        counts = sandbox.call(f"{coding}{suffix} number {number}", damage.count_results, path, coding, number)
+        assert not counts["wrong"], f"number {number}: {counts}"
         total.update(counts)
     print(f"{coding}{suffix}: {dict(total)}")
-    assert total["right"] > CASES_PER_VIDEO, "a decoder that refused everything would be safe too"
-    assert total["refused"] > CASES_PER_VIDEO
+    assert total["exact"] > num_cases, "a decoder that refused everything would be safe too"
+    assert total["refused"] > num_cases
+
+
+@pytest.mark.parametrize(("coding", "suffix"), FEW_VIDEOS)
+def test_a_little_damage_is_detected_or_harmless(
+    coding: str, suffix: str, sandbox: Sandbox, matrix_videos: VideoCache
+) -> None:
+    check_damaged_copies(coding, suffix, FEW_CASES, sandbox, matrix_videos)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("coding", "suffix"), VIDEOS)
+def test_damage_is_detected_or_harmless(coding: str, suffix: str, sandbox: Sandbox, matrix_videos: VideoCache) -> None:
+    check_damaged_copies(coding, suffix, CASES_PER_VIDEO, sandbox, matrix_videos)

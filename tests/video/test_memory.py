@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.memory import peak_mebibytes
 from tests.benchmarks.videos import write_long_video
 
 
-def test_decoding_a_minute_takes_no_more_memory_of_three_hours_than_of_one_minute(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_videos_length(tmp_path: Path) -> None:
     peaks = {}
     for minutes in (1, 180):
         path = tmp_path / "video.mp4"

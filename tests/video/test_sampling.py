@@ -9,21 +9,21 @@ COUNTS = st.integers(1, 2000)
 SEGMENTS = st.integers(1, 32)
 
 
-def test_the_references_examples() -> None:
+def test_indices_match_the_references_examples() -> None:
     assert segment_indices(47).tolist() == [2, 8, 14, 20, 26, 32, 38, 44]
     assert segment_indices(5).tolist() == [0, 0, 1, 2, 2, 3, 4, 4]
 
 
 @given(COUNTS, SEGMENTS)
-def test_without_randomness_it_is_the_rule(n: int, T: int) -> None:
+def test_without_a_generator_indices_follow_the_rule(n: int, T: int) -> None:
     indices = segment_indices(n, T)
-    # The rule is int(i·n/T + n/(2T)); in exact arithmetic, as floats may fall short of a whole number.
+    # The rule is int(i·n/T + n/(2T)), in exact arithmetic: floats may fall just short of an integer.
     assert indices.tolist() == [(2 * i * n + n) // (2 * T) for i in range(T)]
     assert 0 <= indices.min() <= indices.max() < n
 
 
 @given(COUNTS, SEGMENTS, st.integers(0, 2**32))
-def test_drawn_frames_are_one_of_each_segment(n: int, T: int, seed: int) -> None:
+def test_one_frame_is_drawn_from_each_segment(n: int, T: int, seed: int) -> None:
     indices = segment_indices(n, T, np.random.default_rng(seed))
     a = n // T
     if a > 0:
@@ -32,7 +32,7 @@ def test_drawn_frames_are_one_of_each_segment(n: int, T: int, seed: int) -> None
         assert indices.tolist() == [round(i * n / T) % n for i in range(T)]
 
 
-def test_draws_differ_and_repeat_by_seed() -> None:
+def test_draws_depend_on_the_seed_alone() -> None:
     first, again, other = (segment_indices(300, 8, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first.tolist() == again.tolist() != other.tolist()
 

@@ -2,21 +2,21 @@ import numpy as np
 import pytest
 
 from microaction.training.settings import RecipeConfig
-from microaction.video.transforms import center_crop, crop_places, multi_scale_crop, resize_short_side
+from microaction.video.transforms import center_crop, crop_offsets, multi_scale_crop, resize_short_side
 
 
-def test_the_references_example_of_resizing() -> None:
+def test_resizing_matches_the_references_sizes() -> None:
     assert resize_short_side(np.zeros((1296, 1080, 3), np.uint8), 256).shape == (307, 256, 3)
     assert resize_short_side(np.zeros((240, 426, 3), np.uint8), 256).shape == (256, 454, 3)
 
 
-def test_resizing_is_bilinear_between_the_two_nearest_pixels() -> None:
+def test_resizing_is_bilinear() -> None:
     ramp = np.repeat(np.arange(0, 200, 10, dtype=np.uint8)[None, :, None], 20, axis=0).repeat(3, axis=2)
     half = resize_short_side(ramp, 10)
     assert half[0, :, 0].tolist() == [5 + 20 * i for i in range(10)]
 
 
-def test_the_centre_is_what_is_cropped() -> None:
+def test_the_center_is_cropped() -> None:
     frames = np.arange(307 * 256).reshape(1, 307, 256, 1).repeat(3, axis=3)
     crop = center_crop(frames, 224)
     assert crop.shape == (1, 224, 224, 3)
@@ -25,15 +25,15 @@ def test_the_centre_is_what_is_cropped() -> None:
         center_crop(np.zeros((1, 90, 100, 3), np.uint8), 224)
 
 
-def test_there_are_13_places_inside_the_frame() -> None:
-    places = crop_places(83, 32)
-    assert len(places) == len(set(places)) == 13
-    assert all(0 <= top <= 83 and 0 <= left <= 32 for top, left in places)
-    assert {(0, 0), (80, 32), (40, 16), (20, 24)} <= set(places)
+def test_all_13_crop_offsets_lie_inside_the_frame() -> None:
+    offsets = crop_offsets(83, 32)
+    assert len(offsets) == len(set(offsets)) == 13
+    assert all(0 <= top <= 83 and 0 <= left <= 32 for top, left in offsets)
+    assert {(0, 0), (80, 32), (40, 16), (20, 24)} <= set(offsets)
 
 
-def test_training_crops_are_of_the_references_sizes_and_half_are_flipped() -> None:
-    # Red tells the column, green the row, so that the crop's place and size can be read off.
+def test_training_crops_match_the_references_recipe() -> None:
+    # Red encodes the column and green the row, so that a crop's pixels reveal its offset and size.
     ramp = np.zeros((2, 307, 256, 3), np.uint8)
     ramp[..., 0] = np.arange(256)[None, None, :]
     ramp[..., 1] = (np.arange(307) // 2)[None, :, None]

@@ -26,7 +26,7 @@ RESNET50_DEPTHS = (3, 4, 6, 3)
 
 
 def temporal_shift(frames_FCHW: Tensor, num_frames: int) -> Tensor:
-    """Moves an eighth of the channels one frame back in time and an eighth forward, filling with zeros.
+    """Move an eighth of the channels one frame back in time and an eighth forward, filling with zeros.
 
     Of frame t the output holds channels [0, C/8) of frame t+1, channels [C/8, 2C/8) of frame t-1, and its own other
     channels. F must be a multiple of `num_frames`.
@@ -50,6 +50,7 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Linear(channels // SQUEEZE_RATIO, channels, bias=False)
 
     def forward(self, frames_FCHW: Tensor) -> Tensor:
+        """Return the scaled frames."""
         gate_FC = torch.sigmoid(self.excite(torch.relu(self.squeeze(frames_FCHW.mean(dim=(2, 3))))))
         return frames_FCHW * gate_FC[:, :, None, None]
 
@@ -76,6 +77,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x_FCHW: Tensor) -> Tensor:
+        """Return the block's output."""
         residual = x_FCHW if self.downsample is None else self.downsample(x_FCHW)
         out = x_FCHW if self.se is None else self.se(x_FCHW)
         if self.shift:
@@ -108,6 +110,7 @@ class Backbone(nn.Module):
         self.num_features = in_channels
 
     def forward(self, frames_FCHW: Tensor) -> Tensor:
+        """Return the pooled features."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(frames_FCHW))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         pooled: Tensor = x.mean(dim=(2, 3))

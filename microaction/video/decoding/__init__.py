@@ -1,0 +1,1 @@
+"""The machinery of decoding: containers, bitstreams, and one backend per decoder library."""

@@ -1,6 +1,6 @@
-"""Which frames are asked for: by their number, or by the time at which they are on the screen.
+"""Which frames to decode: by number, or by the time at which they are on the screen.
 
-`shown` is always the ascending presentation times of the frames known so far, in ticks of the stream's clock.
+`shown` always means the ascending presentation timestamps of the frames known so far, in ticks of the stream's clock.
 """
 
 from bisect import bisect_right
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class TargetFrame(NamedTuple):
-    """One frame for the targets number `first` to `last` (inclusive): RGB [H, W, 3], or None and the reason why not."""
+    """One frame for the targets `first` to `last` (inclusive): RGB [H, W, 3], or None and the reason why it is missing."""
 
     first: int
     last: int
@@ -22,17 +22,17 @@ class TargetFrame(NamedTuple):
 
 
 class Targets(Protocol):
-    """Ascending targets; `lookahead` more frames must be known before the place of one is certain."""
+    """Ascending targets. The index of a target's frame is certain once `lookahead` later frames are known."""
 
     lookahead: int
 
     def __len__(self) -> int: ...
 
-    def place(self, target: int, shown: Sequence[int]) -> int:
-        """Where in `shown` the target's frame is, or would be."""
+    def frame_index(self, target: int, shown: Sequence[int]) -> int:
+        """Return the index in `shown` at which the target's frame is, or would be."""
 
-    def missing(self, target: int, num_shown: int, end_tick: int) -> str:
-        """Why a video of so many frames, the last of which ends at `end_tick`, lacks the target; empty if it does not."""
+    def missing_reason(self, target: int, num_shown: int, end_tick: int) -> str:
+        """Return why a video of `num_shown` frames that ends at `end_tick` lacks the target; empty if it does not."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,25 @@ class AtIndices:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def place(self, target: int, shown: Sequence[int]) -> int:
+    def frame_index(self, target: int, shown: Sequence[int]) -> int:  # noqa: ARG002 - the protocol's argument
+        """Return the frame's number."""
         return self.indices[target]
 
-    def missing(self, target: int, num_shown: int, end_tick: int) -> str:
+    def missing_reason(self, target: int, num_shown: int, end_tick: int) -> str:  # noqa: ARG002 - the protocol's argument
+        """Return why the video lacks the target; empty if it does not."""
         index = self.indices[target]
-        return "" if index < num_shown else f"frame {index} was asked for and only {num_shown} could be decoded"
+        return "" if index < num_shown else f"frame {index} was requested, but only {num_shown} could be decoded"
 
 
 @dataclass(frozen=True)
 class AtTimes:
-    """The frames on the screen at these times: the last with a presentation time ≤ t, or the first frame of all.
+    """The frames on the screen at these times: the last one with a presentation timestamp ≤ t, or the first frame of all.
 
-    `origin` is the tick that counts as 0 s.
+    `origin_tick` is the tick that counts as 0 s.
     """
 
     times_s: Sequence[Fraction]
-    origin: int
+    origin_tick: int
     tick_s: Fraction
     lookahead = 1
 
@@ -69,17 +71,19 @@ class AtTimes:
         return len(self.times_s)
 
     def tick(self, target: int) -> int:
-        """The last tick at or before the target's time."""
-        return self.times_s[target] // self.tick_s + self.origin
+        """Return the last tick at or before the target's time."""
+        return self.times_s[target] // self.tick_s + self.origin_tick
 
-    def place(self, target: int, shown: Sequence[int]) -> int:
+    def frame_index(self, target: int, shown: Sequence[int]) -> int:
+        """Return the index in `shown` of the last frame at or before the target's time."""
         return max(bisect_right(shown, self.tick(target)) - 1, 0)
 
-    def missing(self, target: int, num_shown: int, end_tick: int) -> str:
-        end_s = (end_tick - self.origin) * self.tick_s
+    def missing_reason(self, target: int, num_shown: int, end_tick: int) -> str:  # noqa: ARG002 - the protocol's argument
+        """Return why the video lacks the target; empty if it does not."""
+        end_s = (end_tick - self.origin_tick) * self.tick_s
         if self.times_s[target] < end_s:
             return ""
         return (
-            f"cut short or damaged: asked for {float(self.times_s[target]):.3f} s, and the last frame that could be "
-            f"read ends at {float(end_s):.3f} s"
+            f"cut short or damaged: the frame at {float(self.times_s[target]):.3f} s was requested, and the last frame that "
+            f"could be read ends at {float(end_s):.3f} s"
         )
