@@ -4,7 +4,6 @@ An interview's frames, the actions that it shows (interviews/truth.csv) and the 
 of the Okabe-Ito palette, which people with color blindness can tell apart; what is found and not true is hatched too.
 """
 
-import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-import pyarrow.dataset as pads
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -20,12 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from microaction.cli.demo import read_events, read_truth
 from microaction.evaluation.detection import TimedAction, temporal_iou
 from microaction.taxonomy import ACTIONS
 from microaction.video import decode_frames, probe
 
 ROOT = Path(__file__).parents[2]
-PICTURE = ROOT / "docs" / "assets" / "timeline.png"
+IMAGE = ROOT / "docs" / "assets" / "timeline.png"
 MIN_IOU = 0.5  # as the demo counts
 SECONDS = 45.0
 NUM_THUMBNAILS = 9
@@ -42,19 +41,19 @@ class Bar(NamedTuple):
 
 
 def main() -> None:
-    """Draw the picture of the interview in which most was found."""
+    """Draw a typical excerpt of the interviews."""
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "demo")
-    truth = _read_truth(demo / "interviews" / "truth.csv")
-    found = _read_events(demo / "labels" / "events", set(truth))
-    video, start_s = _best_excerpt(truth, found)
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    truth = _by_video(read_truth(demo / "interviews" / "truth.csv"))
+    found = _by_video(read_events(demo / "labels" / "events", set(truth)))
+    video, start_s = _typical_excerpt(truth, found)
+    IMAGE.parent.mkdir(parents=True, exist_ok=True)
     figure = draw(demo / "interviews" / video, truth[video], found[video], start_s)
-    figure.savefig(PICTURE, dpi=DPI, facecolor="white", metadata={"Software": None})
-    sys.stdout.write(f"{PICTURE}: {video}, {start_s:g} s to {start_s + SECONDS:g} s\n")
+    figure.savefig(IMAGE, dpi=DPI, facecolor="white", metadata={"Software": None})
+    sys.stdout.write(f"{IMAGE}: {video}, {start_s:g} s to {start_s + SECONDS:g} s\n")
 
 
 def draw(video: Path, truth: list[TimedAction], found: list[TimedAction], start_s: float) -> Figure:
-    """Return the picture of an excerpt."""
+    """Return the plot of an excerpt."""
     plt.rcParams |= {"font.size": 9.5, "font.family": "DejaVu Sans", "hatch.linewidth": 0.8}
     true_bars, found_bars = _matched(truth, found)
     end_s = start_s + SECONDS
@@ -139,36 +138,24 @@ def _inside(bars: list[Bar], start_s: float, end_s: float) -> list[Bar]:
     return [bar for bar in bars if bar.event.start_s < end_s and bar.event.end_s > start_s]
 
 
-def _best_excerpt(truth: dict[str, list[TimedAction]], found: dict[str, list[TimedAction]]) -> tuple[str, float]:
-    """Return the video and the beginning of the excerpt with the median share of true events found: neither luck nor
-    misfortune."""
-    shares = []
+def _by_video(events: list[TimedAction]) -> dict[str, list[TimedAction]]:
+    grouped: dict[str, list[TimedAction]] = defaultdict(list)
+    for event in events:
+        grouped[event.video].append(event)
+    return grouped
+
+
+def _typical_excerpt(truth: dict[str, list[TimedAction]], found: dict[str, list[TimedAction]]) -> tuple[str, float]:
+    """Return the video and the start of the excerpt with the median recall: not the best one, and not the worst."""
+    recalls = []
     for video, events in truth.items():
         true_bars, _ = _matched(events, found[video])
         last_s = max(event.end_s for event in events)
         for start_s in np.arange(0, max(last_s - SECONDS, 1), 5.0):
             inside = _inside(true_bars, start_s, start_s + SECONDS)
-            shares.append((sum(bar.is_matched for bar in inside) / max(1, len(inside)), video, float(start_s)))
-    _, video, start_s = sorted(shares)[len(shares) // 2]
+            recalls.append((sum(bar.is_matched for bar in inside) / max(1, len(inside)), video, float(start_s)))
+    _, video, start_s = sorted(recalls)[len(recalls) // 2]
     return video, start_s
-
-
-def _read_truth(path: Path) -> dict[str, list[TimedAction]]:
-    truth: dict[str, list[TimedAction]] = defaultdict(list)
-    with path.open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            event = TimedAction(row["video"], int(row["action_id"]), float(row["start_s"]), float(row["end_s"]))
-            truth[event.video].append(event)
-    return dict(truth)
-
-
-def _read_events(folder: Path, videos: set[str]) -> dict[str, list[TimedAction]]:
-    found: dict[str, list[TimedAction]] = defaultdict(list)
-    for row in pads.dataset(folder).to_table().to_pylist():
-        name = Path(row["video"]).name
-        if name in videos:
-            found[name].append(TimedAction(name, row["action_id"], row["start_s"], row["end_s"], row["probability"]))
-    return found
 
 
 if __name__ == "__main__":

@@ -43,29 +43,13 @@ GROUPS: dict[str, tuple[str, type[BaseModel]]] = {
     "gates": ("Gates", GatesConfig),
 }
 HEADER = ("flag, variable", "value", "default", "description")
-INTRODUCTION = f"""# Commands
+INTRODUCTION = """# Commands
 
 `microaction COMMAND --help` prints the same as this page. `python -m jobs.COMMAND` runs the same command from a clone
 that is not installed, for `ray job submit --working-dir` (`jobs.import_weights` for `import`).
 
-## Where settings come from
-
-Every setting can be given in three ways. The first that has it wins:
-
-1. **Flags**: `--start-threshold 0.4`, nested ones with a dot: `--recipe.epochs 20`.
-2. **Environment variables**: `{ENV_PREFIX}START_THRESHOLD=0.4`, nested ones with two underscores:
-   `{ENV_PREFIX}RECIPE__EPOCHS=20`. Positional arguments have variables too: `{ENV_PREFIX}ARCHIVE`.
-3. **A YAML file**, which `--config FILE` or `{ENV_PREFIX}CONFIG` names, a path or URI:
-
-    ```yaml
-    archive: s3://interviews
-    out: s3://results/labels
-    model: s3://results/models@production
-    start_threshold: 0.4
-    ```
-
-What none of them gives has its default. Names in YAML are written with `_` or `-`; unknown names are an error.
-Locations are paths or URIs (`s3://bucket/key`, `gs://bucket/key`); in a submitted job they must be absolute.
+Flags override environment variables, and those override the YAML file that `--config` names: [settings](settings.md).
+A nested setting has a dot in its flag and two underscores in its variable. Locations are paths or URIs.
 
 `--help` and `--version` belong to `microaction` itself. What the commands return is on the page of [exit
 codes](exit-codes.md).

@@ -160,14 +160,14 @@ def train(folder: Path, name: str, seed: int) -> dict[str, float]:
     for epoch in range(epochs):
         order = epoch_order(np.array([clip.label for clip in clips]), seed, epoch, settings.recipe.class_balance)
         augmentation = Augmentation(seed, epoch, settings.recipe.crop_scales)
-        sampling = Sampling(model.num_segments, SMALL_PIXELS, augmentation)
+        sampling = Sampling(model.num_frames, SMALL_PIXELS, augmentation)
         shares = shard_of_batches(order, settings.recipe.batch_size, 0, 1)
         for step, places in enumerate(shares, start=epoch * num_steps):
             batch = decoded(clips, places, sampling)
             target_B = torch.from_numpy(batch.target_B)
             learner.train_step(torch.from_numpy(batch.frames_BTHWC), target_B, batch.index_B.tolist(), step)
     val = read_list(str(folder / "val.txt"), str(folder / "proxies"), 52)
-    sampling = Sampling(model.num_segments, SMALL_PIXELS)
+    sampling = Sampling(model.num_frames, SMALL_PIXELS)
     logits_NK = np.concatenate(
         [
             learner.classify(torch.from_numpy(decoded(val, places, sampling).frames_BTHWC)).numpy()

@@ -110,7 +110,7 @@ def train_plainly(clips: list[Clip]) -> dict[str, float]:
 
 def plainly_decoded(path: str) -> np.ndarray:
     reader = decord.VideoReader(path, num_threads=1)
-    borders = np.linspace(0, len(reader), SMALL_MODEL.num_segments + 1).astype(int)
+    borders = np.linspace(0, len(reader), SMALL_MODEL.num_frames + 1).astype(int)
     chosen = [random.randrange(start, max(start + 1, end)) for start, end in itertools.pairwise(borders)]
     frames = reader.get_batch(chosen).asnumpy()
     scale = SMALL_PIXELS.short_side / min(frames.shape[1:3])

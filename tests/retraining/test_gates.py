@@ -1,6 +1,6 @@
 import numpy as np
 
-from microaction.retraining.gates import ChangedConfusion, changed_confusions, golden_parity, judge
+from microaction.retraining.gates import ChangedConfusion, Comparison, changed_confusions, golden_parity, judge
 from microaction.retraining.settings import GatesConfig
 from microaction.taxonomy import ACTIONS
 
@@ -18,7 +18,7 @@ def scores(target_N: np.ndarray, *, wrong: float, sure: float = 0.9, seed: int =
 
 
 def failed(candidate_NK: np.ndarray, production_NK: np.ndarray, **gates: float) -> list[str]:
-    verdicts = judge(candidate_NK, production_NK, TARGET_N, ACTIONS, 0.01, GatesConfig.model_validate(gates))
+    verdicts = judge(Comparison(candidate_NK, production_NK, TARGET_N), ACTIONS, 0.01, GatesConfig.model_validate(gates))
     return [verdict.gate for verdict in verdicts if not verdict.is_passed]
 
 
@@ -44,7 +44,7 @@ def test_one_class_that_got_worse_is_enough_if_it_has_clips_enough() -> None:
 
 def test_a_few_clips_decide_nothing() -> None:
     few_NK = scores(TARGET_N[:3], wrong=1)
-    verdicts = judge(few_NK, few_NK, TARGET_N[:3], ACTIONS, 0.01, GatesConfig())
+    verdicts = judge(Comparison(few_NK, few_NK, TARGET_N[:3]), ACTIONS, 0.01, GatesConfig())
     assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == ["held-out clips"]
 
 
@@ -66,7 +66,7 @@ def test_a_model_that_is_surer_than_right_fails_by_its_calibration() -> None:
 
 def test_a_network_that_labels_otherwise_than_it_was_trained_fails(model: str) -> None:
     same_NK = scores(TARGET_N, wrong=0.1)
-    verdicts = judge(same_NK, same_NK, TARGET_N, ACTIONS, 0.2, GatesConfig())
+    verdicts = judge(Comparison(same_NK, same_NK, TARGET_N), ACTIONS, 0.2, GatesConfig())
     assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == [
         "golden output, as labeling runs the network"
     ]
@@ -77,7 +77,7 @@ def test_the_most_changed_confusions_come_first() -> None:
     right_NK, wrong_NK = scores(TARGET_N, wrong=0.0), scores(TARGET_N, wrong=0.0)
     wrong_NK[np.flatnonzero(TARGET_N == 1)[:7]] = np.eye(len(ACTIONS))[3]
     wrong_NK[np.flatnonzero(TARGET_N == 0)[:2]] = np.eye(len(ACTIONS))[2]
-    assert changed_confusions(wrong_NK, right_NK, TARGET_N, ACTIONS, most=5) == [
+    assert changed_confusions(Comparison(wrong_NK, right_NK, TARGET_N), ACTIONS, max_pairs=5) == [
         ChangedConfusion(ACTIONS[1], ACTIONS[3], 7, 0),
         ChangedConfusion(ACTIONS[0], ACTIONS[2], 2, 0),
     ]

@@ -23,7 +23,8 @@ from microaction.evaluation.run import Evaluation, run_evaluation
 from microaction.evaluation.settings import EvaluateSettings
 from microaction.registry import RegistryError
 from microaction.retraining import run
-from microaction.retraining.run import RetrainingResult, parity_where_labelled, read_by_both, run_retraining
+from microaction.retraining.comparison import parity_for_labeling, read_by_both
+from microaction.retraining.run import RetrainingResult, run_retraining
 from microaction.retraining.settings import RetrainSettings
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.storage.lease import LeaseHeldError, hold_lease
@@ -48,12 +49,12 @@ def write_clips(folder: Path, subjects: str, *, takes: int = 2) -> list[str]:
         for take in range(takes):
             for label, color in enumerate(COLORS):
                 name = f"{subject}_{take}{label}.mp4"
-                _write_colour(folder / "videos" / name, np.array(color) + 3 * take + ord(subject) % 7)
+                _write_color(folder / "videos" / name, np.array(color) + 3 * take + ord(subject) % 7)
                 lines.append(f"{name} {label}\n")
     return lines
 
 
-def _write_colour(path: Path, color: np.ndarray) -> None:
+def _write_color(path: Path, color: np.ndarray) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
         assert isinstance(stream, av.VideoStream)
@@ -218,30 +219,30 @@ def test_models_are_compared_by_the_clips_that_both_could_read() -> None:
     assert scores == [pytest.approx([0.2, 0.3]), pytest.approx([0.8, 0.7])]
 
 
-def of_places(**changes: object) -> RetrainSettings:
+def on_resources(**changes: object) -> RetrainSettings:
     return RetrainSettings.model_validate({"registry": "r", "dataset": "d", "work": "w"} | changes)
 
 
 def test_a_gpu_that_does_not_come_is_not_waited_for_without_end(model: str) -> None:
-    assert 0 <= parity_where_labelled(model, of_places()) < 0.05, "there is none, and none is to come"
+    assert 0 <= parity_for_labeling(model, on_resources()) < 0.05, "there is none, and none is to come"
     with pytest.raises(
         NodesUnavailableError,
-        match=r"comparing the golden output of .* on a GPU has not ended within 0\.5 s \(node_wait_s\)",
+        match=r"comparing the golden output of .* on a GPU did not finish within 0\.5 s \(node_wait_s\)",
     ):
-        parity_where_labelled(model, of_places(gpus=1, node_wait_s=0.5))
+        parity_for_labeling(model, on_resources(gpus=1, node_wait_s=0.5))
 
 
 ON_A_GPU = """
 import sys
 import ray
 from microaction.retraining.settings import RetrainSettings
-from microaction.retraining import run
+from microaction.retraining import comparison
 
 ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
 settings = RetrainSettings.model_construct(gpus=None, cpus=None, node_wait_s=300.0)
-print(run.parity_where_labelled(sys.argv[1], settings))
-run._parity_on_gpu = lambda candidate: 1.0 + len(ray.get_gpu_ids())
-print(run.parity_where_labelled(sys.argv[1], settings))
+print(comparison.parity_for_labeling(sys.argv[1], settings))
+comparison._parity_on_gpu = lambda candidate: 1.0 + len(ray.get_gpu_ids())
+print(comparison.parity_for_labeling(sys.argv[1], settings))
 """
 
 
