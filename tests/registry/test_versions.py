@@ -79,17 +79,17 @@ def test_a_version_holds_all_that_a_model_is_and_never_changes(root: str, traine
 
 
 @pytest.mark.parametrize("num_files", range(len(FILES)))
-def test_a_registration_that_is_cut_short_is_no_version_and_is_completed(
+def test_an_interrupted_registration_is_no_version_and_is_completed_later(
     root: str, trained: Callable[[float], str], num_files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create, left = storage.put_if_absent, num_files
+    put_if_absent, left = storage.put_if_absent, num_files
 
     def cut_short(uri: str, data: bytes) -> bool:
         nonlocal left
         if left == 0:
-            raise ConnectionError("the machine is gone")
+            raise ConnectionError("the node is lost")
         left -= 1
-        return create(uri, data)
+        return put_if_absent(uri, data)
 
     checkpoint_uri = trained(0)
     with monkeypatch.context() as patch:
@@ -144,12 +144,12 @@ def test_a_version_without_digests_is_refused(trained: Callable[[float], str], t
     del before["data"]["train"]["digest"]
     uri.write_text(json.dumps(before))
     with pytest.raises(
-        RegistryError, match=r"(?s)not describe a version as this code does: .*; register its folder in"
+        RegistryError, match=r"version\.json was written by another version of microaction: register its"
     ):
         registry.resolve(f"{root}@first")
 
 
-def test_what_was_taken_back_and_what_a_run_goes_on_with(trained: Callable[[float], str], tmp_path: Path) -> None:
+def test_rolled_back_versions_and_pinned_ones(trained: Callable[[float], str], tmp_path: Path) -> None:
     root = str(tmp_path / "models")
     assert registry.rolled_back(root) == []
     with pytest.raises(RegistryError, match="nothing is in production in"):
@@ -188,20 +188,20 @@ def test_production_follows_promotions_and_rollbacks_and_keeps_their_history(
     changes = registry.history(root)
     assert [change.version for change in changes] == ["v0", "v1", "v2", "v1", "v0", "v2", "v0"]
     assert [change.number for change in changes] == [1, 2, 3, 4, 5, 6, 7]
-    with pytest.raises(RegistryError, match="has changed meanwhile: v0 is, since"):
+    with pytest.raises(RegistryError, match="has changed meanwhile: v0 is in production since"):
         registry.promote(root, "v1", reason="decided before the rollback", after=6)
 
 
-def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
+def test_of_two_simultaneous_promotions_one_wins_and_the_other_is_refused(
     root: str, trained: Callable[[float], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(2):
         registry.register(root, trained(number), name=f"v{number}")
-    create, both = storage.put_if_absent, threading.Barrier(2)
+    put_if_absent, both = storage.put_if_absent, threading.Barrier(2)
 
     def at_once(uri: str, data: bytes) -> bool:
         both.wait()
-        return create(uri, data)
+        return put_if_absent(uri, data)
 
     def attempt(name: str) -> str:
         try:
@@ -213,9 +213,9 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(attempt, ["v0", "v1"]))
     winner = registry.production(root).version
-    (told,) = (answer for answer in answers if answer != winner)
+    (answer,) = (answer for answer in answers if answer != winner)
     assert winner in answers
-    assert f"has changed meanwhile: {winner} is" in told
+    assert f"has changed meanwhile: {winner} is in production" in answer
     assert len(registry.history(root)) == 1
 
 
@@ -230,34 +230,37 @@ def test_a_version_whose_files_were_changed_is_refused(root: str, trained: Calla
         content = safetensors.torch.save(changed)
     elif file == "config.json":
         config = json.loads(Path(other, file).read_text())
-        content = json.dumps(config | {"temperature": 1.5}).encode()
+        content = json.dumps(config | {"calibration": {"temperature": 1.5}}).encode()
     else:
         content = Path(other, file).read_bytes()
     storage.write_bytes(f"{root}/first/{file}", content)
-    with pytest.raises(CheckpointError, match="does not compute here what it computed when it was kept"):
+    with pytest.raises(CheckpointError, match="does not compute here what it computed when it was registered"):
         load_checkpoint(f"{root}/first")
     with pytest.raises(CheckpointError):
         registry.promote(root, "first", reason="again")
 
 
-@pytest.mark.parametrize("how", ["is gone", "is"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [("deleted", f"{GOLDEN_FILE} is missing"), ("rewritten", f"the SHA-256 of {GOLDEN_FILE} is")],
+)
 def test_a_version_is_not_loaded_without_its_own_golden_file(
-    root: str, trained: Callable[[float], str], how: str
+    root: str, trained: Callable[[float], str], change: str, expected: str
 ) -> None:
     registry.register(root, trained(0), name="first")
     registry.promote(root, "first", reason="the only one")
     golden = f"{root}/first/{GOLDEN_FILE}"
-    if how == "is gone":
+    if change == "deleted":
         storage.delete_file(golden)
-    else:  # the same numbers, so that nothing but the digest tells
+    else:  # the same numbers, so that only the digest differs
         tensors = safetensors.torch.load(storage.read_bytes(golden))
         storage.write_bytes(golden, safetensors.torch.save(tensors, {"made": "later"}))
-    assert load_checkpoint(f"{root}/first").config.labels, "a folder that nobody vouches for"
-    told = rf"first is not what was registered: .*{GOLDEN_FILE} {how}.*; put the file back, or use another version"
+    assert load_checkpoint(f"{root}/first").config.labels, "a folder outside of any registry"
+    message = rf"first is not what was registered: {expected}.*; restore the file, or use another version"
     for name in ("production", "first"):
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             load_checkpoint(registry.resolve(f"{root}@{name}"))
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         registry.promote(root, "first", reason="again")
 
 
@@ -265,11 +268,11 @@ def test_clips_that_were_changed_are_refused(trained: Callable[[float], str], tm
     root = str(tmp_path / "models")
     registry.register(root, trained(0), name="first")
     (tmp_path / "models/first" / CLIPS_FILE).write_bytes(parquet_bytes(TRAINING_CLIPS.empty_table()))
-    with pytest.raises(RegistryError, match=r"clips.parquet is not what was registered: it has changed"):
+    with pytest.raises(RegistryError, match=r"clips.parquet has changed since it was registered"):
         registry.read_clips_of(root, "first")
 
 
-def test_a_registration_is_completed_by_a_machine_whose_last_bits_differ(
+def test_a_registration_is_completed_on_a_node_whose_last_bits_differ(
     trained: Callable[[float], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, checkpoint_uri = str(tmp_path / "models"), trained(0)
@@ -323,7 +326,7 @@ def test_the_command_shows_promotes_and_rolls_back(
     trained: Callable[[float], str], tmp_path: Path, job: Callable[..., CommandResult]
 ) -> None:
     root = str(tmp_path / "models")
-    nothing = f"no versions in {root}; `python -m jobs.registry add {root} RUN/best` adds one\n"
+    nothing = f"no versions in {root}; `microaction registry add {root} RUN/best` adds one\n"
     assert job("registry", "list", root) == CommandResult(2, "", nothing)
     assert job("registry").returncode == 2
     assert job("registry", "add", root, trained(0), "--name", "v0") == CommandResult(0, "", "registered as v0\n")

@@ -48,8 +48,8 @@ def test_later_lists_correct_and_add(tmp_path: Path) -> None:
         Clip("B_1.mp4", f"{labels}/videos/B_1.mp4", 4, subject="B"),
     ]
     assert [clip.label for clip in read_dataset(str(dataset), None, 52)] == [1, 2]
-    assert len(read_dataset(str(dataset), str(tmp_path / "nobody-labelled-yet"), 52)) == 2
-    with pytest.raises(ManifestError, match=r"is no dataset: it must hold list.parquet or list.txt, and videos/"):
+    assert len(read_dataset(str(dataset), str(tmp_path / "not-labeled-yet"), 52)) == 2
+    with pytest.raises(ManifestError, match=r"is not a dataset: it must hold list.parquet or list.txt, and videos/"):
         read_dataset(str(labels), None, 52)
 
 
@@ -130,7 +130,9 @@ def test_who_is_held_out_once_stays_so() -> None:
 
 
 def test_without_people_to_hold_out_it_says_so() -> None:
-    with pytest.raises(ManifestError, match=r"0 are of people held out and 4 are not; both sides need some"):
+    with pytest.raises(
+        ManifestError, match=r"0 of 4 clips are of held-out subjects and 4 are not; both sides need some"
+    ):
         hold_out(known(train="ab"), clips_of("ab"), 0.2)
     with pytest.raises(ManifestError, match=r"c.mp4 does not tell its subject"):
         hold_out(known(train="ab"), [*clips_of("ab"), Clip("c.mp4", "/v/c.mp4", 1)], 0.2)

@@ -18,7 +18,9 @@ def scores(target_N: np.ndarray, *, wrong: float, sure: float = 0.9, seed: int =
 
 
 def failed(candidate_NK: np.ndarray, production_NK: np.ndarray, **gates: float) -> list[str]:
-    verdicts = judge(Comparison(candidate_NK, production_NK, TARGET_N), ACTIONS, 0.01, GatesConfig.model_validate(gates))
+    verdicts = judge(
+        Comparison(candidate_NK, production_NK, TARGET_N), ACTIONS, 0.01, GatesConfig.model_validate(gates)
+    )
     return [verdict.gate for verdict in verdicts if not verdict.is_passed]
 
 

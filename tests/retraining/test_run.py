@@ -22,7 +22,7 @@ from microaction.evaluation.report import predictions_table
 from microaction.evaluation.run import Evaluation, run_evaluation
 from microaction.evaluation.settings import EvaluateSettings
 from microaction.registry import RegistryError
-from microaction.retraining import run
+from microaction.retraining import comparison, run
 from microaction.retraining.comparison import parity_for_labeling, read_by_both
 from microaction.retraining.run import RetrainingResult, run_retraining
 from microaction.retraining.settings import RetrainSettings
@@ -65,7 +65,7 @@ def _write_color(path: Path, color: np.ndarray) -> None:
         container.mux(stream.encode(None))
 
 
-def mislabelled(lines: list[str]) -> list[str]:
+def mislabeled(lines: list[str]) -> list[str]:
     return [f"{name} {(int(label) + 1) % len(COLORS)}\n" for name, label in (line.split() for line in lines)]
 
 
@@ -127,13 +127,13 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
     # Somebody mixes the labels of all the people up whom production has learned from.
     learned = set(registry.read_version(models, "first").data["train"].subjects)
     lines = [line for line in (first[0] / "list.txt").read_text().splitlines() if line[0] in learned]
-    (labels / "1.txt").write_text("".join(mislabelled(lines)))
+    (labels / "1.txt").write_text("".join(mislabeled(lines)))
     refused = retrain()
     assert (refused.ended, refused.version) == ("rejected", "first")
     assert (refused.delta.num_new, refused.delta.num_corrected) == (0, len(lines))
     assert "F1 mean" in refused.failed_gates
     page = Path(refused.page).read_text()
-    assert "<h1>Refused</h1>" in page
+    assert "<h1>Rejected</h1>" in page
     assert "Most changed confusions" in page
     assert registry.production(models).version == "first"
     with monkeypatch.context() as patch:
@@ -152,7 +152,7 @@ def test_a_worse_candidate_is_refused_and_a_good_one_promoted(
         return evaluation
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "run_evaluation", loses_a_clip)
+        patch.setattr(comparison, "run_evaluation", loses_a_clip)
         promoted = retrain()
     assert "1 more could not be read." in Path(promoted.page).read_text()
     assert promoted.ended == "promoted", promoted.failed_gates
@@ -257,7 +257,7 @@ def test_the_golden_output_is_compared_on_a_gpu_where_there_is_one(model: str) -
     assert assigned == 1.0 + 1
 
 
-def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_changed_meanwhile(
+def test_a_killed_retraining_resumes_and_never_overwrites_what_changed_meanwhile(
     retrain: Callable[..., RetrainingResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "labels/1.txt").write_text("".join(write_clips(tmp_path / "labels", "ghijkl")))
@@ -271,7 +271,12 @@ def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_chang
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run_training", counting)
-    for owner, name in ((run, "run_evaluation"), (run, "write_page"), (registry, "register"), (registry, "promote")):
+    for owner, name in (
+        (comparison, "run_evaluation"),
+        (run, "write_page"),
+        (registry, "register"),
+        (registry, "promote"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, die)
             with pytest.raises(KeyboardInterrupt):
@@ -286,11 +291,11 @@ def test_a_retraining_that_dies_anywhere_goes_on_and_never_overwrites_what_chang
 
     with monkeypatch.context() as patch:
         patch.setattr(registry, "register", somebody_promotes)
-        with pytest.raises(RegistryError, match=r"has changed meanwhile: first is, since .* \(by hand\)"):
+        with pytest.raises(RegistryError, match=r"has changed meanwhile: first is in production since .* \(by hand\)"):
             retrain()
     assert retrain().ended == "promoted"
-    told = [(progress.epoch, progress.step, progress.metrics is None) for progress in trained]
-    assert len(set(told)) == len(told), "nothing is trained twice"
+    steps = [(progress.epoch, progress.step, progress.metrics is None) for progress in trained]
+    assert len(set(steps)) == len(steps), "nothing is trained twice"
     assert [change.version for change in registry.history(models)][:2] == ["first", "first"]
     assert len(registry.history(models)) == 3
     assert len(registry.list_versions(models)) == 2
