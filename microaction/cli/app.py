@@ -33,6 +33,8 @@ ENV_PREFIX = "MICROACTION_"
 LOG_INTERVAL_S = 60
 # They report every step of every pipeline; Ray's log files have the same, and the commands report what fails.
 QUIET_LOGGERS = ("ray.data", "ray.train")
+# Warns that a local Ray has a token, at every start. A cluster's problems with tokens are errors, which are reported.
+AUTHENTICATION_LOGGER = "ray._private.authentication"
 INTERRUPTED = "stopped; run the same command again to continue"
 
 console = Console(stderr=True)
@@ -158,6 +160,7 @@ def running_ray() -> Iterator[None]:
 
     from microaction.distributed.native_log import filtered_native_log
 
+    logging.getLogger(AUTHENTICATION_LOGGER).setLevel(logging.ERROR)
     ray.init(
         logging_level=logging.WARNING,
         log_to_driver=False,  # workers' errors arrive as exceptions; their output stays in Ray's log files

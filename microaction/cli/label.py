@@ -64,8 +64,9 @@ def _exit_unless_done(summary: "RunSummary", settings: LabelSettings) -> None:
         )
         sys.exit(EXIT_RETRY)
     if settings.max_failed is not None and num_failures > settings.max_failed:
+        spans = "span" if num_failures == 1 else "spans"
         console.print(
-            f"{num_failures} spans could not be labeled, more than max_failed ({settings.max_failed}): see failures/; "
+            f"{num_failures} {spans} could not be labeled, more than max_failed ({settings.max_failed}): see failures/; "
             "--retry-failed retries them",
             style="red",
             soft_wrap=True,
@@ -108,6 +109,16 @@ def _hours(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{whole_s:02d} h"
 
 
+def _device_hours(hours: float, device: str) -> str:
+    """Return 2.50 core-hours, or 9 core-seconds."""
+    return f"{hours:.2f} {device}-hours" if hours >= 0.01 else f"{round(3600 * hours)} {device}-seconds"
+
+
+def _gib(num_bytes: int) -> str:
+    """Return 2.5 GiB, or 9.1 MiB."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 0.1 * 2**30 else f"{num_bytes / 2**20:.1f} MiB"
+
+
 def summary_table(summary: "RunSummary", out: str) -> Table:
     """Return what a run did."""
     publication = summary.publication
@@ -131,17 +142,18 @@ def plan_table(plan: "Estimate") -> Table:
     """Return what there is to do."""
     table = Table(title="Plan", show_header=False)
     table.add_row("videos", f"{plan.num_videos}, {plan.num_unreadable} of them unreadable")
-    table.add_row("length", f"{plan.video_h:.1f} h")
+    table.add_row("length", _hours(3600 * plan.video_h))
     table.add_row(
-        "chunks", f"{plan.num_chunks}: {plan.num_committed} committed, {plan.num_todo} to do ({plan.todo_h:.1f} h)"
+        "chunks",
+        f"{plan.num_chunks}: {plan.num_committed} committed, {plan.num_todo} to do ({_hours(3600 * plan.todo_h)})",
     )
     table.add_row("failed before", str(plan.num_failed_before))
     table.add_row("windows to label", str(plan.num_windows))
     if plan.bytes_to_read is None or plan.decode_core_h is None:
         table.add_row("decoding", "unknown: none of the sampled chunks could be decoded")
     else:
-        table.add_row("bytes to read", f"{plan.bytes_to_read / 2**30:.1f} GiB")
-        table.add_row("decoding", f"{plan.decode_core_h:.2f} core-hours")
-    table.add_row("network, not compiled", f"{plan.device_h:.2f} {plan.device}-hours")
+        table.add_row("bytes to read", _gib(plan.bytes_to_read))
+        table.add_row("decoding", _device_hours(plan.decode_core_h, "core"))
+    table.add_row("network, not compiled", _device_hours(plan.device_h, plan.device))
     table.add_row("memory per decode task", f"{plan.bytes_per_decode_task / 2**20:.0f} MiB")
     return table

@@ -62,10 +62,10 @@ def test_catalog_plan_and_label_work_on_files(
     assert planned.returncode == 0
     rows = table_of(planned)
     assert rows["videos"] == "7, 4 of them unreadable"
-    assert rows["chunks"] == "3: 0 committed, 3 to do (0.0 h)"
+    assert rows["chunks"] == "3: 0 committed, 3 to do (0:10 min)"
     assert int(rows["windows to label"]) == 9
-    assert re.fullmatch(r"0\.0 GiB", rows["bytes to read"])
-    assert re.fullmatch(r"\d+\.\d\d core-hours", rows["decoding"])
+    assert re.fullmatch(r"\d+\.\d MiB", rows["bytes to read"])
+    assert re.fullmatch(r"\d+ core-seconds", rows["decoding"])
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
 
     os.utime(archive / "a.mp4")  # another version than the catalog's: a failure that says nothing about the video
@@ -74,7 +74,7 @@ def test_catalog_plan_and_label_work_on_files(
     assert changed.returncode == 1
     assert "1 chunks or videos failed for transient reasons (see failures/)" in changed.stderr
     rows = table_of(job(*with_catalog, "--plan"))
-    assert (rows["chunks"], rows["failed before"]) == ("3: 2 committed, 1 to do (0.0 h)", "1")
+    assert (rows["chunks"], rows["failed before"]) == ("3: 2 committed, 1 to do (0:07 min)", "1")
 
     assert job("catalog", str(archive), catalog).returncode == 0
     labeled = job(*with_catalog)

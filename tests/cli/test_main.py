@@ -63,8 +63,8 @@ def test_version_is_that_of_the_package(arguments: tuple[str], job: Callable[...
 
 
 def test_an_unknown_command_is_refused_in_one_line(job: Callable[..., CommandResult]) -> None:
-    expected = "microaction: no command 'lable'; `microaction --help` lists the commands\n"
-    assert job("lable", "--model", "m") == CommandResult(2, "", expected)
+    expected = "microaction: no command 'labels'; `microaction --help` lists the commands\n"
+    assert job("labels", "--model", "m") == CommandResult(2, "", expected)
 
 
 @pytest.mark.parametrize("module", [module for module, _ in COMMANDS.values()])

@@ -10,7 +10,7 @@ import pytest
 from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from microaction.clips.ingest import ClipBatch, read_clips
+from microaction.clips.ingest import DECODE_CPUS, ClipBatch, read_clips
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Augmentation, Sampling, load_clip
 from microaction.distributed.throttling import SCHEDULING_PAUSE_S
@@ -77,9 +77,10 @@ def test_an_idle_pipeline_pauses_between_scheduling_steps(
     clips: list[Clip], idle_times_s: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without pauses, the loop of a pipeline that waits for a slow consumer takes a whole core."""
-    limits = ExecutionResources(cpu=1, object_store_memory=4 << 20)  # a few blocks: the rest waits for the consumer
+    # As for pipelines beside training: less than a task needs, so that a block is decoded whenever none is left to give.
+    limits = ExecutionResources(cpu=DECODE_CPUS / 2)
     monkeypatch.setattr(DataContext.get_current().execution_options, "resource_limits", limits)
-    num_clips = 20 * len(clips)
+    num_clips = 4 * len(clips)
     batches = read_clips(clips, np.arange(num_clips), AS_IN_TESTING, 5)
     next(batches)
     while len(times_s := idle_times_s[:IDLE_STEPS]) < IDLE_STEPS:

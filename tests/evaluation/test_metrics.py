@@ -1,3 +1,5 @@
+"""The metrics of recognition, against scikit-learn's and by hand."""
+
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ KEYS = {
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32))
-def test_they_are_scikit_learns(num_clips: int, seed: int) -> None:
+def test_metrics_equal_those_of_scikit_learn(num_clips: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores, target = rng.normal(size=(num_clips, 52)), rng.integers(52, size=num_clips)
     scores[np.arange(num_clips), target] += 2
@@ -33,8 +35,8 @@ def test_they_are_scikit_learns(num_clips: int, seed: int) -> None:
     assert metrics["f1_mean"] == pytest.approx(sum(four) / 4)
 
 
-def test_summed_probabilities_may_name_another_body_part_than_the_likeliest_action() -> None:
-    """Two actions of the head at 0.3 each outweigh one of the body at 0.4."""
+def test_summed_probabilities_may_give_another_body_part() -> None:
+    """Two actions of the head at 0.3 each outweigh the most likely action, one of the body at 0.4."""
     probabilities = np.zeros((1, 52))
     probabilities[0, [0, 9, 10]] = 0.4, 0.3, 0.3
     target = np.array([9])
@@ -42,11 +44,11 @@ def test_summed_probabilities_may_name_another_body_part_than_the_likeliest_acti
     assert body_part_probabilities(probabilities)[0, :2].tolist() == pytest.approx([0.4, 0.6])
     metrics = measure(probabilities, target)
     assert (metrics["body_top1"], metrics["body_top1_summed"], metrics["body_f1_macro_summed"]) == (0.0, 1.0, 1.0)
-    assert metrics["calibration_error"] == pytest.approx(0.4), "wrong, and sure by 0.4"
+    assert metrics["calibration_error"] == pytest.approx(0.4), "wrong, with a confidence of 0.4"
     assert metrics.keys() == KEYS | {"body_top1_summed", "body_f1_macro_summed", "calibration_error"}
 
 
-def test_a_wrong_action_of_the_right_body_part_counts_for_the_body_alone() -> None:
+def test_a_wrong_action_may_have_the_right_body_part() -> None:
     scores = np.zeros((2, 52))
     scores[0, 10] = scores[1, 51] = 1  # shaking head, scratching feet
     metrics = recognition_metrics(scores, np.array([9, 0]))  # nodding, shaking body
@@ -54,7 +56,7 @@ def test_a_wrong_action_of_the_right_body_part_counts_for_the_body_alone() -> No
 
 
 @pytest.mark.parametrize(
-    ("scores", "target", "says"),
+    ("scores", "target", "message"),
     [
         (np.zeros((2, 51)), np.zeros(2, int), r"\[N, K=52\]"),
         (np.zeros((0, 52)), np.zeros(0, int), "at least one clip"),
@@ -62,12 +64,12 @@ def test_a_wrong_action_of_the_right_body_part_counts_for_the_body_alone() -> No
         (np.zeros((1, 52)), np.array([52]), r"must be in 0\.\.51"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(scores: np.ndarray, target: np.ndarray, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_invalid_scores_and_targets_raise_errors(scores: np.ndarray, target: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         recognition_metrics(scores, target)
 
 
-def test_per_class_and_confusion_count_the_same_clips() -> None:
+def test_per_class_metrics_agree_with_the_confusion_matrix() -> None:
     rng = np.random.default_rng(0)
     scores, target = rng.normal(size=(500, 52)), rng.integers(40, size=500)
     counts = confusion(scores, target)
@@ -78,8 +80,8 @@ def test_per_class_and_confusion_count_the_same_clips() -> None:
     assert rows[51] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
 
 
-def test_a_constant_answer_on_the_real_validation_list(shared: Path) -> None:
-    """Always nodding, on MA-52's own validation labels: what a model must beat."""
+def test_a_constant_prediction_on_the_validation_list(shared: Path) -> None:
+    """Always nodding, on MA-52's own validation labels: the baseline that a model must beat."""
     lines = (shared / "data/ma52/val_list_videos.txt").read_text().splitlines()
     target = np.array([int(line.split()[1]) for line in lines])
     scores = np.zeros((len(target), 52))

@@ -1,12 +1,22 @@
+"""The files of an evaluation: that they agree with each other, and that the plots can be read."""
+
 import csv
+import io
+import itertools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
+from microaction.evaluation import plots
 from microaction.evaluation.report import write_report
 from microaction.taxonomy import ACTIONS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def test_the_files_agree_with_each_other(tmp_path: Path) -> None:
@@ -26,5 +36,27 @@ def test_the_files_agree_with_each_other(tmp_path: Path) -> None:
     right = [row["predicted"] == row["target"] for row in predictions]
     assert np.mean(right) == metrics["action_top1"]
     assert [row["clip"] for row in predictions] == names
-    for picture in ("confusion", "per_class", "calibration"):
-        assert (tmp_path / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    for plot in ("confusion", "per_class", "calibration"):
+        assert (tmp_path / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_confusion_matrix_names_actions_on_both_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    png = plots.png
+    monkeypatch.setattr(plots, "png", lambda figure: figures.append(figure) or png(figure))
+    image = plots.confusion_plot(np.eye(52, dtype=int), ACTIONS)
+    axes = figures[0].axes[0]
+    for ticks in (axes.get_yticklabels(), axes.get_xticklabels()):
+        assert [tick.get_text() for tick in ticks] == [f"{name}  {action_id}" for action_id, name in enumerate(ACTIONS)]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true action", "predicted action")
+
+    # Legible: no label covers the next one, and the lines of text are at least 12 pixels high.
+    figures[0].savefig(io.BytesIO(), dpi=plots.PIXELS_PER_INCH)
+    rows, columns = (
+        [tick.get_window_extent() for tick in ticks] for ticks in (axes.get_yticklabels(), axes.get_xticklabels())
+    )
+    assert all(lower.y1 <= upper.y0 for upper, lower in itertools.pairwise(rows))
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(columns))
+    assert all(box.height >= 12 for box in rows)
+    width, height = (int.from_bytes(image[start : start + 4], "big") for start in (16, 20))
+    assert min(width, height) >= 2000

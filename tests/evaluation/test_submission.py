@@ -1,3 +1,5 @@
+"""The challenge's submission file."""
+
 import csv
 import io
 import zipfile
@@ -11,7 +13,7 @@ from microaction.evaluation.submission import prediction_csv, write_submission
 from microaction.taxonomy import BODY_PART_OF
 
 
-def test_a_submission_is_one_csv_in_the_lists_order(tmp_path: Path, shared: Path) -> None:
+def test_a_submission_is_a_csv_in_the_order_of_the_list(tmp_path: Path, shared: Path) -> None:
     clips = read_list(str(shared / "data/ma52/test_list_videos.txt"), "test", 52)
     scores = np.random.default_rng(0).dirichlet(np.ones(52), len(clips))
     names = [clip.name for clip in clips]
@@ -27,20 +29,20 @@ def test_a_submission_is_one_csv_in_the_lists_order(tmp_path: Path, shared: Path
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["vid"] for row in rows] == names
     for row, scores_K in zip(rows, scores, strict=True):
-        actions = [int(row[f"action_pred_{place}"]) for place in range(1, 6)]
+        actions = [int(row[f"action_pred_{rank}"]) for rank in range(1, 6)]
         assert scores_K[actions].tolist() == sorted(scores_K, reverse=True)[:5]
-        assert [int(row[f"body_pred_{place}"]) for place in range(1, 6)] == [BODY_PART_OF[action] for action in actions]
+        assert [int(row[f"body_pred_{rank}"]) for rank in range(1, 6)] == [BODY_PART_OF[action] for action in actions]
     before = Path(uri).read_bytes()
     write_submission(uri, names, scores)
     assert Path(uri).read_bytes() == before
 
 
-def test_names_are_file_names_with_their_ending() -> None:
+def test_clips_are_named_by_file_name_with_extension() -> None:
     rows = prediction_csv(["a/b.mp4", "c"], np.eye(52)[:2]).splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["b.mp4", "c.mp4"]
 
 
-def test_what_is_no_submission_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_submission_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="have the same file name"):
         prediction_csv(["a/b.mp4", "c/b.mp4"], np.eye(52)[:2])
     with pytest.raises(ValueError, match="a clip has no scores"):

@@ -53,7 +53,7 @@ def test_later_lists_correct_and_add(tmp_path: Path) -> None:
         read_dataset(str(labels), None, 52)
 
 
-def test_news_are_clips_that_production_does_not_know_so() -> None:
+def test_new_and_corrected_clips_are_counted() -> None:
     clips = clips_of("ab")
     assert delta_since([known(train="ab")], clips) == DataDelta(0, 0)
     assert delta_since([known(train="a")], clips) == DataDelta(2, 0)
@@ -62,7 +62,7 @@ def test_news_are_clips_that_production_does_not_know_so() -> None:
     assert DataDelta(2, 2).num_clips == 4
 
 
-def test_what_several_versions_know_together_is_no_news() -> None:
+def test_clips_that_any_version_knows_are_not_new() -> None:
     clips = clips_of("abc")
     corrected = [Clip(clip.name, clip.uri, clip.label + 10 * (clip.subject == "a")) for clip in clips]
     knows_corrected = pa.Table.from_pylist(
@@ -82,7 +82,7 @@ def test_what_several_versions_know_together_is_no_news() -> None:
     )
 
 
-def test_people_whom_production_has_learned_from_are_never_judged_on() -> None:
+def test_subjects_trained_on_are_never_judged_on() -> None:
     everybody = "abcdefghijklmnopqrstuvwxyz"
     train, judged = hold_out(known(train="abcdef", validation="gh"), clips_of(everybody), 0.3)
     assert subjects_of(train) | subjects_of(judged) == set(everybody)
@@ -92,21 +92,21 @@ def test_people_whom_production_has_learned_from_are_never_judged_on() -> None:
     assert 2 <= len(subjects_of(judged) - set("gh")) <= 10, "about 0.3 of 18"
 
 
-def test_people_who_go_by_other_names_now_are_known_by_their_clips() -> None:
-    """Production was trained from list.txt, whose names begin with a subject; the table that came later names people."""
+def test_renamed_subjects_are_known_by_their_clips() -> None:
+    """Production was trained from list.txt, whose names begin with a subject; a later table has other names for them."""
     names = {subject: f"person {subject}" for subject in "abcdefgh"} | {"c": "person a"}
     clips = [replace(clip, subject=names[clip.subject or ""]) for clip in clips_of("abcdefgh", each=3)]
-    # A third take of each, which production does not know.
+    # Each has a third take, which production does not know.
     table = known(train="abcd", validation="ef")
     train, judged = hold_out(table, clips, 1.0)
     assert subjects_of(train) == {"person a", "person b", "person d"}
     assert subjects_of(judged) == {f"person {subject}" for subject in "efgh"}
     assert len(train) == 4 * 3
     train, judged = hold_out(table, clips, 1e-9)
-    assert subjects_of(judged) == {"person e", "person f"}, "who was held out is not forgotten either"
+    assert subjects_of(judged) == {"person e", "person f"}, "subjects held out are known too"
 
 
-def test_who_is_on_both_sides_has_been_learned_from() -> None:
+def test_subjects_on_both_sides_count_as_trained_on() -> None:
     both = [replace(clip, subject="one") for clip in clips_of("ae")]
     train, judged = hold_out(known(train="ab", validation="ef"), [*both, *clips_of("f")], 1.0)
     assert (subjects_of(train), subjects_of(judged)) == ({"one"}, {"f"})
@@ -116,35 +116,37 @@ def test_who_is_on_both_sides_has_been_learned_from() -> None:
     nameless = known(train="a", validation="fg").to_pylist()
     nameless = [row | {"subject": None if row["subject"] == "f" else row["subject"]} for row in nameless]
     train, judged = hold_out(pa.Table.from_pylist(nameless, schema=TRAINING_CLIPS), clips_of("afg"), 1.0)
-    assert (subjects_of(train), subjects_of(judged)) == (set("af"), {"g"}), "f may have been any of those learned from"
+    assert (subjects_of(train), subjects_of(judged)) == (set("af"), {"g"}), (
+        "f may be one of the nameless who were trained on"
+    )
 
 
-def test_who_is_held_out_once_stays_so() -> None:
+def test_held_out_subjects_stay_held_out() -> None:
     train, judged = hold_out(known(train="cd", validation="gh"), clips_of("cdefghijkl"), 0.5)
     held = subjects_of(judged)
     assert {"g", "h"} < held
-    learned = "".join(str(subject) for subject in sorted(subjects_of(train), key=str))
-    later = known(train=learned[1:], validation=learned[:1], held_out="".join(map(str, held)))
+    trained_on = "".join(str(subject) for subject in sorted(subjects_of(train), key=str))
+    later = known(train=trained_on[1:], validation=trained_on[:1], held_out="".join(map(str, held)))
     _, judged = hold_out(later, clips_of("cdefghijklXYZ"), 0.5)
-    assert subjects_of(judged) - set("XYZ") == held, "not even who was validated on joins them"
+    assert subjects_of(judged) - set("XYZ") == held, "subjects validated on do not join them"
 
 
-def test_without_people_to_hold_out_it_says_so() -> None:
+def test_a_dataset_without_subjects_to_hold_out_is_refused() -> None:
     with pytest.raises(
         ManifestError, match=r"0 of 4 clips are of held-out subjects and 4 are not; both sides need some"
     ):
         hold_out(known(train="ab"), clips_of("ab"), 0.2)
-    with pytest.raises(ManifestError, match=r"c.mp4 does not tell its subject"):
+    with pytest.raises(ManifestError, match=r"the subject of c\.mp4 is unknown, so nobody can be held out"):
         hold_out(known(train="ab"), [*clips_of("ab"), Clip("c.mp4", "/v/c.mp4", 1)], 0.2)
 
 
-def test_a_list_keeps_where_each_clip_lies(tmp_path: Path) -> None:
+def test_a_list_keeps_the_location_of_each_clip(tmp_path: Path) -> None:
     clips = [Clip("a.mp4", "s3://one/a.mp4", 3, Region(1, 2, 30, 40), "p"), Clip("b.mp4", "/two/b.mp4", 4)]
     (tmp_path / "list.parquet").write_bytes(list_file(clips))
     assert read_list(str(tmp_path / "list.parquet"), "/elsewhere", 52) == clips
 
 
-def test_people_who_are_away_for_a_while_are_known_when_they_return() -> None:
+def test_subjects_that_return_are_remembered() -> None:
     first = known(train="abc", validation="d")
     second = known(train="ae", held_out="f")
     second = pa.concat_tables([second, absent_clips(first, second)])

@@ -9,11 +9,11 @@ TARGET_N = np.arange(NUM_CLIPS) % 4
 
 
 def scores(target_N: np.ndarray, *, wrong: float, sure: float = 0.9, seed: int = 0) -> np.ndarray:
-    """Probabilities of a model that is wrong in a share of the clips, and always as sure."""
+    """Return probabilities of a model that is wrong in a fraction `wrong` of the clips, and always as sure."""
     rng = np.random.default_rng(seed)
-    named_N = np.where(rng.random(len(target_N)) < wrong, (target_N + 1) % 4, target_N)
+    predicted_N = np.where(rng.random(len(target_N)) < wrong, (target_N + 1) % 4, target_N)
     scores_NK = np.full((len(target_N), len(ACTIONS)), (1 - sure) / (len(ACTIONS) - 1))
-    scores_NK[np.arange(len(target_N)), named_N] = sure
+    scores_NK[np.arange(len(target_N)), predicted_N] = sure
     return scores_NK
 
 
@@ -33,7 +33,7 @@ def test_a_better_model_passes_and_a_worse_one_does_not() -> None:
     assert failed(good_NK, good_NK, f1_mean_margin=0.01) == ["F1 mean"]
 
 
-def test_one_class_that_got_worse_is_enough_if_it_has_clips_enough() -> None:
+def test_one_class_with_enough_clips_is_enough_to_fail() -> None:
     production_NK = scores(TARGET_N, wrong=0.2)
     candidate_NK = scores(TARGET_N, wrong=0.0)
     third = np.flatnonzero(TARGET_N == 2)
@@ -44,13 +44,13 @@ def test_one_class_that_got_worse_is_enough_if_it_has_clips_enough() -> None:
     assert failed(candidate_NK, production_NK, f1_mean_margin=-1, min_support=NUM_CLIPS) == []
 
 
-def test_a_few_clips_decide_nothing() -> None:
+def test_too_few_held_out_clips_fail() -> None:
     few_NK = scores(TARGET_N[:3], wrong=1)
     verdicts = judge(Comparison(few_NK, few_NK, TARGET_N[:3]), ACTIONS, 0.01, GatesConfig())
     assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == ["held-out clips"]
 
 
-def test_naming_actions_that_are_not_there_does_not_hide_who_is_right_more_often() -> None:
+def test_predictions_of_absent_actions_do_not_decide() -> None:
     """Each stray action would be a class of its own with an F1 of 0, whose number differs between the models."""
     better_NK, worse_NK = scores(TARGET_N, wrong=0), scores(TARGET_N, wrong=0.25)
     for stray in range(20):
@@ -61,12 +61,12 @@ def test_naming_actions_that_are_not_there_does_not_hide_who_is_right_more_often
     assert failed(worse_NK, better_NK, **gates) == ["F1 mean"]
 
 
-def test_a_model_that_is_surer_than_right_fails_by_its_calibration() -> None:
+def test_an_overconfident_model_fails_its_calibration_gate() -> None:
     calibrated_NK = scores(TARGET_N, wrong=0.2, sure=0.8)
     assert failed(scores(TARGET_N, wrong=0.2, sure=0.99), calibrated_NK) == ["calibration error"]
 
 
-def test_a_network_that_labels_otherwise_than_it_was_trained_fails(model: str) -> None:
+def test_a_network_that_labels_differently_fails(model: str) -> None:
     same_NK = scores(TARGET_N, wrong=0.1)
     verdicts = judge(Comparison(same_NK, same_NK, TARGET_N), ACTIONS, 0.2, GatesConfig())
     assert [verdict.gate for verdict in verdicts if not verdict.is_passed] == [

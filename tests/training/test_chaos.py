@@ -81,7 +81,7 @@ class Job:
         return self.config.with_suffix(".log").read_text()[-2000:]
 
 
-@pytest.mark.timeout(600 + 300 * KILLS)
+@pytest.mark.timeout(1800 + 300 * KILLS)
 def test_kills_of_workers_and_drivers_change_nothing(many: Path, tmp_path: Path) -> None:
     """Half of the kills come at random times after the one before, the others when training reaches a random step."""
     recipe = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.02, "ema_decay": 0.9, "class_balance": 0.5}

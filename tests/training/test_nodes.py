@@ -1,10 +1,13 @@
 """Training over two nodes, one of which is lost after a notice. tests/test_end_to_end.py has one that is lost without."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 EPOCHS = 3
 PROCESS = "ray::"
+AFTER_NOTICE = "sleep 100"  # what the pod's command runs after it has announced the node's end
 RECIPE = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.003, "batch_norm": "frozen"}
 
 
@@ -34,6 +38,19 @@ def training_workers(nodes: Nodes, number: int) -> list[int]:
     return [
         pid for pid in nodes.processes(number, PROCESS) if "TrainWorker" in Path(f"/proc/{pid}/cmdline").read_text()
     ]
+
+
+@contextmanager
+def paused(nodes: Nodes) -> Iterator[None]:
+    """Stop the training workers meanwhile, so that training cannot end first, however fast it is."""
+    pids = [pid for number in (0, 1) for pid in training_workers(nodes, number)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def wait_until(is_so: Callable[[], bool], driver: "subprocess.Popen[bytes]", nodes: Nodes) -> None:
@@ -71,7 +88,9 @@ def test_notice_of_a_nodes_end_saves_at_once(nodes: Nodes, many: Path, tmp_path:
     (container,) = cluster["spec"]["workerGroupSpecs"][1]["template"]["spec"]["containers"]
     driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=1e6), tmp_path / "run"
     wait_until(lambda: saved_step(run) >= NUM_STEPS, driver, nodes)
-    nodes.run_pre_stop(1, container["lifecycle"]["preStop"]["exec"]["command"])
+    with paused(nodes):
+        nodes.run_pre_stop(1, container["lifecycle"]["preStop"]["exec"]["command"])
+        wait_until(lambda: bool(nodes.processes(1, AFTER_NOTICE)), driver, nodes)
     wait_until(lambda: saved_step(run) % NUM_STEPS > 0, driver, nodes)
     nodes.kill(1)
     check_finished(driver, nodes, run, undisturbed)
