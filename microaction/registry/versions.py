@@ -118,7 +118,7 @@ def list_versions(root: str) -> list[Version]:
     names = [name for name in storage.list_folders(root) if NAME.fullmatch(name)]
     found = [read_version(root, name) for name in names if storage.exists(storage.join(root, name, VERSION_FILE))]
     if not found:
-        raise RegistryError(f"no versions in {root}: `microaction registry add {root} RUN/best` adds one")
+        raise RegistryError(f"no versions in {root}; `microaction registry add {root} RUN/best` adds one")
     return sorted(found, key=lambda version: (version.created_at, version.name))
 
 
