@@ -43,7 +43,12 @@ def test_the_files_agree_with_each_other(tmp_path: Path) -> None:
 def test_the_confusion_matrix_names_actions_on_both_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
     png = plots.png
-    monkeypatch.setattr(plots, "png", lambda figure: figures.append(figure) or png(figure))
+
+    def remember(figure: Figure) -> bytes:
+        figures.append(figure)
+        return png(figure)
+
+    monkeypatch.setattr(plots, "png", remember)
     image = plots.confusion_plot(np.eye(52, dtype=int), ACTIONS)
     axes = figures[0].axes[0]
     for ticks in (axes.get_yticklabels(), axes.get_xticklabels()):
