@@ -17,7 +17,7 @@ from microaction import storage
 from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, UsageError
 from microaction.labeling.probe import catalog_row
-from microaction.schema import CATALOG, REGION_COLUMNS, parquet_bytes
+from microaction.schema import CATALOG, OPTIONAL_CATALOG_COLUMNS, REGION_COLUMNS, parquet_bytes
 from microaction.storage import StorageError
 from microaction.video.decoding.formats import VIDEO_SUFFIXES
 
@@ -112,9 +112,9 @@ def read_catalog(uri: str) -> pa.Table:
     """Return the catalog in a file. Raises `CatalogError` if it is not one."""
     try:
         table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
-        for name in REGION_COLUMNS:
-            if name not in table.column_names:  # optional for people who write a catalog themselves
-                table = table.append_column(name, pa.nulls(len(table), pa.int32()))
+        for name in OPTIONAL_CATALOG_COLUMNS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), CATALOG.field(name).type))
         _check_regions(table)
         catalog = _sorted([table])
         _check_unique(catalog["video"].combine_chunks())

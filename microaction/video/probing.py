@@ -20,6 +20,7 @@ from microaction.video.decoding.picture import Orientation, Picture
 from microaction.video.decoding.sources import Source
 from microaction.video.decoding.starting import from_beginning
 from microaction.video.decoding.timeline import PlacedPacket, SeekPoint, VideoPacket
+from microaction.video.windows import MICROSECONDS
 
 SEEK_POINT_INTERVAL_S = 2
 # In AVI, which marks key frames: nothing after a key frame refers to frames before it, and frames are stored in order.
@@ -165,9 +166,10 @@ class _SeekPoints:
     def __init__(self, video: OpenVideo) -> None:
         self.found: list[SeekPoint] = []
         self._test = _random_access_test(video)
-        self._interval = SEEK_POINT_INTERVAL_S / time_base(video.stream)
+        self._tick_s = time_base(video.stream)
         self._position: int | None = None
         self._is_counted = video.format_name in COUNTED_FORMATS
+        self._origin_tick = 0 if self._is_counted else video.origin_tick
 
     def add(self, placed: PlacedPacket) -> None:
         packet, pts = placed.packet, placed.packet.dts if self._is_counted else placed.packet.pts
@@ -175,8 +177,10 @@ class _SeekPoints:
             self._position = packet.pos
         if pts is None or packet.dts is None or self._position is None or packet.is_corrupt:
             return
-        if (not self.found or pts - self.found[-1].pts >= self._interval) and self._test(packet):
-            point = SeekPoint(self._position, zlib.crc32(packet), int(pts), int(packet.dts), placed.offset)
+        is_due = not self.found or (pts - self.found[-1].pts) * self._tick_s >= SEEK_POINT_INTERVAL_S
+        if is_due and self._test(packet):
+            time_us = round((pts - self._origin_tick) * self._tick_s * MICROSECONDS)
+            point = SeekPoint(time_us, self._position, zlib.crc32(packet), int(pts), int(packet.dts), placed.offset)
             self.found.append(point)
 
 

@@ -36,10 +36,6 @@ from microaction.video.decoding.sources import Source, hint_byte_range, name_of,
 from microaction.video.decoding.timeline import Clock, VideoPacket, jitter_ticks
 
 H264_MISSING_REFERENCE = ("abs_diff_pic_num overflow", "reference picture missing", "Missing reference picture")
-READ_FORMATS = (
-    "MP4/MOV, MKV/WebM, AVI, MPEG-TS, MPEG-PS, ASF/WMV, FLV, Ogg, MXF, DV, IVF, or an elementary stream of MPEG-1 to 4, H.264 or "
-    "HEVC"
-)
 MPEG_1_2 = ("mpeg1video", "mpeg2video")
 READ_BUFFER_BYTES = 64 << 10  # FFmpeg's reads; `RangedReader` combines them into larger requests
 
@@ -212,7 +208,7 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
         unreadable = unreadable_format(head)
         if unreadable is not None:
             raise DecodeError(uri, f"its content is {unreadable}, which is not read; convert it to MP4 or MKV")
-        raise DecodeError(uri, f"not a video: its content is none of {READ_FORMATS}")
+        raise DecodeError(uri, "not a video: its content is in none of the container formats that are read")
     if format_name == "mov":
         hint_byte_range(file, range(end_of_leading_index(head)))
     file.seek(0)

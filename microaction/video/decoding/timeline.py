@@ -53,11 +53,12 @@ class PlacedPacket(NamedTuple):
 class SeekPoint:
     """A random access point of a stream without an index, from which decoding can begin.
 
-    `position`: byte at which reading begins; the packet is the next one with the checksum `crc32`. `pts` and `dts`: its
-    timestamps on the timeline, in ticks; in AVI, numbers of chunks. `offset`: ticks between the file's timestamps and the
-    timeline's.
+    `time_us`: when its frame is shown, from the start of the video track. `position`: byte at which reading begins; the
+    packet is the next one with the checksum `crc32`. `pts` and `dts`: its timestamps on the timeline, in ticks; in AVI,
+    numbers of chunks. `offset`: ticks between the file's timestamps and the timeline's.
     """
 
+    time_us: int
     position: int
     crc32: int
     pts: int
