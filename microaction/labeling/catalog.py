@@ -51,7 +51,7 @@ def make_catalog(
     keys = ["video", "version"]
     if known is not None:  # what the store refused then, it may allow now
         known = known.filter(pc.is_null(known["error"]) if retry_failed else pc.invert(_is_storage_error(known)))
-    tables = [CATALOG.empty_table() if known is None else known.join(listing.select(keys), keys, join_type="inner")]
+    tables = [CATALOG.empty_table() if known is None else _matching(known, listing.select(keys), keys)]
     new = listing.join(tables[0].select(keys), keys, join_type="left anti")
     done = len(tables[0])
     saved_s, any_allowed = time.monotonic(), done > 0
@@ -89,6 +89,12 @@ def _listing(archive: str) -> pa.Table:
     if not batches:
         raise CatalogError(f"no videos below {archive}: none of its files ends in {', '.join(VIDEO_SUFFIXES)}")
     return pa.Table.from_batches(batches)
+
+
+def _matching(table: pa.Table, other: pa.Table, keys: list[str]) -> pa.Table:
+    """Return the rows of `table` whose keys are in `other`. Joins cannot carry lists along."""
+    numbered = table.select(keys).append_column("row", pa.array(range(len(table)), pa.int64()))
+    return table.take(numbered.join(other, keys, join_type="inner")["row"].combine_chunks())
 
 
 def _is_storage_error(catalog: pa.Table) -> pa.ChunkedArray:
