@@ -115,7 +115,7 @@ def test_missing_inputs_are_usage_errors(tmp_path: Path, model: str, job: Callab
         (("label", folder, out, "--model", model), f"no videos below {folder}: none of its files ends in .mp4"),
         (("label", folder, out, "--model", model, "--catalog", absent), f"no file at {absent}; `microaction catalog"),
         (("catalog", absent, out), f"no files below {absent}: check the spelling"),
-        (("registry", "list", absent), f"no versions in {absent}: `microaction registry add"),
+        (("registry", "list", absent), f"no versions in {absent}; `microaction registry add"),
     ):
         result = job(*arguments)
         assert result.returncode == EXIT_USAGE

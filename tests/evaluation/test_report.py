@@ -44,7 +44,7 @@ def test_the_confusion_matrix_names_actions_on_both_axes(monkeypatch: pytest.Mon
     figures: list[Figure] = []
     png = plots.png
 
-    def remember(figure: Figure) -> bytes:
+    def remember(figure: "Figure") -> bytes:
         figures.append(figure)
         return png(figure)
 

@@ -338,4 +338,4 @@ def test_the_command_shows_promotes_and_rolls_back(
     assert job("registry", "rollback", root, "--reason", "worse").stderr.startswith("v0 is in production since")
     assert json.loads(job("registry", "show", root, "production").stdout)["name"] == "v0"
     shown = job("registry", "list", root).stdout
-    assert all(word in shown for word in ("v0", "v1", "rollback", "worse", "better", "last put in"))
+    assert all(word in shown for word in ("v0", "v1", "rollback", "worse", "better", "promoted"))
