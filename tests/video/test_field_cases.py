@@ -40,7 +40,9 @@ HEALTHY = {
     "calm_scene.mpg": Healthy(1000, 40, 39, slots=None, size=(160, 120)),
     "equal_times.webm": Healthy(1800, 60, 59, slots=None, fps=30),
     "CAMERA01.MOD": Healthy(100, 4, 3),
-    "phone.3gp": Healthy(100, 4, 3, size=(144, 96)),  # its container's pixels are 9:8, which players prefer to the stream's
+    "phone.3gp": Healthy(
+        100, 4, 3, size=(144, 96)
+    ),  # its container's pixels are 9:8, which players prefer to the stream's
     "lab.wmv": Healthy(100, 4, 3),
     "copied_to.avi": Healthy(100, 4, 3),
     "joined.ts": Healthy(200, 8, 7, slots=[*range(100), *range(100)]),
@@ -97,7 +99,6 @@ def test_an_empty_chunk_repeats_the_frame_before() -> None:
     path = FOLDER / "null_chunks.avi"
     info, screens = probe(path), screens_of(path)
     assert info.duration_s == pytest.approx(4.0)
-    assert info.fps == 25
     assert [window.end_s for window in screens.windows] == [2.0, 3.0, 4.0]
     assert not screens.missing
     check_screens(screens, null_chunk_slots())
