@@ -162,7 +162,7 @@ SAME_TIME = {number - 1: 40 for number in EQUAL_AT}
 SAME_TIME_SLOTS = [number - 1 if number + 1 in EQUAL_AT else number for number in range(NUM_FRAMES)]
 # Each of these frames has a time a millisecond before that of the frame before it: which of both is shown is open.
 BACK_AT = (10, 31, 59)
-STEP_BACK = {number: -41 for number in BACK_AT}
+STEP_BACK = dict.fromkeys(BACK_AT, -41)
 STEP_BACK_SLOTS = [None if number in BACK_AT or number + 1 in BACK_AT else number for number in range(NUM_FRAMES)]
 
 SITUATIONS: dict[str, Situation] = {

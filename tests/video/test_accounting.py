@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,11 +33,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     scope="module",
     params=[pytest.param(name, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in SITUATIONS],
 )
-def video(request: pytest.FixtureRequest, matrix_videos: matrix.VideoCache) -> Iterator[tuple[Path, Situation]]:
+def video(request: pytest.FixtureRequest, matrix_videos: matrix.VideoCache) -> tuple[Path, Situation]:
     situation = SITUATIONS[request.param]
     if situation.needs_ffmpeg and not shutil.which("ffmpeg"):
         pytest.skip("the command ffmpeg is missing, and PyAV is built without this codec")
-    yield matrix_videos.get(f"{request.param}{situation.suffix}", situation.write), situation
+    return matrix_videos.get(f"{request.param}{situation.suffix}", situation.write), situation
 
 
 def test_the_catalog_has_what_a_player_shows(video: tuple[Path, Situation]) -> None:
@@ -67,6 +66,7 @@ def test_every_frame_is_the_one_on_the_screen(video: tuple[Path, Situation]) -> 
 def test_every_second_is_labeled_or_has_failed(video: tuple[Path, Situation], model: Checkpoint) -> None:
     path, truth = video
     labeled = microaction.label_video(path, model, chunk_s=2.0)
+    assert None not in labeled.failures["end_s"].to_pylist(), labeled.failures["reason"].to_pylist()
     windows, failures = (
         [Span(microseconds(row["start_s"]), microseconds(row["end_s"])) for row in table.to_pylist()]
         for table in (labeled.windows, labeled.failures)
