@@ -4,7 +4,7 @@ import fcntl
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -109,14 +109,18 @@ class VideoCache:
         self._folder = folder
 
     def path(self, case: Case) -> Path:
-        """Return the path of a video; the first call for it in the session encodes it."""
-        path = self._folder / case.file_name
-        with open(self._folder / f".{case.file_name}.lock", "w") as lock:
+        """Return the path of a video of the matrix."""
+        return self.get(case.file_name, lambda path: write(path, case.coding, case.timing))
+
+    def get(self, name: str, write_file: Callable[[Path], object]) -> Path:
+        """Return the path of a video; the first call for it in the session writes it."""
+        path = self._folder / name
+        with open(self._folder / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                unfinished = self._folder / f"unfinished-{case.file_name}"
+                unfinished = self._folder / f"unfinished-{name}"
                 scheduling = os.sched_getscheduler(0)
-                write(unfinished, case.coding, case.timing)
+                write_file(unfinished)
                 assert os.sched_getscheduler(0) == scheduling, "no encoder changes how the tests are scheduled"
                 unfinished.rename(path)
         return path
