@@ -145,14 +145,16 @@ def _survey_packets(video: OpenVideo) -> _Survey:
     """Survey a stream without an index in one pass over its packets."""
     num_frames, end_tick = 0, video.origin_tick
     points = _SeekPoints(video)
-    is_counted = video.format_name in COUNTED_FORMATS
+    is_counted, has_times = video.format_name in COUNTED_FORMATS, video.format_name not in ELEMENTARY_FORMATS
     for placed in from_beginning(video):
         packet = placed.packet
         if not packet.size or packet.is_discard:
             continue
         num_frames += 1
         tick = packet.dts if is_counted or packet.pts is None else packet.pts
-        if tick is not None:
+        if not has_times:
+            end_tick += video.frame_ticks
+        elif tick is not None:
             end_tick = max(end_tick, tick + (1 if is_counted else video.duration_ticks(packet)))
         points.add(placed)
     if is_counted and num_frames:

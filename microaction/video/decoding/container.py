@@ -33,7 +33,7 @@ from microaction.video.decoding.formats import (
 )
 from microaction.video.decoding.limits import MAX_PIXELS, check_limits
 from microaction.video.decoding.sources import Source, hint_byte_range, name_of, open_source
-from microaction.video.decoding.timeline import Clock, VideoPacket, jitter_ticks
+from microaction.video.decoding.timeline import JITTER_FRAMES, MAX_STEP_S, MIN_JITTER_S, Clock, VideoPacket
 
 H264_MISSING_REFERENCE = ("abs_diff_pic_num overflow", "reference picture missing", "Missing reference picture")
 MPEG_1_2 = ("mpeg1video", "mpeg2video")
@@ -113,11 +113,13 @@ class OpenVideo:
         """The rules of the clock of a stream without an index; None where the container states every frame's time."""
         if self.is_seekable or self.format_name in COUNTED_FORMATS:
             return None
-        is_constant = self.format_name in ELEMENTARY_FORMATS or (
-            self.format_name == "mpeg" and self.stream.codec_context.name in MPEG_1_2
+        return Clock(
+            self.frame_ticks,
+            has_times=self.format_name not in ELEMENTARY_FORMATS,
+            jitter_ticks=self.jitter_ticks,
+            is_constant=self.format_name == "mpeg" and self.stream.codec_context.name in MPEG_1_2,
+            max_step_ticks=int(MAX_STEP_S / time_base(self.stream)) if self.format_name in BROADCAST_FORMATS else None,
         )
-        is_broadcast = self.format_name in BROADCAST_FORMATS
-        return Clock.of(time_base(self.stream), self.frame_ticks, is_constant=is_constant, is_broadcast=is_broadcast)
 
     @property
     def fps(self) -> Fraction | None:
@@ -147,7 +149,7 @@ class OpenVideo:
     @property
     def jitter_ticks(self) -> int:
         """By how much the times of frames may be inaccurate."""
-        return jitter_ticks(time_base(self.stream), self.frame_ticks)
+        return max(JITTER_FRAMES * self.frame_ticks, int(MIN_JITTER_S / time_base(self.stream)))
 
     def seconds(self, tick: int) -> float:
         """Return the time of a tick of the stream's clock."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import av
 from av.video.stream import VideoStream
@@ -74,30 +74,16 @@ class SeekPoint:
 class Clock:
     """The rules of a stream's clock.
 
-    `frame_ticks`: duration of a frame. `jitter_ticks`: by how much times may be inaccurate. `is_constant`: frames follow each
-    other at a constant rate; only times that differ by more than the jitter change that. `max_step_ticks`: a longer step
-    forward begins another recording; None: no step does.
+    `frame_ticks`: duration of a frame. `has_times`: whether packets have timestamps at all. `jitter_ticks`: by how much times
+    may be inaccurate. `is_constant`: frames follow each other at a constant rate; only times that differ by more than the
+    jitter change that. `max_step_ticks`: a longer step forward begins another recording; None: no step does.
     """
 
     frame_ticks: int
+    has_times: bool
     jitter_ticks: int
     is_constant: bool
     max_step_ticks: int | None
-
-    @classmethod
-    def of(cls, tick_s: Fraction, frame_ticks: int, *, is_constant: bool, is_broadcast: bool) -> Self:
-        """Return the clock of a stream."""
-        return cls(
-            frame_ticks,
-            jitter_ticks(tick_s, frame_ticks),
-            is_constant,
-            int(MAX_STEP_S / tick_s) if is_broadcast else None,
-        )
-
-
-def jitter_ticks(tick_s: Fraction, frame_ticks: int) -> int:
-    """Return by how much the times of frames may be inaccurate."""
-    return max(JITTER_FRAMES * frame_ticks, int(MIN_JITTER_S / tick_s))
 
 
 def place_packets(
@@ -145,6 +131,9 @@ class _Placing:
 
     def place(self, packet: VideoPacket, following: Sequence[VideoPacket]) -> PlacedPacket:
         """Return the next packet with its place on the timeline. `following` are the next two, as the file has them."""
+        if not self._clock.has_times:
+            packet.pts = packet.dts = None
+            return PlacedPacket(packet, Mark.CONTINUES, 0)
         duration = packet.duration or self._clock.frame_ticks
         mark = Mark.CONTINUES
         pts: int | None
@@ -154,7 +143,7 @@ class _Placing:
             pts, dts = self._start.pts, self._start.dts
             self._start = None
         elif time is None:
-            pts, dts = None, 0 if self._next_dts is None and self._clock.is_constant else self._next_dts
+            pts, dts = None, self._next_dts
         else:
             if not self._continues(time + self._offset):
                 if not self._is_confirmed(packet, following) or not self._is_random_access(packet):
