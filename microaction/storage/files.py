@@ -30,6 +30,12 @@ def open_input(uri: str) -> BinaryIO:
     try:
         if not is_remote(uri):
             return open(absolute(uri), "rb")
+        if uri.startswith("s3://"):
+            from microaction.storage import s3
+
+            if s3.has_unusual_key(uri):
+                with translate_errors(uri):
+                    return cast(BinaryIO, s3.S3Object(uri))
         filesystem, path = open_filesystem(uri)
         with translate_errors(uri):
             return cast(BinaryIO, filesystem.open_input_file(path))

@@ -95,7 +95,7 @@ def is_video_content(head: bytes) -> bool:
         return any(header in head for header in OGG_VIDEO_HEADERS)
     if format_name == "flv":
         return len(head) > 4 and bool(head[4] & 1)
-    return format_name is not None or unreadable_format(head) is not None
+    return format_name is not None or any(head.startswith(signature) for signature, _ in _UNREADABLE_FORMATS)
 
 
 def unreadable_format(head: bytes) -> str | None:
