@@ -15,9 +15,10 @@ from microaction.video.decode import BackendName
 from microaction.video.decoding.bitstream import structure_of
 from microaction.video.decoding.formats import COUNTED_FORMATS, container_format
 from microaction.video.windows import Span
-from tests.video import matrix
+from tests.video import matrix, splices
 
-KINDS = ("cut", "flip", "remove", "insert", "blank")
+KINDS = ("cut", "flip", "remove", "insert", "blank", "splice", "repeat")
+MOVING_KINDS = ("splice", "repeat")  # a frame may be shown at another time than before
 FRAMING = Framing(matrix.HEIGHT, matrix.HEIGHT)
 WINDOW_US, NUM_WINDOWS = 100_000, 23
 # Half a frame after a frame begins, so that no rounding of times decides which frame is on the screen.
@@ -27,9 +28,13 @@ Frames = list[tuple[Fraction, np.ndarray, bool]]
 """Start time, pixels, and whether the decoder reported no damage that affects the frame; by time."""
 
 
-def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Return a copy that is cut short, has bits flipped, bytes removed, bytes inserted from elsewhere, or bytes zeroed."""
-    kind, size = rng.choice(KINDS), len(data)
+def damaged(data: bytes, rng: random.Random, kind: str) -> bytes:
+    """Return a copy that is cut short, has bits flipped, bytes removed, bytes inserted from elsewhere, or bytes zeroed.
+
+    A splice joins the file's beginning, up to any packet, with its end, from any packet on: times jump or start again. With
+    "repeat", frames have the time of the frame before them; in AVI, which has no times, their chunks are empty.
+    """
+    size = len(data)
     copy, offset = bytearray(data), rng.randrange(size)
     if kind == "cut":
         del copy[offset:]
@@ -41,6 +46,11 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     elif kind == "insert":
         other = rng.randrange(size)
         copy[offset:offset] = data[other : other + rng.randrange(1, size // 4)]
+    elif kind == "splice":
+        positions = splices.packet_positions(data)
+        copy[rng.choice(positions) :] = data[rng.choice(positions) :]
+    elif kind == "repeat":
+        return splices.with_repeated_times(data, rng)
     else:
         length = rng.randrange(1, size // 8)
         copy[offset : offset + length] = bytes(len(copy[offset : offset + length]))
@@ -122,40 +132,66 @@ def on_screen(frames: Frames, time_s: Fraction) -> tuple[np.ndarray, bool] | Non
     return (FRAMING.square(image), is_undamaged) if min(image.shape[:2]) >= matrix.HEIGHT else None
 
 
-def count_results(path: str, coding: str, number: int) -> dict[str, int]:
-    """Count what `decode_chunk` returns for the windows of a damaged copy of a video of the matrix.
+def count_results(path: str, coding: str, numbers: range) -> dict[int, dict[str, int]]:
+    """Count what `decode_chunk` returns for the windows of damaged copies of a video of the matrix, by number.
 
-    `number` identifies the damage. "exact": the original frame. "refused": a reason instead of a frame. "consistent":
+    A number identifies the damage. "exact": the original frame. "refused": a reason instead of a frame. "consistent":
     not the original frame, but what a full decode of the damaged file returns without reporting damage: flipped bits
-    that make another valid video. "wrong": not even that.
+    that make another valid video. "wrong": not even that. "silent": windows that have neither frames nor a reason.
     """
+    return {number: _count_results(path, coding, number) for number in numbers}
+
+
+def _count_results(path: str, coding: str, number: int) -> dict[str, int]:
     data, original_frames = _original(path)
-    copy = damaged(data, random.Random(f"{coding}{Path(path).suffix}{number}"))
-    counts = {"exact": 0, "refused": 0, "consistent": 0, "wrong": 0}
+    rng = random.Random(f"{coding}{Path(path).suffix}{number}")
+    kind = rng.choice(KINDS)
+    copy = damaged(data, rng, kind)
+    counts = {"exact": 0, "refused": 0, "consistent": 0, "wrong": 0, "silent": 0}
     try:
-        probe(copy)
-        chunk = decode_chunk(copy, Span(0, WINDOW_US * NUM_WINDOWS), WINDOWS, num_segments=1, framing=FRAMING)
-    except DecodeError:
-        return counts | {"refused": NUM_WINDOWS}
+        info = probe(copy)
+        span = Span(0, WINDOW_US * NUM_WINDOWS)
+        chunk = decode_chunk(copy, span, WINDOWS, num_segments=1, framing=FRAMING, seek_points=info.seek_points)
+    except DecodeError as error:
+        return counts | {"refused" if error.reason else "silent": NUM_WINDOWS}
     decoded: Frames | None = None
     for (row,), window in zip(chunk.window_frames_WT.tolist(), WINDOWS, strict=True):
         time_s = Fraction(window.start_us + window.end_us, 2_000_000)
         original = on_screen(original_frames, time_s)
         assert original is not None
         if row < 0:
-            counts["refused"] += 1
+            # Beyond the end of the video there is nothing to account for.
+            counts["refused" if chunk.damage or window.start_us >= info.duration_s * 1_000_000 else "silent"] += 1
             continue
         image = chunk.frames_NHWC[row]
         if np.array_equal(image, original[0]):
             counts["exact"] += 1
             continue
         decoded = decode_all(copy) if decoded is None else decoded
-        full = on_screen(decoded, time_s)
-        # FFmpeg's HEVC decoder leaves the area that a damaged slice does not cover unchanged, and does not report it: two
-        # decodings need not agree there.
-        is_consistent = full is not None and full[1] and (coding.startswith("hevc") or np.array_equal(image, full[0]))
+        if kind in MOVING_KINDS:
+            is_consistent = is_undamaged_frame(image, decoded, any_pixels=coding.startswith("hevc"))
+        else:
+            full = on_screen(decoded, time_s)
+            # FFmpeg's HEVC decoder leaves the area that a damaged slice does not cover unchanged, and does not report it:
+            # two decodings need not agree there.
+            is_consistent = (
+                full is not None and full[1] and (coding.startswith("hevc") or np.array_equal(image, full[0]))
+            )
         counts["consistent" if is_consistent else "wrong"] += 1
     return counts
+
+
+def is_undamaged_frame(image: np.ndarray, frames: Frames, *, any_pixels: bool) -> bool:
+    """Return whether an image is one of the frames of a full decode that count as undamaged, whenever it is shown.
+
+    Where times jump, FFmpeg's clock starts again, and the package's goes on.
+    """
+    return any(
+        is_undamaged
+        and min(frame.shape[:2]) >= matrix.HEIGHT
+        and (any_pixels or np.array_equal(FRAMING.square(frame), image))
+        for _, frame, is_undamaged in frames
+    )
 
 
 def compare_backend(path: str, backend: BackendName) -> str:
