@@ -6,6 +6,7 @@ from bisect import bisect_right
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -18,14 +19,25 @@ from microaction.video.windows import Span
 from tests.video import matrix, splices
 
 KINDS = ("cut", "flip", "remove", "insert", "blank", "splice", "repeat")
-MOVING_KINDS = ("splice", "repeat")  # a frame may be shown at another time than before
+# A frame may be shown at another time than before: in what has no index, the clock starts again, and the timeline goes on.
+MOVING_KINDS, MOVING_FORMATS = ("splice", "repeat"), ("mpegts", "mpeg", "flv", "asf", "mxf")
 FRAMING = Framing(matrix.HEIGHT, matrix.HEIGHT)
 WINDOW_US, NUM_WINDOWS = 100_000, 23
 # Half a frame after a frame begins, so that no rounding of times decides which frame is on the screen.
 WINDOWS = [Span(WINDOW_US * i, WINDOW_US * i + 33_333) for i in range(NUM_WINDOWS)]
 
-Frames = list[tuple[Fraction, np.ndarray, bool]]
-"""Start time, pixels, and whether the decoder reported no damage that affects the frame; by time."""
+
+class DecodedFrame(NamedTuple):
+    """A frame, whether the decoder reported no damage that affects it, and its place in the order of decoding."""
+
+    start_s: Fraction
+    image: np.ndarray
+    is_undamaged: bool
+    order: int
+
+
+Frames = list[DecodedFrame]
+"""Decoded frames by time."""
 
 
 def damaged(data: bytes, rng: random.Random, kind: str) -> bytes:
@@ -115,12 +127,14 @@ def decode_all(data: bytes) -> Frames:
     if format_name in COUNTED_FORMATS:
         origin, tick_s = 0, 1 / rate
     result: Frames = []
-    for time, own, image in sorted(found, key=lambda each: each[0]):
+    order = {id(each): index for index, each in enumerate(found)}
+    for each in sorted(found, key=lambda each: each[0]):
+        time, own, image = each
         first = gop_start_of.get(own, 0)
         is_affected = any(
             first <= packet <= own and (packet == own or packet not in disposable_packets) for packet in damaged_packets
         )
-        result.append(((time - origin) * tick_s, image, not is_affected))
+        result.append(DecodedFrame((time - origin) * tick_s, image, not is_affected, order[id(each)]))
     return result
 
 
@@ -128,8 +142,9 @@ def on_screen(frames: Frames, time_s: Fraction) -> tuple[np.ndarray, bool] | Non
     """Return the framed image on the screen at a time, and whether it counts as undamaged; None if there is none."""
     if not frames:
         return None
-    _, image, is_undamaged = frames[max(bisect_right([start for start, _, _ in frames], time_s) - 1, 0)]
-    return (FRAMING.square(image), is_undamaged) if min(image.shape[:2]) >= matrix.HEIGHT else None
+    frame = frames[max(bisect_right([frame.start_s for frame in frames], time_s) - 1, 0)]
+    image = frame.image
+    return (FRAMING.square(image), frame.is_undamaged) if min(image.shape[:2]) >= matrix.HEIGHT else None
 
 
 def count_results(path: str, coding: str, numbers: range) -> dict[int, dict[str, int]]:
@@ -155,6 +170,7 @@ def _count_results(path: str, coding: str, number: int) -> dict[str, int]:
     except DecodeError as error:
         return counts | {"refused" if error.reason else "silent": NUM_WINDOWS}
     decoded: Frames | None = None
+    is_moving, last_place = kind in MOVING_KINDS or container_format(data[:4096]) in MOVING_FORMATS, 0
     for (row,), window in zip(chunk.window_frames_WT.tolist(), WINDOWS, strict=True):
         time_s = Fraction(window.start_us + window.end_us, 2_000_000)
         original = on_screen(original_frames, time_s)
@@ -168,35 +184,34 @@ def _count_results(path: str, coding: str, number: int) -> dict[str, int]:
             counts["exact"] += 1
             continue
         decoded = decode_all(copy) if decoded is None else decoded
-        if kind in MOVING_KINDS:
-            is_consistent = is_undamaged_frame(image, decoded, any_pixels=coding.startswith("hevc"))
-        else:
-            full = on_screen(decoded, time_s)
-            # FFmpeg's HEVC decoder leaves the area that a damaged slice does not cover unchanged, and does not report it:
-            # two decodings need not agree there.
-            is_consistent = (
-                full is not None and full[1] and (coding.startswith("hevc") or np.array_equal(image, full[0]))
-            )
+        full = on_screen(decoded, time_s)
+        # FFmpeg's HEVC decoder leaves the area that a damaged slice does not cover unchanged, and does not report it: two
+        # decodings need not agree there.
+        any_pixels = coding.startswith("hevc")
+        is_consistent = full is not None and full[1] and (any_pixels or np.array_equal(image, full[0]))
+        if not is_consistent and is_moving:
+            place = next_place(image, decoded, last_place, any_pixels=any_pixels)
+            is_consistent, last_place = place is not None, place or last_place
         counts["consistent" if is_consistent else "wrong"] += 1
     return counts
 
 
-def is_undamaged_frame(image: np.ndarray, frames: Frames, *, any_pixels: bool) -> bool:
-    """Return whether an image is one of the frames of a full decode that count as undamaged, whenever it is shown.
-
-    Where times jump, FFmpeg's clock starts again, and the package's goes on.
-    """
-    return any(
-        is_undamaged
-        and min(frame.shape[:2]) >= matrix.HEIGHT
-        and (any_pixels or np.array_equal(FRAMING.square(frame), image))
-        for _, frame, is_undamaged in frames
-    )
+def next_place(image: np.ndarray, frames: Frames, first: int, *, any_pixels: bool) -> int | None:
+    """Return the first place, from `first` on in the order of decoding, of an undamaged frame with these pixels."""
+    places = [
+        frame.order
+        for frame in frames
+        if frame.is_undamaged
+        and frame.order >= first
+        and min(frame.image.shape[:2]) >= matrix.HEIGHT
+        and (any_pixels or np.array_equal(FRAMING.square(frame.image), image))
+    ]
+    return min(places, default=None)
 
 
 def compare_backend(path: str, backend: BackendName) -> str:
     """Compare every third frame that a backend returns with a full decode: "exact", "other pixels" or "refused"."""
-    frames = [image for _, image, _ in decode_all(Path(path).read_bytes())]
+    frames = [frame.image for frame in decode_all(Path(path).read_bytes())]
     indices = range(0, len(frames), 3)
     try:
         found = decode_frames(path, indices, backend=backend)

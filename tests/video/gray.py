@@ -5,6 +5,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -46,7 +47,7 @@ def write(
     file = io.BytesIO()
     with av.open(file, "w", format=format_name, options={"fflags": "+bitexact"} | (options or {})) as container:
         streams = [_add_stream(container, track) for track in tracks]
-        packets: list[tuple[Fraction, av.Packet]] = []
+        packets: list[tuple[Fraction, av.Packet[Any]]] = []
         for track, stream in zip(tracks, streams, strict=True):
             packets += [(_time_s(packet), packet) for packet in _encoded(track, stream)]
         if audio_s:
@@ -69,7 +70,7 @@ def _add_stream(container: av.container.OutputContainer, track: Track) -> av.Vid
     return stream
 
 
-def _encoded(track: Track, stream: av.VideoStream) -> list[av.Packet]:
+def _encoded(track: Track, stream: av.VideoStream) -> list[av.Packet[Any]]:
     first = track.start_s * FPS
     assert first.denominator == 1, "a track starts at a multiple of the frame interval"
     packets = []
@@ -89,7 +90,7 @@ def gray_planes(number: int, size: tuple[int, int]) -> np.ndarray:
     return planes
 
 
-def _silence(container: av.container.OutputContainer, codec: str, duration_s: float) -> list[av.Packet]:
+def _silence(container: av.container.OutputContainer, codec: str, duration_s: float) -> list[av.Packet[Any]]:
     stream = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
     assert isinstance(stream, av.AudioStream)
     packets = []
@@ -101,7 +102,7 @@ def _silence(container: av.container.OutputContainer, codec: str, duration_s: fl
     return packets + stream.encode(None)
 
 
-def _time_s(packet: av.Packet) -> Fraction:
+def _time_s(packet: av.Packet[Any]) -> Fraction:
     assert packet.dts is not None
     return packet.dts * packet.time_base
 
