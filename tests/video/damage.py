@@ -22,6 +22,7 @@ KINDS = ("cut", "flip", "remove", "insert", "blank", "splice", "repeat")
 # A frame may be shown at another time than before: in what has no index, the clock starts again, and the timeline goes on.
 MOVING_KINDS, MOVING_FORMATS = ("splice", "repeat"), ("mpegts", "mpeg", "flv", "asf", "mxf")
 FRAMING = Framing(matrix.HEIGHT, matrix.HEIGHT)
+CASES_PER_DURATION_CHECK = 4
 WINDOW_US, NUM_WINDOWS = 100_000, 23
 # Half a frame after a frame begins, so that no rounding of times decides which frame is on the screen.
 WINDOWS = [Span(WINDOW_US * i, WINDOW_US * i + 33_333) for i in range(NUM_WINDOWS)]
@@ -152,7 +153,8 @@ def count_results(path: str, coding: str, numbers: range) -> dict[int, dict[str,
 
     A number identifies the damage. "exact": the original frame. "refused": a reason instead of a frame. "consistent":
     not the original frame, but what a full decode of the damaged file returns without reporting damage: flipped bits
-    that make another valid video. "wrong": not even that. "silent": windows that have neither frames nor a reason.
+    that make another valid video. "wrong": not even that. "silent": windows that have neither frames nor a reason, and every
+    undamaged second that the duration leaves out.
     """
     return {number: _count_results(path, coding, number) for number in numbers}
 
@@ -170,6 +172,9 @@ def _count_results(path: str, coding: str, number: int) -> dict[str, int]:
     except DecodeError as error:
         return counts | {"refused" if error.reason else "silent": NUM_WINDOWS}
     decoded: Frames | None = None
+    if number % CASES_PER_DURATION_CHECK == 0:
+        decoded = decode_all(copy)
+        counts["silent"] += int(seconds_left_out(decoded, container_format(data[:4096]) or "", info.duration_s))
     is_moving, last_place = kind in MOVING_KINDS or container_format(data[:4096]) in MOVING_FORMATS, 0
     for (row,), window in zip(chunk.window_frames_WT.tolist(), WINDOWS, strict=True):
         time_s = Fraction(window.start_us + window.end_us, 2_000_000)
@@ -194,6 +199,17 @@ def _count_results(path: str, coding: str, number: int) -> dict[str, int]:
             is_consistent, last_place = place is not None, place or last_place
         counts["consistent" if is_consistent else "wrong"] += 1
     return counts
+
+
+def seconds_left_out(frames: Frames, format_name: str, duration_s: float) -> float:
+    """Return how many seconds of undamaged frames lie beyond a duration.
+
+    Where a clock may start again, frames are counted: if it steps back by less than a second, some moments are shown twice.
+    """
+    undamaged = [frame for frame in frames if frame.is_undamaged]
+    if format_name in MOVING_FORMATS:
+        return max(len(undamaged) / matrix.FPS - duration_s, 0)
+    return max(max((float(frame.start_s) for frame in undamaged), default=0) - duration_s, 0)
 
 
 def next_place(image: np.ndarray, frames: Frames, first: int, *, any_pixels: bool) -> int | None:
