@@ -70,7 +70,7 @@ def _add_stream(container: av.container.OutputContainer, track: Track) -> av.Vid
     return stream
 
 
-def _encoded(track: Track, stream: av.VideoStream) -> list[av.Packet[Any]]:
+def _encoded(track: Track, stream: av.VideoStream) -> "list[av.Packet[Any]]":
     first = track.start_s * FPS
     assert first.denominator == 1, "a track starts at a multiple of the frame interval"
     packets = []
@@ -90,7 +90,7 @@ def gray_planes(number: int, size: tuple[int, int]) -> np.ndarray:
     return planes
 
 
-def _silence(container: av.container.OutputContainer, codec: str, duration_s: float) -> list[av.Packet[Any]]:
+def _silence(container: av.container.OutputContainer, codec: str, duration_s: float) -> "list[av.Packet[Any]]":
     stream = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
     assert isinstance(stream, av.AudioStream)
     packets = []
@@ -102,7 +102,7 @@ def _silence(container: av.container.OutputContainer, codec: str, duration_s: fl
     return packets + stream.encode(None)
 
 
-def _time_s(packet: av.Packet[Any]) -> Fraction:
+def _time_s(packet: "av.Packet[Any]") -> Fraction:
     assert packet.dts is not None
     return packet.dts * packet.time_base
 
