@@ -21,7 +21,7 @@ MINUTE_US, LOOP_S, SIZE = 60 * MICROSECONDS, 20, (640, 360)
 ROUNDS = 3
 H264 = ("-c", "copy")
 MPEG_4 = ("-c:v", "mpeg4", "-q:v", "4", "-bf", "0", "-g", "250")
-MPEG_2 = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "2", "-g", "15")
+MPEG_2 = ("-c:v", "mpeg2video", "-b:v", "1500k", "-maxrate", "4000k", "-bufsize", "1835k", "-bf", "2", "-g", "15")
 MJPEG = ("-c:v", "mjpeg", "-q:v", "4")
 
 
@@ -47,9 +47,9 @@ KINDS = {
 
 def write_repeated(path: Path, loop: Path, kind: Kind, *, minutes: int) -> None:
     """Write a video of some minutes: `loop`, coded for the container, again and again."""
-    few_seconds = loop.with_name(f"few-seconds{kind.suffix}")
+    few_seconds = loop.with_name("few-seconds.mkv")  # its times are exact, so that nothing is lost where it repeats
     ffmpeg = ["ffmpeg", "-y", "-v", "error"]
-    subprocess.run([*ffmpeg, "-i", str(loop), "-an", *kind.coding, *kind.muxing, str(few_seconds)], check=True)
+    subprocess.run([*ffmpeg, "-i", str(loop), "-an", *kind.coding, str(few_seconds)], check=True)
     repeats = str(minutes * 60 // LOOP_S - 1)
     copying = ["-stream_loop", repeats, "-i", str(few_seconds), "-c", "copy", "-t", str(minutes * 60)]
     subprocess.run([*ffmpeg, *copying, *kind.muxing, str(path)], check=True)

@@ -47,7 +47,7 @@ def write(
     file = io.BytesIO()
     with av.open(file, "w", format=format_name, options={"fflags": "+bitexact"} | (options or {})) as container:
         streams = [_add_stream(container, track) for track in tracks]
-        packets: list[tuple[Fraction, Any]] = []
+        packets: list[tuple[Fraction, av.Packet[Any]]] = []
         for track, stream in zip(tracks, streams, strict=True):
             packets += [(_time_s(packet), packet) for packet in _encoded(track, stream)]
         if audio_s:

@@ -62,6 +62,13 @@ REPRESENTATIVE = {
     Case("mpeg4-no-b", ".avi", "variable"),
     Case("mjpeg", ".mp4", "constant"),
     Case("mjpeg", ".avi", "constant"),
+    Case("mpeg1", ".mpg", "constant"),
+    Case("mpeg2", ".mpg", "constant"),
+    Case("mpeg2", ".mxf", "constant"),
+    Case("vp8", ".mkv", "constant"),
+    Case("wmv2", ".wmv", "constant"),
+    Case("h264-b-pyramid", ".flv", "constant"),
+    Case("h264-b-pyramid", ".m2ts", "constant"),
 }
 CODINGS_WITH_SELECTIVE_DECODING = [
     coding
