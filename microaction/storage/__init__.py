@@ -6,7 +6,7 @@ waits; what stays refused is a `StorageError`.
 """
 
 from microaction.storage.archive import ArchivedFile, ArchiveListing
-from microaction.storage.errors import StorageError, StoreUnavailableError, translate_errors
+from microaction.storage.errors import StorageError, StoreUnavailableError, local_error, translate_errors
 from microaction.storage.files import (
     check_writable,
     delete_file,
@@ -37,6 +37,7 @@ __all__ = [
     "join",
     "list_files",
     "list_folders",
+    "local_error",
     "open_filesystem",
     "open_input",
     "put_if_absent",

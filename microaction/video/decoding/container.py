@@ -105,7 +105,8 @@ class OpenVideo:
 
     def is_random_access(self, packet: VideoPacket) -> bool:
         """Return whether decoding may start at a packet of a stream without an index."""
-        test = annex_b_random_access(self.stream.codec_context.name)
+        has_start_codes = self.format_name in (*BROADCAST_FORMATS, *ELEMENTARY_FORMATS)
+        test = annex_b_random_access(self.stream.codec_context.name) if has_start_codes else None
         return packet.is_keyframe if test is None else test(memoryview(packet))
 
     @property
