@@ -17,7 +17,7 @@ _ERROR_CODE_PATTERNS = (
     re.compile(r"AWS Error (?:\[code \d+\]|(\w+))"),
     re.compile(r"google::cloud::Status\((\w+)"),
 )
-_LOCAL_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_LOCAL_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UNREACHABLE_CODES = ("networkconnection", "unavailable")
 
 
@@ -69,6 +69,8 @@ def local_error(error: OSError, location: str) -> StorageError | None:
     """Return what a local file system's error means for a location; None for errors that are no fact about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreUnavailableError(f"no space left for {location}: free some, then run the same command again")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StorageError(f"{location} cannot be used: a part of its path is a file, not a folder")
     if error.errno in _LOCAL_ERRORS:
         return StorageError(f"{location} cannot be used: {os.strerror(error.errno).lower()}")
     return None
