@@ -64,7 +64,9 @@ def test_a_write_leaves_no_temporary_file(tmp_path: Path) -> None:
 def test_folders_that_cannot_hold_a_file_are_one_line(tmp_path: Path, write: Callable[[str, bytes], object]) -> None:
     (tmp_path / "file").write_bytes(b"x")
     uri = str(tmp_path / "file/below")
-    with pytest.raises(StorageError, match=f"^{uri} cannot be used: a part of its path is a file, not a folder$") as error:
+    with pytest.raises(
+        StorageError, match=f"^{uri} cannot be used: a part of its path is a file, not a folder$"
+    ) as error:
         write(uri, b"data")
     assert error.value.exit_code == EXIT_USAGE
 
