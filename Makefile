@@ -69,6 +69,7 @@ bench: setup
 	$(RUN) -m tests.benchmarks.decoding $(CLIPS)
 	$(RUN) -m tests.benchmarks.clips
 	$(RUN) -m tests.benchmarks.bytes
+	$(RUN) -m tests.benchmarks.chunk_cost
 	$(RUN) -m tests.benchmarks.memory
 	$(RUN) -m tests.benchmarks.exactness
 	$(RUN) -m tests.benchmarks.model

@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     UNEXPECTED = "unexpected"
     STORAGE_ERROR = "storage_error"
     VIDEO_CHANGED = "video_changed"
+    UNAVAILABLE = "unavailable"
     MODEL_ERROR = "model_error"
 
     @property

@@ -10,6 +10,11 @@ _REGION = [pa.field(name, pa.int32()) for name in REGION_COLUMNS]
 # Few distinct values over many rows. Not for videos: pyarrow skips row groups by the statistics of plain strings only.
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
+SEEK_POINTS = pa.list_(
+    pa.struct([pa.field(name, pa.int64()) for name in ("time_us", "position", "crc32", "pts", "dts", "offset")])
+)
+"""Where decoding can begin in a stream without an index: fields of `microaction.video.SeekPoint`."""
+
 CATALOG = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
@@ -23,6 +28,9 @@ CATALOG = pa.schema(
         pa.field("num_frames", pa.int64()),
         pa.field("duration_s", pa.float64()),
         pa.field("has_audio", pa.bool_()),
+        pa.field("video_start_s", pa.float64()),
+        pa.field("num_video_tracks", pa.int32()),
+        pa.field("seek_points", SEEK_POINTS),
         *_REGION,
         pa.field("error", pa.string()),
         pa.field("reason", pa.string()),
@@ -33,6 +41,8 @@ CATALOG = pa.schema(
 The `region_…` columns, in pixels of displayed frames, are null in a new catalog. Fill them in to limit what the network sees
 of a video.
 """
+OPTIONAL_CATALOG_COLUMNS = ("video_start_s", "num_video_tracks", "seek_points", *REGION_COLUMNS)
+"""Columns that a catalog made by hand may lack."""
 
 PLAN = pa.schema(
     [
@@ -54,15 +64,17 @@ CHUNK = pa.schema(
         pa.field("chunk_start_us", pa.int64(), nullable=False),
         pa.field("chunk_end_us", pa.int64(), nullable=False),
         pa.field("duration_us", pa.int64(), nullable=False),
+        pa.field("seek_points", SEEK_POINTS),
         *_REGION,
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("base_chunk_id", pa.string()),
         pa.field("base_file", pa.string()),
     ]
 )
-"""A unit of work: a row of a plan, with all that a worker must know of its video. The `base_…` columns locate the chunk in
-the base run's ledger if some of its windows are reused; otherwise they are null."""
-UNCOMMITTED_COLUMNS = (*REGION_COLUMNS, "base_chunk_id", "base_file")
+"""A unit of work: a row of a plan, with all that a worker must know of its video. Times count from
+the start of its track. The `base_…` columns locate the chunk in the base run's ledger if some of its windows are reused;
+otherwise they are null."""
+UNCOMMITTED_COLUMNS = ("seek_points", *REGION_COLUMNS, "base_chunk_id", "base_file")
 
 COMMITTED_CHUNK = pa.schema(
     [
@@ -172,6 +184,7 @@ VIDEOS = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
         pa.field("duration_s", pa.float64()),
+        pa.field("video_start_s", pa.float64()),
         pa.field("num_windows", pa.int64(), nullable=False),
         pa.field("covered_s", pa.float64(), nullable=False),
         pa.field("failed_s", pa.float64(), nullable=False),
@@ -216,12 +229,12 @@ FAILURES = pa.schema(
 PUBLIC_TABLES = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
 """The tables that `microaction label` publishes, by name."""
 
-SCHEMA_VERSION = 3  # 3: abstained_share is now abstained_fraction; error holds kinds of failures, not class names
+SCHEMA_VERSION = 4  # 4: times count from the start of the file, not of its video track; videos has video_start_s
 """Version of the public tables; in the metadata of their files as `microaction.schema_version`."""
 
 COLUMN_DOCS: dict[str, str] = {
     "video": "Path or URI of the video.",
-    "start_s": "Start of the span, in seconds on the video's timeline.",
+    "start_s": "Start of the span, in seconds on the file's timeline: 0 s is where players start the file.",
     "end_s": "End of the span (exclusive), in seconds; null in `failures` if the video's duration is unknown.",
     "action": "Name of the action; of a window, its most likely action.",
     "action_id": "Label index of the action, 0 to 51.",
@@ -238,7 +251,8 @@ COLUMN_DOCS: dict[str, str] = {
     "settings_digest": "Hexadecimal SHA-256 of the settings that decide windows and probabilities.",
     "decoder": "Decoder and its version; if there are several, separated by commas.",
     "num_windows": "Number of windows in the event or the video.",
-    "duration_s": "Duration of the video stream in seconds; null if the video cannot be opened.",
+    "duration_s": "Duration of the video track in seconds; null if the video cannot be opened.",
+    "video_start_s": "When the video track starts on the file's timeline, in seconds; more than 0 where only sound comes first.",
     "covered_s": "Seconds of the video that windows cover.",
     "failed_s": "Seconds of the video that are in `failures`.",
     "coverage": "Fraction of the duration that windows cover, 0 to 1; null if the duration is unknown.",
@@ -249,8 +263,8 @@ COLUMN_DOCS: dict[str, str] = {
     "actions": "The actions that occur, by `action_id`: a struct for each.",
     "body_parts": "The body parts that occur, by `body_part_id`: a struct for each.",
     "codec": "Codec by FFmpeg's name, such as `h264`.",
-    "width": "Width of displayed frames, in pixels.",
-    "height": "Height of displayed frames, in pixels.",
+    "width": "Width of displayed frames in square pixels: sample aspect ratio and display matrix are applied.",
+    "height": "Height of displayed frames in square pixels.",
     "fps": "Average frame rate, in frames per second.",
     "stage": "Stage that failed: `catalog`, `decode` or `label`.",
     "error": "Kind of the failure, such as `decode_error`; null in the catalog if the video can be read.",
@@ -258,9 +272,17 @@ COLUMN_DOCS: dict[str, str] = {
     "attempts": "Number of attempts so far.",
     "version": "Version of the file: its ETag, or its size and modification time.",
     "size_bytes": "Size of the file in bytes.",
-    "rotation": "Degrees clockwise (0, 90, 180 or 270) by which the display matrix turns stored frames.",
-    "num_frames": "Number of frames of the video stream.",
-    "has_audio": "Whether the file has an audio stream.",
+    "rotation": "Degrees clockwise (0, 90, 180 or 270) by which the display matrix turns stored frames, before it mirrors them.",
+    "num_frames": "Number of frames of the video track.",
+    "has_audio": "Whether the file has an audio track.",
+    "num_video_tracks": "Number of video tracks; the default one is labeled.",
+    "seek_points": "Where decoding can begin in a stream without an index; null or empty for files with one.",
+    "time_us": "When the frame of a seek point is shown, in microseconds from the start of the video track.",
+    "position": "Byte of the file at which reading begins for a seek point.",
+    "crc32": "Checksum of a seek point's packet.",
+    "pts": "Presentation timestamp of a seek point's packet, in ticks of the stream's clock.",
+    "dts": "Decoding timestamp of a seek point's packet, in ticks; in AVI, the number of its chunk.",
+    "offset": "Ticks between the timestamps in the file and those of a seek point.",
     "region_left": "Left edge of the region that the network sees, in pixels of displayed frames; null for whole frames.",
     "region_top": "Top edge of the region, in pixels of displayed frames; null for whole frames.",
     "region_width": "Width of the region, in pixels of displayed frames; null for whole frames.",

@@ -54,7 +54,7 @@ GOOD = {"a.mp4": 6.6, "b.avi": 2.5, "deep/c.mkv": 1.0}
 BAD = {
     "cut.mp4": "cut short or damaged: the index of the MP4/MOV file (its 'moov' box) is missing or unreadable",
     "empty.mp4": "the file is empty",
-    "text.mp4": "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS",
+    "text.mp4": "not a video: its content is in none of the container formats that are read",
     "sound.mp4": "contains no video, only audio",
 }
 

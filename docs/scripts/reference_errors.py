@@ -37,6 +37,11 @@ FAILURES = {
         "The file was replaced or deleted after it was cataloged.",
         "Run the same command again: it catalogs the archive anew.",
     ),
+    FailureKind.UNAVAILABLE: (
+        "The archive lists the video, but its content cannot be reached: a link to nothing, a folder that may not be "
+        "opened, a name that is not UTF-8.",
+        "As `reason` says, then run the same command again: it lists the archive anew.",
+    ),
     FailureKind.MODEL_ERROR: (
         "The network could not run on the chunk's frames, for example because the device was out of memory.",
         "Run the same command again; if it repeats, lower `--batch-windows`.",

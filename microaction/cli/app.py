@@ -147,6 +147,12 @@ def reported_errors() -> Iterator[None]:
             cause = getattr(error, "cause", error)  # of an error in a Ray task: without the worker's traceback
             console.print(str(cause), markup=False, style="red", highlight=False, soft_wrap=True)
             sys.exit(getattr(cause, "exit_code", error.exit_code))
+        except OSError as error:
+            known = None if error.filename is None else storage.local_error(error, str(error.filename))
+            if known is None:
+                raise
+            console.print(str(known), markup=False, style="red", highlight=False, soft_wrap=True)
+            sys.exit(known.exit_code)
         except KeyboardInterrupt as error:
             console.print(INTERRUPTED, style="yellow")
             sys.exit(EXIT_RETRY if isinstance(error, Terminated) else EXIT_INTERRUPTED)
@@ -155,30 +161,26 @@ def reported_errors() -> Iterator[None]:
 @contextmanager
 def running_ray() -> Iterator[None]:
     """Connect to the cluster that `RAY_ADDRESS` names or `ray start` started here, or start Ray on this machine."""
-    import ray
-    import ray.data  # sets its logger's level, which is lowered below
+    import ray.data  # noqa: F401 - sets its logger's level, which is lowered below
 
+    from microaction.distributed.connecting import connected_ray
     from microaction.distributed.native_log import filtered_native_log
 
     logging.getLogger(AUTHENTICATION_LOGGER).setLevel(logging.ERROR)
-    ray.init(
-        logging_level=logging.WARNING,
-        log_to_driver=False,  # workers' errors arrive as exceptions; their output stays in Ray's log files
-        include_dashboard=False,
-    )
-    _handle_sigterm()  # Ray has replaced the handler
-    for name in QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(
-                handler, logging.StreamHandler
-            ):  # the terminal: no stack traces of what is recorded or raised
-                handler.setLevel(logging.CRITICAL)
-    try:
-        with filtered_native_log():
-            yield
-    finally:
-        ray.shutdown()
+    options = {
+        "logging_level": logging.WARNING,
+        "log_to_driver": False,  # workers' errors arrive as exceptions; their output stays in Ray's log files
+        "include_dashboard": False,
+    }
+    with filtered_native_log(), connected_ray(**options):
+        _handle_sigterm()  # Ray has replaced the handler
+        for name in QUIET_LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
+            for handler in logging.getLogger(name).handlers:
+                # The terminal: no stack traces of what is recorded or raised.
+                if isinstance(handler, logging.StreamHandler):
+                    handler.setLevel(logging.CRITICAL)
+        yield
 
 
 @contextmanager

@@ -130,6 +130,7 @@ def summary_table(summary: "RunSummary", out: str) -> Table:
     table.add_row("abstained windows", str(publication.num_abstained))
     table.add_row("events", str(publication.num_events))
     table.add_row("failures (see failures/)", str(publication.num_failures))
+    table.add_row("passed over", summary.passed_over)
     table.add_row("chunks labeled now / committed before", f"{summary.num_chunks} / {summary.num_committed_before}")
     if summary.num_windows_now:
         table.add_row("windows labeled now, per second", f"{summary.num_windows_now / summary.label_s:.1f}")
@@ -142,6 +143,7 @@ def plan_table(plan: "Estimate") -> Table:
     """Return what there is to do."""
     table = Table(title="Plan", show_header=False)
     table.add_row("videos", f"{plan.num_videos}, {plan.num_unreadable} of them unreadable")
+    table.add_row("passed over", plan.passed_over)
     table.add_row("length", _hours(3600 * plan.video_h))
     table.add_row(
         "chunks",

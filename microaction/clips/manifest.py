@@ -1,5 +1,8 @@
 """Labeled clips by name: MA-52's list files, with a line "name.mp4 label" per clip, or Parquet tables of the same."""
 
+import codecs
+import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +14,8 @@ from microaction import storage
 from microaction.errors import UsageError
 from microaction.schema import REGION_COLUMNS
 from microaction.video import Region
+
+_LINE = re.compile(r"(.*\S)[ \t]+([0-9]+)")
 
 
 class ManifestError(UsageError, ValueError):
@@ -32,28 +37,40 @@ class Clip:
 def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
     """Return the clips of a list file, in its order; `videos` is the folder that holds them.
 
-    A list is a text file in MA-52's format, whose empty lines are skipped, or, if its name ends in .parquet, a table with the
-    columns name and label, and optionally region_left, region_top, region_width and region_height (if only a part of the
-    frame counts), uri (if the clip is elsewhere) and subject. Without that column the subject is the part before the first
-    "_" of the file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. Raises `ManifestError` for a missing or empty list, a line that
-    is not "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    A list is a text file in MA-52's format, or, if its name ends in .parquet, a table with the columns name and label, and
+    optionally region_left, region_top, region_width and region_height (if only a part of the frame counts), uri (if the clip
+    is elsewhere) and subject. Without that column the subject is the part before the first "_" of the file's name, as in
+    MA-52's `SSSS_BB_NNNN.mp4`. In a text file, blanks or tabs separate name and label, and empty lines are skipped. Names are
+    relative to `videos`, absolute paths or URIs; `./a.mp4` is `a.mp4`. Raises `ManifestError` for a missing or empty list, a
+    line that is not "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
         data = storage.read_bytes(list_uri)
     except FileNotFoundError:
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
     clips: dict[str, Clip] = {}
-    for where, name, label, region, subject, uri in (
+    for where, listed_name, label, region, subject, listed_uri in (
         _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri)
     ):
+        name, uri = _located(listed_name, listed_uri, videos)
         if num_classes is not None and label >= num_classes:
             raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
         if name in clips:
             raise ManifestError(f"{where}: {name} is listed a second time")
-        clips[name] = Clip(name, uri or storage.join(videos, name), label, region, subject)
+        clips[name] = Clip(name, uri, label, region, subject)
     if not clips:
         raise ManifestError(f"{list_uri} lists no clips")
     return list(clips.values())
+
+
+def _located(name: str, uri: str | None, videos: str) -> tuple[str, str]:
+    """Return a clip's name, relative to the folder of videos if it is in there, and its URI."""
+    if "://" in name or name.startswith("/"):
+        uri = uri or storage.absolute(name)
+        folder = storage.absolute(videos) + "/"
+        return uri.removeprefix(folder), uri
+    name = posixpath.normpath(name)
+    return name, uri or storage.join(videos, name)
 
 
 def region_of(row: dict[str, Any]) -> Region | None:
@@ -81,17 +98,25 @@ _Listed = Iterator[tuple[str, str, int, Region | None, str | None, str | None]]
 
 
 def _lines(data: bytes, list_uri: str) -> _Listed:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ManifestError(f"{list_uri} is a text file in UTF-16: save it as UTF-8")
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{list_uri} is not a text file in UTF-8: {error}") from error
+        line_number = data[: error.start].count(b"\n") + 1
+        raise ManifestError(
+            f"{list_uri}, line {line_number}: it is not text in UTF-8: save the file as UTF-8"
+        ) from error
     for line_number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{list_uri}, line {line_number}"
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdecimal():
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
             raise ManifestError(f"{where}: {line!r} is not 'name.mp4 label'")
+        name, label = match.groups()
+        if _LINE.fullmatch(name):
+            raise ManifestError(f"{where}: {line!r} has more than one number after the name; a clip has one label")
         yield where, name, int(label), None, subject_of(name), None
 
 

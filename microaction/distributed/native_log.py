@@ -10,7 +10,12 @@ from io import UnsupportedOperation
 STDERR = 2
 # Ray Data passes its own context to actor pools through the object store, and Ray (2.60) warns users about that, at error
 # level: https://github.com/ray-project/ray/issues/53727
-HARMLESS = b"has constructor arguments in the object store and max_restarts > 0"
+# Every attempt to connect; the command reports what came of it.
+HARMLESS = (
+    b"has constructor arguments in the object store and max_restarts > 0",
+    b"Failed to connect to GCS at address",
+    b"Failed to get cluster ID from GCS server",
+)
 DRAIN_S = 1.0
 
 
@@ -43,6 +48,6 @@ def filtered_native_log() -> Iterator[None]:
 def _forward(read_end: int, terminal: int) -> None:
     with os.fdopen(read_end, "rb") as lines:
         for line in lines:
-            if HARMLESS not in line:
+            if not any(text in line for text in HARMLESS):
                 with suppress(OSError):
                     os.write(terminal, line)

@@ -16,7 +16,7 @@ from microaction.labeling.settings import VideoLabelSettings
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.storage import version_of
-from microaction.video import ChunkFrames, Framing, decode_chunk
+from microaction.video import ChunkFrames, Framing, SeekPoint, decode_chunk
 from microaction.video.decoding.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import Span, microseconds, split_windows
@@ -89,6 +89,7 @@ class Decoder:
             windows,
             num_segments=self.num_frames,
             framing=Framing.of(self.preprocessing, region_of(row)),
+            seek_points=[SeekPoint(**point) for point in row["seek_points"] or ()],
         )
 
     def _limits_of(self, chunk: Span) -> Limits:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from microaction.labeling.catalog import PassedOver
 from microaction.labeling.execution import Device
 from microaction.labeling.ledger import best_rows
 from microaction.labeling.measure import measure_decoding, measure_network
@@ -26,6 +27,7 @@ class Estimate:
 
     Hours of cores and devices are those of this cluster's kind of nodes, without other work; `decode_core_h` and
     `bytes_to_read` are None if nothing of the sample could be decoded. For `device` CPU, `device_h` are core-hours.
+    `passed_over`: what the archive holds besides videos.
     """
 
     num_videos: int
@@ -42,6 +44,7 @@ class Estimate:
     device_h: float
     bytes_per_decode_task: int
     num_windows: int
+    passed_over: str
 
 
 def estimate(run: PreparedRun) -> Estimate:
@@ -74,6 +77,7 @@ def estimate(run: PreparedRun) -> Estimate:
         device_h=window_s * num_windows * (1 if pool.num_gpus else pool.num_threads) / S_PER_H,
         bytes_per_decode_task=DECODER_BYTES + 2 * block_bytes(settings, config),
         num_windows=num_windows,
+        passed_over=str(PassedOver.of(run.catalog)),
     )
 
 

@@ -5,6 +5,7 @@ All in columns: an archive may hold a million videos.
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microaction.labeling.settings import VideoLabelSettings
-from microaction.schema import CHUNK, PLAN, REGION_COLUMNS
+from microaction.schema import CHUNK, PLAN, REGION_COLUMNS, SEEK_POINTS
 from microaction.video.windows import MICROSECONDS, microseconds
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
 BLOCK_MAX_CHUNKS = 64  # of very short clips: more per block would only delay the commit
 ROWS_AT_ONCE = 10_000
+SEEK_POINTS_BEFORE_CHUNK = 2  # H.264 begins one point earlier than its frames need
 
 
 def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_digest: str) -> pa.Table:
@@ -76,13 +78,36 @@ def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None 
     """
     videos = catalog.take(plan["video_row"].combine_chunks())
     columns = {name: plan[name] for name in PLAN.names} | {name: videos[name] for name in ("video", *REGION_COLUMNS)}
-    columns |= {"video_version": videos["version"], "duration_us": pa.array(durations_us(videos))}
+    columns |= {
+        "video_version": videos["version"],
+        "duration_us": pa.array(durations_us(videos)),
+        "seek_points": _seek_points(plan, catalog),
+    }
     if base_chunks is None:
         columns |= {name: pa.nulls(len(plan), pa.string()) for name in ("base_chunk_id", "base_file")}
     else:
         rows = pc.index_in(plan["chunk_id"], value_set=base_chunks["chunk_id"].combine_chunks())
         columns |= {name: base_chunks[name].take(rows) for name in ("base_chunk_id", "base_file")}
     return pa.table({name: columns[name] for name in CHUNK.names}).cast(CHUNK)
+
+
+def _seek_points(plan: pa.Table, catalog: pa.Table) -> pa.Array:
+    """Return of each chunk's video the seek points that the chunk may begin at, up to its end."""
+    has_points = pc.fill_null(pc.greater(pc.list_value_length(catalog["seek_points"]), 0), False).to_numpy()
+    column: list[list[dict[str, int]] | None] = [None] * len(plan)
+    points: list[dict[str, int]] = []
+    times_us: list[int] = []
+    previous = None
+    spans = (plan[name].to_pylist() for name in ("video_row", "chunk_start_us", "chunk_end_us"))
+    for chunk, (video_row, start_us, end_us) in enumerate(zip(*spans, strict=True)):
+        if not has_points[video_row]:
+            continue
+        if video_row != previous:  # a plan lists the chunks of a video together
+            points = catalog["seek_points"][video_row].as_py()
+            times_us, previous = [point["time_us"] for point in points], video_row
+        first = max(bisect_right(times_us, start_us) - SEEK_POINTS_BEFORE_CHUNK, 0)
+        column[chunk] = points[first : bisect_left(times_us, end_us)]
+    return pa.array(column, SEEK_POINTS)
 
 
 def count_windows(plan: pa.Table, catalog: pa.Table, settings: VideoLabelSettings) -> np.ndarray:

@@ -3,11 +3,34 @@
 from dataclasses import asdict
 from typing import Any
 
+from microaction import storage
 from microaction.errors import DecodeError, FailureKind, MicroactionError
 from microaction.video import probe
+from microaction.video.decoding.formats import SNIFF_BYTES, VIDEO_SUFFIXES, is_video_content
 from microaction.video.sandbox import Limits, sandboxed
 
 PROBE_LIMITS = Limits(time_s=600)  # without an index every packet is read
+
+
+def claims_to_be_video(name: str) -> bool:
+    """Return whether a file's name ends as those of videos do."""
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file is or claims to be a video: by the suffix of its name, or by its content.
+
+    A file that cannot be read is taken for one: its row in the catalog will say why. One that has vanished is none.
+    """
+    if claims_to_be_video(name):
+        return True
+    try:
+        with storage.open_input(name) as file:
+            return is_video_content(file.read(SNIFF_BYTES))
+    except FileNotFoundError:
+        return False
+    except (OSError, MicroactionError):
+        return True
 
 
 def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from microaction import storage
 from microaction.errors import UsageError
 
 RUN_FILE = "_run.json"
-LEDGER_FORMAT = 5  # 5: kinds of failures, names of columns and files
+LEDGER_FORMAT = 6  # 6: times of streams without an index, of AVI and of late video tracks
 
 
 class RunError(UsageError, ValueError):

@@ -15,6 +15,7 @@ from ray.util.metrics import Gauge
 
 from microaction import storage
 from microaction.errors import FailureKind
+from microaction.labeling.catalog import PassedOver
 from microaction.labeling.compaction import Compaction
 from microaction.labeling.estimate import Estimate, estimate
 from microaction.labeling.ledger import best_rows, commit, is_retryable, read_index, subtract_attempted
@@ -58,7 +59,7 @@ class RunSummary:
     """What a run did: chunks labeled now, chunks committed before, seconds taken, and the totals of the public tables.
 
     `num_to_retry` counts chunks, and videos that could not be cataloged, that failed for transient reasons: the same command
-    retries them. `notices` are what users of the model should know.
+    retries them. `notices` are what users of the model should know, `passed_over` what the archive holds besides videos.
     """
 
     num_chunks: int
@@ -70,6 +71,7 @@ class RunSummary:
     num_to_retry: int
     publication: Publication
     notices: tuple[str, ...] = ()
+    passed_over: str = ""
 
 
 def run_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda progress: None) -> RunSummary:
@@ -97,6 +99,7 @@ def run_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda pr
             num_to_retry=_num_to_retry(run, index),
             publication=publication,
             notices=tuple(run.checkpoint.notices),
+            passed_over=str(PassedOver.of(run.catalog)),
         )
         write_record(settings.out, run.record | {"summary": asdict(summary)})
     return summary

@@ -93,7 +93,10 @@ class Tables:
             "video_version": video["version"],
             "decoder": ", ".join(sorted(set(chunks["decoder"].to_pylist()))) or DECODER,
         }
-        starts_us_W, ends_us_W = (_flat(chunks[name]).to_numpy() for name in ("window_start_us", "window_end_us"))
+        start_us = microseconds(video["video_start_s"] or 0.0)  # chunks count from the start of the video track
+        starts_us_W, ends_us_W = (
+            _flat(chunks[name]).to_numpy() + start_us for name in ("window_start_us", "window_end_us")
+        )
         W, K = len(starts_us_W), len(self._rule.labels)
         if (np.diff(starts_us_W) <= 0).any():
             raise AccountingError(f"windows of {video['video']} occur twice, or out of order{PLEASE_REPORT}")
@@ -106,11 +109,14 @@ class Tables:
         self._rows["events"] += [self._event_row(video["video"], event) | source for event in events]
         windows = [Span(*span) for span in zip(starts_us_W.tolist(), ends_us_W.tolist(), strict=True)]
         covered = merge_spans(windows)
-        failures = [{"video": video["video"], **failure, **source} for failure in _failures(video, chunks, covered)]
+        failures = [
+            {"video": video["video"], **failure, **source} for failure in _failures(video, chunks, covered, start_us)
+        ]
         self._rows["failures"] += failures
         covered_us = sum(span.end_us - span.start_us for span in covered)
         failed_s = sum(row["end_s"] - row["start_s"] for row in failures if row["end_s"] is not None)
-        row = {name: video[name] for name in ("video", "duration_s", "codec", "width", "height", "fps")} | {
+        facts = ("video", "duration_s", "video_start_s", "codec", "width", "height", "fps")
+        row = {name: video[name] for name in facts} | {
             "num_windows": W,
             "covered_s": covered_us / MICROSECONDS,
             "failed_s": failed_s,
@@ -225,7 +231,9 @@ class Tables:
         }
 
 
-def _failures(video: dict[str, Any], chunks: pa.Table, covered: list[Span]) -> Iterator[dict[str, Any]]:
+def _failures(
+    video: dict[str, Any], chunks: pa.Table, covered: list[Span], video_start_us: int
+) -> Iterator[dict[str, Any]]:
     """Yield a video's failures, as the spans that no window covers: together with the windows they make up the whole video."""
     if video["error"] is not None:
         yield {"start_s": 0.0, "end_s": video["duration_s"], "stage": "catalog", "attempts": 1} | {
@@ -238,7 +246,7 @@ def _failures(video: dict[str, Any], chunks: pa.Table, covered: list[Span]) -> I
     # Windows extend past their chunk's end: a failed chunk accounts for what is missing up to the next failed one.
     starts_us = [0, *(chunk["chunk_start_us"] for chunk in failed[1:]), failed[-1]["duration_us"]]
     for chunk, (start_us, end_us) in zip(failed, pairwise(starts_us), strict=True):
-        for span in subtract_spans(Span(start_us, end_us), covered):
+        for span in subtract_spans(Span(video_start_us + start_us, video_start_us + end_us), covered):
             yield {"start_s": span.start_s, "end_s": span.end_s} | {
                 name: chunk[name] for name in ("stage", "error", "reason", "attempts")
             }

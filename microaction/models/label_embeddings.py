@@ -5,6 +5,7 @@ A table comes from a word-vector text file (word2vec, GloVe or fastText), or fro
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -79,12 +80,25 @@ def default_label_embeddings() -> Tensor:
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, word, rest) of each vector line, without the header of word2vec and fastText."""
+    line_number = 0
+    try:
+        for line_number, word, numbers in _read_lines(path):
+            yield line_number, word, numbers
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        where = f"{path}, after line {line_number}" if line_number else str(path)
+        raise LabelEmbeddingError(f"{where}: it is not a gzip file, or is cut short or damaged") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise LabelEmbeddingError(f"the word vectors {path} cannot be read: {reason}") from error
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, str, str]]:
     file: IO[str]
     # Decoding errors are replaced, because published tables hold invalid bytes in words that no label contains.
-    options = {"encoding": "utf-8", "errors": "replace", "newline": "\n"}
+    options = {"encoding": "utf-8-sig", "errors": "replace", "newline": "\n"}
     with gzip.open(path, "rt", **options) if path.suffix == ".gz" else open(path, **options) as file:  # type: ignore[call-overload]
         for line_number, line in enumerate(file, start=1):
-            word, _, numbers = line.rstrip().partition(" ")
-            if line_number == 1 and re.fullmatch(r"\d+ \d+", line.strip()):
+            if line_number == 1 and re.fullmatch(r"\d+\s+\d+", line.strip()):
                 continue
-            yield line_number, word, numbers
+            word, *numbers = re.split(r"[ \t]+", line.strip(), maxsplit=1)
+            yield line_number, word, numbers[0] if numbers else ""

@@ -5,7 +5,8 @@ chain, and `AWS_ENDPOINT_URL` names an S3-compatible store. Throttled requests a
 waits; what stays refused is a `StorageError`.
 """
 
-from microaction.storage.errors import StorageError, StoreUnavailableError, translate_errors
+from microaction.storage.archive import ArchivedFile, ArchiveListing
+from microaction.storage.errors import StorageError, StoreUnavailableError, local_error, translate_errors
 from microaction.storage.files import (
     check_writable,
     delete_file,
@@ -22,6 +23,8 @@ from microaction.storage.listing import StoredFile, list_files, list_folders, ve
 from microaction.storage.locations import absolute, is_remote, join
 
 __all__ = [
+    "ArchiveListing",
+    "ArchivedFile",
     "StorageError",
     "StoreUnavailableError",
     "StoredFile",
@@ -34,6 +37,7 @@ __all__ = [
     "join",
     "list_files",
     "list_folders",
+    "local_error",
     "open_filesystem",
     "open_input",
     "put_if_absent",

@@ -1,5 +1,6 @@
 """What stores answer, as one line that says what to check."""
 
+import errno
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from microaction.errors import FailureKind, TransientError, UsageError
+from microaction.storage.locations import is_remote
 
 # Where pyarrow keeps a store's own error code: S3's codes that the SDK does not know, those that it knows, Google's.
 _ERROR_CODE_PATTERNS = (
@@ -15,6 +17,7 @@ _ERROR_CODE_PATTERNS = (
     re.compile(r"AWS Error (?:\[code \d+\]|(\w+))"),
     re.compile(r"google::cloud::Status\((\w+)"),
 )
+_LOCAL_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UNREACHABLE_CODES = ("networkconnection", "unavailable")
 
 
@@ -36,6 +39,9 @@ def translate_errors(location: str) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
+        local = local_error(error, location)
+        if local is not None and not is_remote(location):
+            raise local from error
         match = next((match for pattern in _ERROR_CODE_PATTERNS if (match := pattern.search(str(error)))), None)
         if match is None or isinstance(error, FileNotFoundError):
             raise
@@ -57,6 +63,17 @@ def translate_errors(location: str) -> Iterator[None]:
         if isinstance(error, (boto.ConnectionError, boto.HTTPClientError)):
             raise error_of("NetworkConnection", location) from error
         raise StorageError(f"{location}: {error}") from error
+
+
+def local_error(error: OSError, location: str) -> StorageError | None:
+    """Return what a local file system's error means for a location; None for errors that are no fact about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreUnavailableError(f"no space left for {location}: free some, then run the same command again")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StorageError(f"{location} cannot be used: a part of its path is a file, not a folder")
+    if error.errno in _LOCAL_ERRORS:
+        return StorageError(f"{location} cannot be used: {os.strerror(error.errno).lower()}")
+    return None
 
 
 def error_of(code: str, location: str) -> StorageError:

@@ -30,6 +30,12 @@ def open_input(uri: str) -> BinaryIO:
     try:
         if not is_remote(uri):
             return open(absolute(uri), "rb")
+        if uri.startswith("s3://"):
+            from microaction.storage import s3
+
+            if s3.has_unusual_key(uri):
+                with translate_errors(uri):
+                    return cast(BinaryIO, s3.S3Object(uri))
         filesystem, path = open_filesystem(uri)
         with translate_errors(uri):
             return cast(BinaryIO, filesystem.open_input_file(path))
@@ -50,9 +56,13 @@ def write_bytes(uri: str, data: bytes) -> None:
         with translate_errors(uri), filesystem.open_output_stream(path) as stream:
             stream.write(data)
         return
-    path = absolute(uri)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with translate_errors(uri):
+        _write_local(absolute(uri), data)
+
+
+def _write_local(path: str, data: bytes) -> None:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -79,13 +89,14 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         write_bytes(uri, data)
         return True
     temporary = f"{absolute(uri)}.{uuid.uuid4().hex}.tmp"
-    write_bytes(temporary, data)
-    try:
-        os.link(temporary, absolute(uri))
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(temporary)
+    with translate_errors(uri):
+        _write_local(temporary, data)
+        try:
+            os.link(temporary, absolute(uri))
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
     return True
 
 
@@ -94,8 +105,12 @@ def check_writable(uri: str) -> None:
 
     Raises `StorageError` or `OSError`.
     """
-    probe = f"{uri}.{uuid.uuid4().hex}.tmp"
-    write_bytes(probe, b"microaction checks that it may write here")
+    probe, data = f"{uri}.{uuid.uuid4().hex}.tmp", b"microaction checks that it may write here"
+    if is_remote(uri):
+        write_bytes(probe, data)
+    else:
+        with translate_errors(uri):
+            _write_local(absolute(probe), data)
     delete_file(probe)
 
 

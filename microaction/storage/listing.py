@@ -27,20 +27,19 @@ def list_files(prefix: str) -> Iterator[StoredFile]:
     Names that begin with a dot and half-written local files (`.tmp`) are left out.
     """
     prefix = absolute(prefix)
-    if prefix.startswith("s3://"):
-        listing = _list_s3(prefix)
-    elif is_remote(prefix):
-        listing = _list_arrow(prefix)
-    else:
-        listing = _list_local(prefix)
     is_empty = True
-    for file in listing:
+    for file in list_remote(prefix) if is_remote(prefix) else _list_local(prefix):
         is_empty = False
         name = file.uri.rsplit("/", 1)[-1]
         if not name.startswith(".") and not name.endswith(".tmp"):
             yield file
     if is_empty:
         raise FileNotFoundError(f"no files below {prefix}: check the spelling, or put files there")
+
+
+def list_remote(prefix: str) -> Iterator[StoredFile]:
+    """Yield every object below a prefix of an object store, in order of name, page by page."""
+    return _list_s3(prefix) if prefix.startswith("s3://") else _list_arrow(prefix)
 
 
 def list_folders(location: str) -> list[str]:

@@ -1,6 +1,7 @@
 """S3 and stores that are compatible with it. boto3 is imported here alone, and only when an s3:// location is used."""
 
 import functools
+import io
 import os
 import random
 import time
@@ -83,11 +84,60 @@ def read(uri: str) -> bytes:
     return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
+def has_unusual_key(uri: str) -> bool:
+    """Return whether a key has empty or dotted parts, which pyarrow's paths cannot name."""
+    return any(part in ("", ".", "..") for part in split(uri)[1].split("/"))
+
+
+class S3Object(io.RawIOBase):
+    """An object read by ranges, whatever its key is. Raises `FileNotFoundError` if it does not exist."""
+
+    def __init__(self, uri: str) -> None:
+        self._bucket, self._key = split(uri)
+        self._size = int(_head(uri)["ContentLength"])
+        self._position = 0
+
+    def size(self) -> int:
+        """Return the object's size in bytes."""
+        return self._size
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set and return the position."""
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence] + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return `size` bytes from the position on, or those that are left, in one request."""
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        if self._position >= end:
+            return b""
+        byte_range = f"bytes={self._position}-{end - 1}"
+        body = client().get_object(Bucket=self._bucket, Key=self._key, Range=byte_range)["Body"].read()
+        self._position += len(body)
+        return bytes(body)
+
+
 def etag(uri: str) -> str:
     """Return an object's ETag. Raises `FileNotFoundError`."""
+    return str(_head(uri)["ETag"]).strip('"')
+
+
+def _head(uri: str) -> Any:
     bucket, key = split(uri)
     try:
-        return str(client().head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
+        return client().head_object(Bucket=bucket, Key=key)
     except boto.ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTP_NOT_FOUND:
             raise FileNotFoundError(f"no file at {uri}") from None

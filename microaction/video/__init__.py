@@ -5,6 +5,7 @@
 
 from microaction.errors import DecodeError
 from microaction.video.decode import ChunkFrames, decode_chunk, decode_frames
+from microaction.video.decoding.timeline import SeekPoint
 from microaction.video.framing import Framing, Region
 from microaction.video.probing import VideoInfo, probe
 from microaction.video.sampling import segment_indices
@@ -14,6 +15,7 @@ __all__ = [
     "DecodeError",
     "Framing",
     "Region",
+    "SeekPoint",
     "VideoInfo",
     "decode_chunk",
     "decode_frames",

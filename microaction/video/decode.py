@@ -14,6 +14,7 @@ from microaction.errors import DecodeError
 from microaction.video.decoding import av_backend, decord_backend, torchcodec_backend
 from microaction.video.decoding.av_backend import Transform
 from microaction.video.decoding.sources import Source, name_of, open_counted
+from microaction.video.decoding.timeline import SeekPoint
 from microaction.video.framing import Framing
 from microaction.video.transforms import resize_short_side
 from microaction.video.windows import MICROSECONDS, Span
@@ -83,13 +84,21 @@ class ChunkFrames:
 
 
 def decode_chunk(
-    source: Source, span: Span, windows: Sequence[Span], *, num_segments: int = 8, framing: Framing | None = None
+    source: Source,
+    span: Span,
+    windows: Sequence[Span],
+    *,
+    num_segments: int = 8,
+    framing: Framing | None = None,
+    seek_points: Sequence[SeekPoint] = (),
 ) -> ChunkFrames:
     """Decode the frames of the windows that start in `span`, each once, in one pass.
 
-    Reads only the video's index and the bytes of those frames. From each window, T = `num_segments` frames are taken:
-    those on the screen in the middle of its T equal parts. At a constant frame rate that is the reference's rule for
-    testing, `segment_indices(n)`. Windows may extend past the end of the span, and are complete.
+    Times count from the start of the video track (`VideoInfo.video_start_s`). Reads only the video's index and the bytes of
+    those frames. A stream without an index needs the `seek_points` of `probe` for that: without them, it is decoded from its
+    beginning. From each window, T = `num_segments` frames are taken: those on the screen in the middle of its T equal parts.
+    At a constant frame rate that is the reference's rule for testing, `segment_indices(n)`. Windows may extend past the end
+    of the span, and are complete.
 
     Of a damaged video, the undamaged windows are returned: frames count as damaged from the first packet that cannot be
     decoded up to the next random access point. Raises `DecodeError` if no window is left, `ValueError` if `windows` is
@@ -108,7 +117,8 @@ def decode_chunk(
     row_of: dict[Fraction, int] = {}
     damage = ""
     with open_counted(source) as file:
-        for first, last, image, reason in av_backend.frames_at_times(file, times_s, (framing or Framing()).square):
+        square = (framing or Framing()).square
+        for first, last, image, reason in av_backend.frames_at_times(file, times_s, square, seek_points):
             if image is None:
                 damage = damage or reason
                 continue

@@ -30,6 +30,7 @@ RESULT_TYPES = {
     ("microaction.errors", "DecodeError"),
     ("microaction.video.probing", "VideoInfo"),
     ("microaction.video.decode", "ChunkFrames"),
+    ("microaction.video.decoding.timeline", "SeekPoint"),
     ("microaction.video.proxy", "Proxy"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),

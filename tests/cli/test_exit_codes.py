@@ -112,7 +112,10 @@ def test_missing_inputs_are_usage_errors(tmp_path: Path, model: str, job: Callab
     for arguments, message in (
         (("label", folder, out, "--model", folder), f"{folder} is not a checkpoint directory"),
         (("label", absent, out, "--model", model), f"no files below {absent}: check the spelling"),
-        (("label", folder, out, "--model", model), f"no videos below {folder}: none of its files ends in .mp4"),
+        (
+            ("label", folder, out, "--model", model),
+            f"no videos below {folder}: it holds 1 file that is no video (.txt 1)",
+        ),
         (("label", folder, out, "--model", model, "--catalog", absent), f"no file at {absent}; `microaction catalog"),
         (("catalog", absent, out), f"no files below {absent}: check the spelling"),
         (("registry", "list", absent), f"no versions in {absent}; `microaction registry add"),

@@ -31,12 +31,58 @@ def test_a_line_is_a_name_and_a_label(tmp_path: Path) -> None:
         ("a.mp4 -1\n", "line 1"),
         ("a.mp4 52\n", "label 52 must be below 52"),
         ("a.mp4 1\na.mp4 2\n", "line 2: a.mp4 is listed a second time"),
+        ("a.mp4 1\n./a.mp4 2\n", "line 2: a.mp4 is listed a second time"),
+        ("a.mp4 1\nb.mp4 3 7\n", "line 2: 'b.mp4 3 7' has more than one number after the name"),
+        ("a.mp4,1\n", "line 1: 'a.mp4,1' is not 'name.mp4 label'"),
         ("\n", "lists no clips"),
     ],
 )
 def test_an_invalid_list_raises_an_error_that_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         read_list(write(tmp_path, text), "videos", 52)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf0001_a.mp4 0\n0002_b.mp4 1\n",
+        b"0001_a.mp4 0\r\n0002_b.mp4 1\r\n",
+        b"0001_a.mp4  0\n0002_b.mp4   1\n",
+        b"0001_a.mp4\t0\n  ./0002_b.mp4 \t 1 \n",
+    ],
+)
+def test_lists_are_read_as_editors_save_them(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    clips = read_list(str(tmp_path / "list.txt"), "/videos", 52)
+    assert clips == [
+        Clip("0001_a.mp4", "/videos/0001_a.mp4", 0, subject="0001"),
+        Clip("0002_b.mp4", "/videos/0002_b.mp4", 1, subject="0002"),
+    ]
+
+
+def test_names_may_be_absolute_or_uris(tmp_path: Path) -> None:
+    text = "/videos/a.mp4 1\n/other/a.mp4 2\ns3://bucket/train/c.mp4 3\n"
+    clips = read_list(write(tmp_path, text), "/videos", 52)
+    assert clips == [
+        Clip("a.mp4", "/videos/a.mp4", 1),
+        Clip("/other/a.mp4", "/other/a.mp4", 2),
+        Clip("s3://bucket/train/c.mp4", "s3://bucket/train/c.mp4", 3),
+    ]
+    with pytest.raises(ManifestError, match=r"line 2: a.mp4 is listed a second time"):
+        read_list(write(tmp_path, "a.mp4 1\nfile:///videos/a.mp4 2\n"), "/videos", 52)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a.mp4 1\n".encode("utf-16"), "is a text file in UTF-16: save it as UTF-8"),
+        (b"a.mp4 1\nma\xeftre.mp4 2\n", "line 2: it is not text in UTF-8"),
+    ],
+)
+def test_lists_in_other_encodings_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(ManifestError, match=message):
+        read_list(str(tmp_path / "list.txt"), "videos", 52)
 
 
 def test_the_error_for_a_missing_list_describes_the_format(tmp_path: Path) -> None:

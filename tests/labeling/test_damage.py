@@ -18,7 +18,7 @@ from tests.archives import GOOD
 from tests.labeling.decoders import HANG_LIMIT_S, MisbehavingDecoder, PoisonedDecoder
 from tests.labeling.runs import label, tables
 from tests.video import matrix
-from tests.video.damage import damaged
+from tests.video.damage import KINDS, damaged
 from tests.videos import write_video
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -130,7 +130,8 @@ def test_an_archive_of_damaged_videos_is_accounted_for(model: str, tmp_path: Pat
         matrix.write(tmp_path / f"v{suffix}", coding, "constant")
         data = (tmp_path / f"v{suffix}").read_bytes()
         for number in range(8):
-            (archive / f"{coding}{number}{suffix}").write_bytes(damaged(data, random.Random(number)))
+            copy = damaged(data, random.Random(number), KINDS[number % len(KINDS)])
+            (archive / f"{coding}{number}{suffix}").write_bytes(copy)
     label(archive, tmp_path / "out", model, window_s=0.4, stride_s=0.2, chunk_s=0.7)
     found = tables(tmp_path / "out")
     videos = found["videos"]

@@ -226,10 +226,10 @@ def test_an_output_is_refused_while_another_run_holds_it(baseline: FinishedRun, 
 def test_an_output_of_an_earlier_format_is_refused(baseline: FinishedRun, model: str, tmp_path: Path) -> None:
     out = copy_of(baseline.out, tmp_path)
     record = json.loads((out / "_run.json").read_text())
-    record["identity"]["format"] = 4
+    record["identity"]["format"] = 5
     (out / "_run.json").write_text(json.dumps(record))
     expected = (
-        r"out was written by another version of microaction \(format 4, this version has 5\): choose another folder"
+        r"out was written by another version of microaction \(format 5, this version has 6\): choose another folder"
     )
     with pytest.raises(RunError, match=expected):
         label(baseline.archive, out, model)
@@ -281,7 +281,7 @@ def test_real_clips_of_four_sizes_are_labeled_whole(shared: Path, model: str, tm
 
 def test_an_archive_without_videos_is_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(CatalogError, match=r"no videos below .*: none of its files ends in \.mp4"):
+    with pytest.raises(CatalogError, match=r"no videos below .*: it holds 1 file that is no video \(\.txt 1\)$"):
         label(tmp_path, tmp_path / "out", model)
     with pytest.raises(CatalogError, match="no files below"):
         label(tmp_path / "absent", tmp_path / "out", model)

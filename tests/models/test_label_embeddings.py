@@ -53,6 +53,28 @@ def test_the_error_names_a_damaged_line(tmp_path: Path, bad: str, message: str) 
         label_embeddings_from_word_vectors(path, NAMES)
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff3 2\n", "3\t2\n"])
+def test_byte_order_marks_and_tabs_are_read(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text(start + "\n".join(lines()).replace(" ", "\t"), encoding="utf-8")
+    assert label_embeddings_from_word_vectors(path, NAMES).tolist() == [[1.0, 2.0], [1.5, 2.0]]
+
+
+def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.gz").write_text("\n".join(lines()))
+    whole = gzip.compress("\n".join(f"word{i} 1 2" for i in range(10_000)).encode())
+    (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "folder").mkdir()
+    for name, message in {
+        "text.gz": "text.gz: it is not a gzip file, or is cut short or damaged",
+        "cut.gz": r"cut.gz, after line \d+: it is not a gzip file, or is cut short or damaged",
+        "folder": "the word vectors .*folder cannot be read: is a directory",
+        "absent": "the word vectors .*absent cannot be read: no such file or directory",
+    }.items():
+        with pytest.raises(LabelEmbeddingError, match=message):
+            label_embeddings_from_word_vectors(tmp_path / name, NAMES)
+
+
 def test_words_are_lower_case_letters_only() -> None:
     assert words_of("Body-Hand 2") == ["body", "hand"]
     assert all(words_of(name) for name in ACTIONS)

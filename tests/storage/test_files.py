@@ -1,11 +1,15 @@
+import errno
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from microaction import storage
+from microaction.errors import EXIT_RETRY, EXIT_USAGE
+from microaction.storage import StorageError
 
 
 def test_paths_become_absolute_and_uris_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +56,41 @@ def test_a_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     storage.write_bytes(str(tmp_path / "new/folder/file"), b"data")
     assert storage.read_bytes(str(tmp_path / "new/folder/file")) == b"data"
     assert [p.name for p in (tmp_path / "new/folder").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "write", [storage.write_bytes, storage.put_if_absent, lambda uri, _: storage.check_writable(uri)]
+)
+def test_folders_that_cannot_hold_a_file_are_one_line(tmp_path: Path, write: Callable[[str, bytes], object]) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    uri = str(tmp_path / "file/below")
+    with pytest.raises(
+        StorageError, match=f"^{uri} cannot be used: a part of its path is a file, not a folder$"
+    ) as error:
+        write(uri, b"data")
+    assert error.value.exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "exit_code"),
+    [
+        (errno.ENOSPC, "no space left for {}: free some, then run the same command again", EXIT_RETRY),
+        (errno.EROFS, "{} cannot be used: read-only file system", EXIT_USAGE),
+        (errno.EACCES, "{} cannot be used: permission denied", EXIT_USAGE),
+    ],
+)
+def test_full_disks_and_closed_folders_are_one_line(
+    code: int, message: str, exit_code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    uri = str(tmp_path / "file")
+    with pytest.raises(StorageError) as error:
+        storage.write_bytes(uri, b"data")
+    assert (str(error.value), error.value.exit_code) == (message.format(uri), exit_code)
+    assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
 
 
 def test_reading_a_missing_file_names_it(tmp_path: Path) -> None:

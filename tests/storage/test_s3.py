@@ -213,3 +213,15 @@ def test_a_conflicting_creation_is_retried(s3: S3Server, monkeypatch: pytest.Mon
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         with pytest.raises(StorageError, match="ConditionalRequestConflict"):
             storage.put_if_absent("s3://results/conflict-forever", b"data")
+
+
+def test_keys_that_are_no_paths_can_be_read(s3: S3Server, counted_video: Path) -> None:
+    data = counted_video.read_bytes()
+    names = ("odd//one.mp4", "odd/./two.mp4", "odd/../three.mp4", "odd/four.mp4/")
+    for name in names:
+        boto3.client("s3").put_object(Bucket="interviews", Key=name, Body=data)
+    found = [file.uri for file in storage.ArchiveListing("s3://interviews/odd")]
+    assert found == sorted(f"s3://interviews/{name}" for name in names[:3])
+    for uri in found:
+        assert probe(uri).num_frames == probe(data).num_frames
+        assert storage.version_of(uri)

@@ -4,7 +4,7 @@ import fcntl
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -58,8 +58,31 @@ CODINGS = {
     "mpeg4": Coding("mpeg4", {"g": "12", "bf": "2", "b": "2000000"}),
     "mpeg4-no-b": Coding("mpeg4", {"g": "12", "bf": "0", "b": "2000000"}, reorders=False),
     "mjpeg": Coding("mjpeg", {"q": "3"}, "yuvj420p", reorders=False),
+    "mpeg1": Coding("mpeg1video", {"g": "12", "bf": "2", "b": "2000000"}),
+    "vp8": Coding("libvpx", {"g": "20", "b": "2000000", "auto-alt-ref": "1", "lag-in-frames": "16"}, reorders=False),
+    "wmv2": Coding("wmv2", {"g": "12", "b": "2000000"}, reorders=False),
 }
-FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts", ".avi": "avi"}
+FORMATS = {
+    ".mp4": "mp4",
+    ".mkv": "matroska",
+    ".ts": "mpegts",
+    ".avi": "avi",
+    ".m2ts": "mpegts",
+    ".mpg": "vob",
+    ".flv": "flv",
+    ".wmv": "asf",
+    ".mxf": "mxf",
+}
+MUXER_OPTIONS = {".m2ts": {"mpegts_m2ts_mode": "1"}}
+# Containers that hold few codings, and codings that few containers hold: at a constant rate.
+ONLY_IN = {"mpeg1": (".mpg",), "vp8": (".mkv",), "wmv2": (".wmv",)}
+ONLY_CODINGS = {
+    ".m2ts": ("h264-b-pyramid", "hevc"),
+    ".mpg": ("mpeg1", "mpeg2"),
+    ".flv": ("h264-b-pyramid",),
+    ".wmv": ("wmv2",),
+    ".mxf": ("mpeg2",),
+}
 TIMINGS = ("constant", "variable", "edit list", "rotation", "B-frames first", "fragmented")
 
 
@@ -79,6 +102,9 @@ class Case(NamedTuple):
 def is_possible(coding: str, suffix: str, timing: str) -> bool:
     """Return whether the container can hold the coding, and the timing fits both."""
     codec = CODINGS[coding].codec
+    if coding in ONLY_IN or suffix in ONLY_CODINGS:
+        is_known = suffix in ONLY_IN.get(coding, (suffix,)) and coding in ONLY_CODINGS.get(suffix, (coding,))
+        return is_known and timing == "constant"
     if suffix == ".ts" and codec in ("libvpx-vp9", "libsvtav1", "mjpeg"):
         return False
     if suffix == ".avi" and (CODINGS[coding].reorders or codec in ("libsvtav1", "libvpx-vp9")):
@@ -109,14 +135,18 @@ class VideoCache:
         self._folder = folder
 
     def path(self, case: Case) -> Path:
-        """Return the path of a video; the first call for it in the session encodes it."""
-        path = self._folder / case.file_name
-        with open(self._folder / f".{case.file_name}.lock", "w") as lock:
+        """Return the path of a video of the matrix."""
+        return self.get(case.file_name, lambda path: write(path, case.coding, case.timing))
+
+    def get(self, name: str, write_file: Callable[[Path], object]) -> Path:
+        """Return the path of a video; the first call for it in the session writes it."""
+        path = self._folder / name
+        with open(self._folder / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                unfinished = self._folder / f"unfinished-{case.file_name}"
+                unfinished = self._folder / f"unfinished-{name}"
                 scheduling = os.sched_getscheduler(0)
-                write(unfinished, case.coding, case.timing)
+                write_file(unfinished)
                 assert os.sched_getscheduler(0) == scheduling, "no encoder changes how the tests are scheduled"
                 unfinished.rename(path)
         return path
@@ -125,7 +155,7 @@ class VideoCache:
 def write(path: Path, coding: str, timing: str) -> None:
     """Encode the video of a coding and timing in the container of the path's suffix."""
     with _preserved_scheduling():
-        path.write_bytes(_encode(CODINGS[coding], FORMATS[path.suffix], timing))
+        path.write_bytes(_encode(CODINGS[coding], path.suffix, timing))
     if timing == "B-frames first":
         path.write_bytes(_without_first_group(path.read_bytes(), FORMATS[path.suffix]))
     if timing == "edit list":
@@ -146,16 +176,16 @@ def _preserved_scheduling() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
-def _encode(coding: Coding, format_name: str, timing: str) -> bytes:
+def _encode(coding: Coding, suffix: str, timing: str) -> bytes:
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8).repeat(6, 0).repeat(6, 1)
     steps = rng.integers(1, 6, NUM_FRAMES) if timing == "variable" else np.ones(NUM_FRAMES, int)
     ticks = np.concatenate([[0], np.cumsum(steps)])[:-1]
     file = io.BytesIO()
-    options = {"fflags": "+bitexact"}
+    options = {"fflags": "+bitexact"} | MUXER_OPTIONS.get(suffix, {})
     if timing == "fragmented":
         options["movflags"] = "frag_keyframe+empty_moov"
-    with av.open(file, "w", format=format_name, options=options) as container:
+    with av.open(file, "w", format=FORMATS[suffix], options=options) as container:
         stream = container.add_stream(coding.codec, rate=FPS, options=coding.options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, coding.pix_fmt

@@ -5,30 +5,35 @@ Single-threaded: several videos are decoded in parallel instead.
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import chain
-from typing import NamedTuple
 
 import av
 import numpy as np
 
 from microaction.errors import DecodeError
-from microaction.video.decoding.bitstream import MAX_REORDER, Structure, annex_b_random_access, structure_of
-from microaction.video.decoding.container import OpenVideo, VideoPacket, open_video, time_base
-from microaction.video.decoding.damage import LostDataError
-from microaction.video.decoding.formats import COUNTED_FORMATS, FULLY_INDEXED_FORMATS, SEEKABLE_FORMATS
-from microaction.video.decoding.gop import NotExactError
+from microaction.video.decoding.bitstream import Structure, structure_of
+from microaction.video.decoding.container import OpenVideo, open_video, time_base
+from microaction.video.decoding.formats import COUNTED_FORMATS
+from microaction.video.decoding.gop import NotExactError, RepeatedTimeError
+from microaction.video.decoding.picture import Picture
 from microaction.video.decoding.rgb import RgbConverter
 from microaction.video.decoding.selective import SelectivePass
 from microaction.video.decoding.sequential import SequentialPass
-from microaction.video.decoding.sources import Source, hint_byte_range
+from microaction.video.decoding.sources import Source
+from microaction.video.decoding.starting import (
+    SeekPointError,
+    at_beginning,
+    at_seek_point,
+    from_beginning,
+    in_index,
+    unplaced,
+)
 from microaction.video.decoding.targets import AtIndices, AtTimes, TargetFrame
+from microaction.video.decoding.timeline import SeekPoint
 
 DECODER = f"av {av.__version__}"
 # Their frames shown at a key frame's timestamp or later never refer to frames before it, and the container marks key frames.
 CODECS_WITH_RELIABLE_KEY_FRAMES = ("av1", "mpeg1video", "mpeg2video", "mpeg4", "vp8")
-BROADCAST_FORMATS = ("mpeg", "mpegts")  # recordings of a transmission: they continue after damage
 SEEK_GAP_S = 20  # a longer gap between two wanted frames is skipped through the index instead of being read
-FIRST_STEP_BACK_S = 4
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -45,34 +50,42 @@ def frames_at_indices(source: Source, indices: Sequence[int], transform: Transfo
             yield target_frame.image
 
 
-def frames_at_times(source: Source, times_s: Sequence[Fraction], transform: Transform) -> Iterator[TargetFrame]:
-    """Yield the transformed RGB frames [H, W, 3] that are on the screen at the ascending `times_s`.
+def frames_at_times(
+    source: Source, times_s: Sequence[Fraction], transform: Transform, seek_points: Sequence[SeekPoint] = ()
+) -> Iterator[TargetFrame]:
+    """Yield the transformed RGB frames [H, W, 3] that are on the screen at the ascending `times_s`, from the track's start.
 
     The frame on the screen at t is the last one with a presentation timestamp ≤ t, or the first frame of all. A frame that is
     on the screen at several of the times is yielded once, for all of them. For a frame that cannot be decoded, None and the
-    reason are yielded. Raises `DecodeError` if the source is not a readable video.
+    reason are yielded. `seek_points` are those that `probe` found: without them, a stream without an index is decoded from
+    its beginning. Raises `DecodeError` if the source is not a readable video.
     """
+    try:
+        yield from _frames_at_times(source, times_s, transform, seek_points)
+    except SeekPointError:  # raised before any frame
+        yield from _frames_at_times(source, times_s, transform, ())
+
+
+def _frames_at_times(
+    source: Source, times_s: Sequence[Fraction], transform: Transform, seek_points: Sequence[SeekPoint]
+) -> Iterator[TargetFrame]:
     with open_video(source) as video:
-        if video.format_name in COUNTED_FORMATS:
-            if not video.fps:
-                raise DecodeError(video.uri, "declares no frame rate")
-            targets = AtTimes(times_s, 0, 1 / video.fps)
-        else:
-            targets = AtTimes(times_s, video.origin_tick, time_base(video.stream))
-        yield from _target_frames(video, targets, transform)
+        origin_tick = 0 if video.format_name in COUNTED_FORMATS else video.origin_tick
+        targets = AtTimes(times_s, origin_tick, time_base(video.stream))
+        yield from _target_frames(video, targets, transform, seek_points)
 
 
-def _target_frames(video: OpenVideo, targets: AtIndices | AtTimes, transform: Transform) -> Iterator[TargetFrame]:
-    to_rgb = RgbConverter()
+def _target_frames(
+    video: OpenVideo, targets: AtIndices | AtTimes, transform: Transform, seek_points: Sequence[SeekPoint] = ()
+) -> Iterator[TargetFrame]:
+    to_rgb = RgbConverter(Picture.of(video.stream))
 
     def to_image(frame: av.VideoFrame) -> np.ndarray:
         return transform(to_rgb(frame))
 
     codec = video.stream.codec_context
     structure = structure_of(codec.name, codec.extradata)
-    can_seek = video.format_name in SEEKABLE_FORMATS and (
-        structure is not None or codec.name in CODECS_WITH_RELIABLE_KEY_FRAMES
-    )
+    can_seek = video.is_seekable and (structure is not None or codec.name in CODECS_WITH_RELIABLE_KEY_FRAMES)
     remaining = set(range(len(targets)))
     if can_seek and structure is not None and structure.is_selective:
         try:
@@ -80,12 +93,17 @@ def _target_frames(video: OpenVideo, targets: AtIndices | AtTimes, transform: Tr
                 remaining.difference_update(range(target_frame.first, target_frame.last + 1))
                 yield target_frame
             return
+        except RepeatedTimeError:
+            pass
         except NotExactError:
             can_seek = False  # the stream's own declarations are wrong: rely on none of them
     if not remaining:
         return
     first = min(remaining)
-    for target_frame in _decode_sequentially(video, structure, targets, to_image, first=first, can_seek=can_seek):
+    sequential = _sequential_pass(video, targets, to_image, first, seek_points, structure=structure, can_seek=can_seek)
+    for target_frame in (
+        sequential.at_times(targets) if isinstance(targets, AtTimes) else sequential.at_indices(targets)
+    ):
         if not remaining.isdisjoint(range(target_frame.first, target_frame.last + 1)):
             yield target_frame
 
@@ -98,9 +116,9 @@ def _decode_selectively(
 ) -> Iterator[TargetFrame]:
     for run in _split_at_gaps(targets):
         if isinstance(targets, AtTimes):
-            start = _seek(video, targets.tick(run.start), targets.tick(run.stop - 1), structure)
+            start = in_index(video, targets.tick(run.start), targets.tick(run.stop - 1), structure)
         else:
-            start = _seek_to_beginning(video)
+            start = at_beginning(video)
         selective = SelectivePass(
             video,
             start.packets,
@@ -114,30 +132,31 @@ def _decode_selectively(
         yield from selective.run()
 
 
-def _decode_sequentially(
+def _sequential_pass(
     video: OpenVideo,
-    structure: Structure | None,
     targets: AtIndices | AtTimes,
     to_image: Callable[[av.VideoFrame], np.ndarray],
-    *,
     first: int,
+    seek_points: Sequence[SeekPoint],
+    *,
+    structure: Structure | None,
     can_seek: bool,
-) -> Iterator[TargetFrame]:
-    codec = video.stream.codec_context.name
-    if not can_seek or isinstance(targets, AtIndices):
-        start = _seek_to_beginning(video)
+) -> SequentialPass:
+    """Return a pass that starts as late as the targets from `first` on allow."""
+    start_pts = None
+    if video.is_seekable:
+        if can_seek and isinstance(targets, AtTimes):
+            start = in_index(video, targets.tick(first), targets.tick(len(targets) - 1), structure)
+        else:
+            start = at_beginning(video)
+        packets, start_pts = unplaced(start.packets), start.pts
     else:
-        start = _seek(video, targets.tick(first), targets.tick(len(targets) - 1), structure)
-    sequential = SequentialPass(
-        video,
-        start.packets,
-        to_image,
-        first=first,
-        stop=len(targets),
-        start_pts=start.pts,
-        is_random_access=annex_b_random_access(codec) if video.format_name in BROADCAST_FORMATS else None,
-    )
-    yield from sequential.at_times(targets) if isinstance(targets, AtTimes) else sequential.at_indices(targets)
+        found = at_seek_point(video, seek_points, targets.tick(first)) if isinstance(targets, AtTimes) else None
+        if found is not None:
+            packets, start_pts = found
+        else:
+            packets = from_beginning(video)
+    return SequentialPass(video, packets, to_image, first=first, stop=len(targets), start_pts=start_pts)
 
 
 def _split_at_gaps(targets: AtIndices | AtTimes) -> Iterator[range]:
@@ -149,75 +168,3 @@ def _split_at_gaps(targets: AtIndices | AtTimes) -> Iterator[range]:
                 yield range(start, target)
                 start = target
     yield range(start, len(targets))
-
-
-class _Start(NamedTuple):
-    """Packets from a random access point, for frames shown at `pts` or later; `pts` None: from the start of the stream."""
-
-    packets: Iterator[VideoPacket]
-    pts: int | None
-
-
-def _seek_to_beginning(video: OpenVideo) -> _Start:
-    entries = video.stream.index_entries
-    first = min(video.origin_tick, entries[0].timestamp) if len(entries) else video.origin_tick
-    if video.format_name in SEEKABLE_FORMATS:
-        video.container.seek(first, stream=video.stream, backward=True)
-        return _Start(_from_first_frame(video), None)
-    return _Start(video.packets(), None)
-
-
-def _from_first_frame(video: OpenVideo) -> Iterator[VideoPacket]:
-    """Yield the packets; raise `LostDataError` instead of the first one if a damaged index led past the video's beginning."""
-    packets, held = video.packets(), []
-    for packet in packets:
-        held.append(packet)
-        if packet.size and (packet.pts is None or packet.pts <= video.origin_tick):
-            break
-        if len(held) > MAX_REORDER:
-            raise LostDataError
-    yield from held
-    yield from packets
-
-
-def _hint_byte_range(video: OpenVideo, first_tick: int, last_tick: int) -> None:
-    """Announce to a remote file which bytes hold the frames in between, and those read to be certain of the last one."""
-    entries = video.stream.index_entries
-    first = entries.search_timestamp(first_tick, backward=True)
-    before = entries.search_timestamp(last_tick, backward=True, any_frame=True)
-    if first < 0 or before < 0:
-        return
-    start, last = entries[first], entries[before]
-    after = entries[min(before + 1, len(entries) - 1)]
-    if video.format_name in FULLY_INDEXED_FORMATS:
-        after = entries[min(before + MAX_REORDER + 1, len(entries) - 1)]
-        end = after.pos + after.size
-    elif after.timestamp > last.timestamp:  # one entry per GOP: estimate how much of the last GOP is needed
-        ticks = last_tick + MAX_REORDER * video.frame_ticks - last.timestamp
-        fraction = min(Fraction(ticks, after.timestamp - last.timestamp), Fraction(1))
-        end = last.pos + int(fraction * (after.pos - last.pos))
-    else:
-        return
-    hint_byte_range(video.file, range(start.pos, end))
-
-
-def _seek(video: OpenVideo, tick: int, last_tick: int, structure: Structure | None) -> _Start:
-    """Seek to the last random access point found from which the frame shown at `tick` can be decoded, or to the beginning.
-
-    Frames up to the one shown at `last_tick` will be read.
-    """
-    step_back = 0
-    while tick - step_back > video.origin_tick:
-        # The index uses decoding timestamps and the container's key frame flags, so the packet that it finds is checked.
-        video.container.seek(tick - step_back, stream=video.stream, backward=True)
-        _hint_byte_range(video, tick, last_tick)
-        packets = video.packets()
-        for packet in packets:
-            if packet.pts is None or packet.pts > tick:
-                break
-            if packet.is_keyframe if structure is None else structure.kind_of(memoryview(packet)).is_random_access:
-                return _Start(chain([packet], packets), packet.pts)
-        step_back = 2 * step_back or int(FIRST_STEP_BACK_S / time_base(video.stream))
-    beginning = _seek_to_beginning(video)
-    _hint_byte_range(video, video.origin_tick, last_tick)
-    return beginning

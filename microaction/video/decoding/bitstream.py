@@ -24,6 +24,8 @@ ANNEX_B_RANDOM_ACCESS = {  # H.264 IDR slices, HEVC IRAP pictures, MPEG sequence
     "mpeg1video": re.compile(rb"\x00\x00\x01\xb3"),
     "mpeg2video": re.compile(rb"\x00\x00\x01\xb3"),
 }
+H264_SEI, SEI_RECOVERY_POINT, SEI_STOP = re.compile(rb"\x00\x00\x01\x06"), 6, 0x80
+RECOVERY_POINT_BYTES = 4096  # supplemental information precedes a packet's slices
 INTRA_ONLY_CODECS = ("mjpeg", "prores", "dnxhd", "rawvideo", "png", "jpeg2000")
 
 UNCHECKED, CONTRADICTORY = None, -1
@@ -78,9 +80,39 @@ def structure_of(codec: str, extradata: bytes | None) -> Structure | None:
 
 
 def annex_b_random_access(codec: str) -> Callable[[memoryview], bool] | None:
-    """Return a test for random access points among the packets of a transport or program stream; None where there is none."""
+    """Return a test for random access points among packets with start codes; None where this module has none."""
     pattern = ANNEX_B_RANDOM_ACCESS.get(codec)
-    return None if pattern is None else lambda packet: pattern.search(packet) is not None
+    if pattern is None:
+        return None
+    if codec == "h264":
+        return lambda packet: pattern.search(packet) is not None or h264_recovery_point(packet)
+    return lambda packet: pattern.search(packet) is not None
+
+
+def h264_recovery_point(packet: memoryview) -> bool:
+    """Return whether an H.264 packet with start codes has a recovery point: all frames shown from it on can be decoded.
+
+    Camcorders and broadcasters begin groups of pictures with one instead of an IDR picture. Source: ITU-T H.264 (D.1.8).
+    """
+    data = bytes(packet[:RECOVERY_POINT_BYTES])
+    for match in H264_SEI.finditer(data):
+        position = match.end()
+        while position + 2 < len(data) and data[position] != SEI_STOP:
+            kind, position = _sei_number(data, position)
+            size, position = _sei_number(data, position)
+            if kind == SEI_RECOVERY_POINT:
+                return (
+                    position < len(data) and data[position] >= SEI_STOP
+                )  # its count of frames (ue(v)) is 0: the first bit is 1
+            position += size
+    return False
+
+
+def _sei_number(data: bytes, position: int) -> tuple[int, int]:
+    number = 0
+    while position < len(data) and data[position] == 255:
+        number, position = number + 255, position + 1
+    return number + (data[position] if position < len(data) else 0), position + 1
 
 
 def _vp9_kind(packet: memoryview) -> PacketKind:

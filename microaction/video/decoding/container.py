@@ -8,32 +8,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from microaction.errors import DecodeError
+from microaction.video.decoding.bitstream import annex_b_random_access
 from microaction.video.decoding.damage import DAMAGE_ERRORS, LostDataError, raise_logged_errors, reason_of
 from microaction.video.decoding.formats import (
     AVI_CHUNK_HEADER_BYTES,
     AVI_FIRST_CHUNK,
+    BROADCAST_FORMATS,
+    COUNTED_FORMATS,
+    ELEMENTARY_FORMATS,
+    SEEKABLE_FORMATS,
     SNIFF_BYTES,
     container_format,
     end_of_chunks,
     end_of_leading_index,
+    unreadable_format,
 )
 from microaction.video.decoding.limits import MAX_PIXELS, check_limits
 from microaction.video.decoding.sources import Source, hint_byte_range, name_of, open_source
-
-if TYPE_CHECKING:
-    VideoPacket: TypeAlias = av.Packet[VideoStream]
-else:
-    VideoPacket = av.Packet  # generic for type checkers only
+from microaction.video.decoding.timeline import JITTER_FRAMES, MAX_STEP_S, MIN_JITTER_S, Clock, VideoPacket
 
 H264_MISSING_REFERENCE = ("abs_diff_pic_num overflow", "reference picture missing", "Missing reference picture")
+MPEG_1_2 = ("mpeg1video", "mpeg2video")
 READ_BUFFER_BYTES = 64 << 10  # FFmpeg's reads; `RangedReader` combines them into larger requests
 
 
@@ -46,14 +49,15 @@ class OpenVideo:
     format_name: str
     uri: str
     file: BinaryIO
+    num_video_tracks: int
 
-    def packets(self) -> Iterator[VideoPacket]:
-        """Yield the packets from the container's present position on.
+    def packets(self, *, first_chunk: int = AVI_FIRST_CHUNK) -> Iterator[VideoPacket]:
+        """Yield the packets from the container's present position on; in AVI, the chunk at `first_chunk` is there.
 
         Raises one of `DAMAGE_ERRORS` where packets are missing or cannot be read.
         """
         packets = demux_declared_streams(self.container.demux(self.stream))
-        end = AVI_FIRST_CHUNK
+        end = first_chunk
         while True:
             # After damage, FFmpeg's Matroska reader skips to the next whole block, and reports that in its log only.
             with raise_logged_errors("matroska", is_watched=self.format_name == "matroska"):
@@ -82,13 +86,41 @@ class OpenVideo:
 
     @property
     def origin_tick(self) -> int:
-        """The tick of the stream's clock that counts as 0 s."""
+        """The tick of the stream's clock at which the video track starts: 0 s for whatever is decoded."""
         return self.stream.start_time or 0
 
     @property
-    def origin_s(self) -> Fraction:
-        """The time on the stream's clock that counts as 0 s."""
-        return self.origin_tick * time_base(self.stream)
+    def start_s(self) -> Fraction:
+        """When the video track starts on the file's timeline, where 0 s is where players start the file."""
+        if self.stream.start_time is None or self.container.start_time is None:
+            return Fraction(0)
+        start_s = self.origin_tick * time_base(self.stream) - Fraction(self.container.start_time, av.time_base)
+        is_rounding = start_s < (1 / self.fps if self.fps else time_base(self.stream))
+        return Fraction(0) if is_rounding else start_s
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether the container's own index leads to a frame by its time."""
+        return self.format_name in SEEKABLE_FORMATS
+
+    def is_random_access(self, packet: VideoPacket) -> bool:
+        """Return whether decoding may start at a packet of a stream without an index."""
+        has_start_codes = self.format_name in (*BROADCAST_FORMATS, *ELEMENTARY_FORMATS)
+        test = annex_b_random_access(self.stream.codec_context.name) if has_start_codes else None
+        return packet.is_keyframe if test is None else test(memoryview(packet))
+
+    @property
+    def clock(self) -> Clock | None:
+        """The rules of the clock of a stream without an index; None where the container states every frame's time."""
+        if self.is_seekable or self.format_name in COUNTED_FORMATS:
+            return None
+        return Clock(
+            self.frame_ticks,
+            has_times=self.format_name not in ELEMENTARY_FORMATS,
+            jitter_ticks=self.jitter_ticks,
+            is_constant=self.format_name == "mpeg" and self.stream.codec_context.name in MPEG_1_2,
+            max_step_ticks=int(MAX_STEP_S / time_base(self.stream)) if self.format_name in BROADCAST_FORMATS else None,
+        )
 
     @property
     def fps(self) -> Fraction | None:
@@ -105,6 +137,21 @@ class OpenVideo:
         """Return for how many ticks the packet's frame is shown."""
         return packet.duration or self.frame_ticks
 
+    def end_of_repeats(self, last: int) -> int:
+        """Return up to which chunk of an AVI file the frame of chunk `last` is repeated if no later chunk has data.
+
+        Empty chunks are not listed in the index: the header counts them.
+        """
+        entries = self.stream.index_entries
+        if not len(entries) or entries[-1].timestamp > last:
+            return last + 1
+        return max(self.stream.duration or 0, last + 1)
+
+    @property
+    def jitter_ticks(self) -> int:
+        """By how much the times of frames may be inaccurate."""
+        return max(JITTER_FRAMES * self.frame_ticks, int(MIN_JITTER_S / time_base(self.stream)))
+
     def seconds(self, tick: int) -> float:
         """Return the time of a tick of the stream's clock."""
         return float((tick - self.origin_tick) * time_base(self.stream))
@@ -118,12 +165,7 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
     try:
         container, format_name = _open_container(file, uri)
         with container:
-            if not container.streams.video:
-                kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-                raise DecodeError(uri, f"contains no video, only {kinds}")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise DecodeError(uri, "damaged, or in an unknown codec")
+            stream, num_video_tracks = _video_track(container, uri)
             check_limits(container, stream, uri)
             for other in container.streams:
                 if other is not stream:
@@ -137,12 +179,27 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
                 decoder_options["err_detect"] = "explode"
             stream.codec_context.options = decoder_options
             try:
-                yield OpenVideo(container, stream, format_name, uri, file)
+                yield OpenVideo(container, stream, format_name, uri, file, num_video_tracks)
             except DAMAGE_ERRORS as error:
                 raise DecodeError(uri, reason_of(error)) from error
     finally:
         if file is not source:
             file.close()
+
+
+def _video_track(container: InputContainer, uri: str) -> tuple[VideoStream, int]:
+    """Return the default video track, or the first one, and how many there are. Cover pictures are none."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    tracks = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    if not tracks:
+        kinds: set[str] = {stream.type for stream in container.streams if stream.type != "video"}
+        if container.streams.video:
+            kinds.add("a cover picture")
+        raise DecodeError(uri, f"contains no video, only {' and '.join(sorted(kinds, reverse=True)) or 'nothing'}")
+    track = next((track for track in tracks if track.disposition & Disposition.default), tracks[0])
+    if track.codec_context is None:
+        raise DecodeError(uri, "damaged, or in an unknown codec")
+    return track, len(tracks)
 
 
 def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
@@ -151,7 +208,10 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
         raise DecodeError(uri, "the file is empty")
     format_name = container_format(head)
     if format_name is None:
-        raise DecodeError(uri, "not a video: its content is none of MP4/MOV, MKV/WebM, AVI, MPEG-TS or MPEG-PS")
+        unreadable = unreadable_format(head)
+        if unreadable is not None:
+            raise DecodeError(uri, f"its content is {unreadable}, which is not read; convert it to MP4 or MKV")
+        raise DecodeError(uri, "not a video: its content is in none of the container formats that are read")
     if format_name == "mov":
         hint_byte_range(file, range(end_of_leading_index(head)))
     file.seek(0)
@@ -190,11 +250,3 @@ def time_base(stream: VideoStream) -> Fraction:
     """Return the seconds per tick of the stream's clock."""
     assert stream.time_base is not None, "a demuxed stream has a time base"
     return stream.time_base
-
-
-def clockwise_rotation(frame: av.VideoFrame) -> int:
-    """Return the degrees clockwise (0, 90, 180, 270) by which the display matrix turns the frame.
-
-    FFmpeg counts counterclockwise.
-    """
-    return round(-frame.rotation / 90) * 90 % 360

@@ -6,14 +6,19 @@ from typing import NamedTuple
 
 import av
 
-from microaction.video.decoding.container import OpenVideo, VideoPacket
+from microaction.video.decoding.container import OpenVideo
 from microaction.video.decoding.damage import DAMAGE_ERRORS, reason_of
+from microaction.video.decoding.timeline import VideoPacket
 
 EARLIEST_PTS = -(1 << 63)
 
 
 class NotExactError(Exception):
     """The stream does not have the structure that it declares: leaving packets out may change frames."""
+
+
+class RepeatedTimeError(NotExactError):
+    """Two frames have the same time: which one a target is, only their order tells."""
 
 
 class FrameResult(NamedTuple):
@@ -80,7 +85,7 @@ class GopDecoder:
             self._record_damage(min(self._in_decoder.values(), default=self._num_fed), reason_of(error))
             frames = []
         yield from self._collect(frames)
-        if self._in_decoder and not self.is_damaged:
+        if (self._in_decoder or self._wanted) and not self.is_damaged:
             raise NotExactError("a packet without a frame")
         for pts, _ in sorted(self._wanted):
             yield FrameResult(pts, None, self._reason)

@@ -15,10 +15,11 @@ import av
 import numpy as np
 
 from microaction.video.decoding.bitstream import PacketKind, Structure
-from microaction.video.decoding.container import OpenVideo, VideoPacket
+from microaction.video.decoding.container import OpenVideo
 from microaction.video.decoding.damage import DAMAGE_ERRORS, reason_of
-from microaction.video.decoding.gop import EARLIEST_PTS, FrameResult, GopDecoder, NotExactError
+from microaction.video.decoding.gop import EARLIEST_PTS, FrameResult, GopDecoder, NotExactError, RepeatedTimeError
 from microaction.video.decoding.targets import AtIndices, TargetFrame, Targets
+from microaction.video.decoding.timeline import VideoPacket
 
 MAX_QUEUED_BYTES = 32 << 20  # a GOP that is longer is decoded as it is read
 
@@ -131,8 +132,10 @@ class SelectivePass:
             raise NotExactError("a packet without a presentation timestamp")
         if not packet.is_discard:
             index = bisect_left(self._shown, packet.pts)
-            if index < self._num_final or (index < len(self._shown) and self._shown[index] == packet.pts):
-                raise NotExactError("frames come in an order that the codec does not allow, or twice")
+            if index < len(self._shown) and self._shown[index] == packet.pts:
+                raise RepeatedTimeError("two frames have the same presentation timestamp")
+            if index < self._num_final:
+                raise NotExactError("frames come in an order that the codec does not allow")
             insort(self._shown, packet.pts)
             self._end_tick = max(self._end_tick, packet.pts + self._video.duration_ticks(packet))
         queued = _QueuedPacket(packet, packet.pts, self._structure.kind_of(memoryview(packet)))

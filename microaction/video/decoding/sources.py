@@ -4,9 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
-
-from pyarrow import NativeFile
+from typing import Any, BinaryIO, cast
 
 from microaction import storage
 from microaction.errors import DecodeError
@@ -30,13 +28,15 @@ def open_source(source: Source, uri: str) -> BinaryIO:
     if isinstance(source, (str, os.PathLike)):
         try:
             file = storage.open_input(os.fspath(source))
-            return cast(BinaryIO, RangedReader(file, file.size(), uri)) if isinstance(file, NativeFile) else file
+            if not storage.is_remote(os.fspath(source)):
+                return file
+            return cast(BinaryIO, RangedReader(file, cast(Any, file).size(), uri))
         except FileNotFoundError:
             raise DecodeError(uri, "no such file") from None
         except storage.StorageError:  # not a property of the file
             raise
         except OSError as error:
-            raise DecodeError(uri, f"cannot be opened: {error}") from error
+            raise DecodeError(uri, f"cannot be opened: {(error.strerror or str(error)).lower()}") from error
     source.seek(0)
     return cast(BinaryIO, source)
 
