@@ -22,7 +22,7 @@ BACKENDS: tuple[BackendName, ...] = ("av", "decord", "torchcodec")
 
 def main() -> None:
     results = {backend: Counter[str]() for backend in BACKENDS if importlib.util.find_spec(backend)}
-    sandbox = Sandbox(Limits(time_s=10))
+    sandbox = Sandbox(Limits(time_s=60))
     with tempfile.TemporaryDirectory() as folder:
         for case in matrix.CASES:
             path = Path(folder) / case.file_name

@@ -18,8 +18,13 @@ class RgbConverter:
     def __init__(self, picture: Picture) -> None:
         self._reformatter = VideoReformatter()
         self._picture = picture
+        # By the angle that PyAV knows. Asking a frame for its side data makes a reference cycle, which holds its pixels until
+        # the garbage collector runs: done once for each angle.
+        self._orientations: dict[int, Orientation] = {}
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """Return the frame as uint8 RGB [H, W, 3]."""
         image: np.ndarray = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        return self._picture.displayed(image, Orientation.of(frame))
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = Orientation.of(frame)
+        return self._picture.displayed(image, self._orientations[frame.rotation])
