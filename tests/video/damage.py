@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from microaction.video import DecodeError, Framing, decode_chunk, decode_frames, probe
 from microaction.video.decode import BackendName
@@ -141,7 +142,10 @@ def decode_all(data: bytes) -> Frames:
 
 
 def _displayed(frame: av.VideoFrame, stream: av.VideoStream) -> np.ndarray:
-    return Picture.of(stream).displayed(frame.to_ndarray(format="rgb24"), Orientation.of(frame))
+    # A frame whose side data was asked for stays in memory until the garbage collector runs, with all that it holds.
+    orientation = Orientation.of(frame) if frame.rotation else Orientation()
+    image = VideoReformatter().reformat(frame, format="rgb24", threads=1).to_ndarray()
+    return Picture.of(stream).displayed(image, orientation)
 
 
 def on_screen(frames: Frames, time_s: Fraction) -> tuple[np.ndarray, bool] | None:
