@@ -5,8 +5,11 @@ Every exception that a command reports in one line is a `MicroactionError`. Belo
 rooms derive their own exceptions from these. Programming errors of callers are `ValueError`, as usual.
 """
 
+import logging
 from enum import StrEnum
 from typing import ClassVar, Self
+
+logger = logging.getLogger(__name__)
 
 EXIT_DONE = 0
 EXIT_RETRY = 1
@@ -16,8 +19,9 @@ EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
     EXIT_DONE: "Done.",
-    EXIT_RETRY: "Not done: run the same command again. An unreachable store, a lease that another process holds, nodes that "
-    "did not come in time, chunks that failed for transient reasons, SIGTERM; also any error without a line of its own.",
+    EXIT_RETRY: "Not done: run the same command again. An unreachable store or cluster, a full disk, a lease that another "
+    "process holds, nodes that did not come in time, chunks that failed for transient reasons, SIGTERM; also any error without "
+    "a line of its own.",
     EXIT_USAGE: "Not done: fix the command, a file or a setting. The message says which.",
     EXIT_TOO_MANY_FAILED: "Done, but not accepted: `label` with more failures than `--max-failed`, `retrain` with a candidate "
     "that a gate rejected.",
@@ -114,3 +118,13 @@ class VideoChangedError(TransientError):
     """A video is not the file that the catalog describes any more."""
 
     failure_kind: ClassVar[FailureKind] = FailureKind.VIDEO_CHANGED
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something has no result, in words for its users. What nobody foresaw goes to the log, with its traceback."""
+    if isinstance(error, DecodeError):
+        return error.reason
+    if isinstance(error, MicroactionError):
+        return str(error)
+    logger.error("unforeseen", exc_info=error)
+    return "microaction failed on it, which is a bug: please report it, with the file if possible"

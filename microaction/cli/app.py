@@ -235,8 +235,8 @@ def _read_yaml(uri: str | None) -> dict[str, Any]:
         return {}
     try:
         content = yaml.safe_load(storage.read_bytes(uri))
-    except (FileNotFoundError, yaml.YAMLError) as error:
-        raise SettingsError(f"--config {uri}: {error}") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"--config {uri}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SettingsError(f"--config {uri}: the file must hold lines 'setting: value'")
     return _with_underscores(content)

@@ -3,8 +3,10 @@
 clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest for each block → manifest and lists
 """
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +20,12 @@ from ray.data import TaskPoolStrategy
 from microaction import storage
 from microaction.clips.manifest import read_list, region_of
 from microaction.clips.settings import PackSettings
-from microaction.errors import DecodeError, FailureKind
+from microaction.errors import DecodeError, FailureKind, MicroactionError, reason_of
 from microaction.schema import CLIP_LIST, PACKED_CLIP, REGION_COLUMNS, parquet_bytes
 from microaction.video.proxy import encode_proxy
 from microaction.video.sandbox import Limits, sandboxed
 
+ELSEWHERE_FOLDER = "_elsewhere"
 VIDEOS_FOLDER, PAGES_FOLDER = "videos", "_pages"
 MANIFEST_FILE, LIST_FILE, TABLE_FILE = "manifest.parquet", "list.txt", "list.parquet"
 CLIPS_PER_BLOCK = 8  # about a second of work: the maximum that a lost task loses
@@ -50,13 +53,13 @@ def pack_clips(
     running Ray.
     """
     clips = read_list(settings.clips_list, settings.videos, num_classes=None)
-    versions = {file.uri: file.version for file in storage.list_files(settings.videos)}
+    versions = _versions([clip.uri for clip in clips], settings.videos)
     rows = {
         clip.name: {
             "name": clip.name,
             "label": clip.label,
             "source": clip.uri,
-            "source_version": versions.get(storage.absolute(clip.uri)),
+            "source_version": versions.get(clip.uri),
             "proxy": proxy_name(clip.name),
             "short_side": settings.short_side,
             **dict(zip(REGION_COLUMNS, clip.region or (None,) * 4, strict=True)),
@@ -85,8 +88,26 @@ def pack_clips(
     )
 
 
+def _versions(uris: list[str], videos: str) -> dict[str, str]:
+    """Return the versions of the files that exist, from one listing of the folder of videos and a request for each other."""
+    versions: dict[str, str] = {}
+    with suppress(FileNotFoundError):
+        versions = {file.uri: file.version for file in storage.list_files(videos)}
+    for uri in uris:
+        if uri not in versions and not uri.startswith(f"{storage.absolute(videos)}/"):
+            with suppress(FileNotFoundError):
+                versions[uri] = storage.version_of(uri)
+    return versions
+
+
 def proxy_name(name: str) -> str:
-    """Return the proxy's name: `a/b.mp4` stays, `a/b.avi` becomes `a/b.avi.mp4`, so that no two clips share a proxy."""
+    """Return the proxy's name: `a/b.mp4` stays, `a/b.avi` becomes `a/b.avi.mp4`, so that no two clips share a proxy.
+
+    A clip that is not below the folder of videos gets a folder of its own there.
+    """
+    if name.startswith(("/", "../")) or "://" in name:
+        folder, _, base = name.rpartition("/")
+        name = f"{ELSEWHERE_FOLDER}/{hashlib.sha256(folder.encode()).hexdigest()[:16]}/{base}"
     return name if name.endswith(".mp4") else f"{name}.mp4"
 
 
@@ -126,10 +147,8 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
         if row["source_version"] is None:
             raise DecodeError(row["source"], "no such file, though the list names it")
         proxy = sandboxed(row["source"], PACK_LIMITS, encode_proxy, row["source"], row["short_side"], region_of(row))
-    except DecodeError as error:
-        return row | {"error": str(FailureKind.of(error)), "reason": error.reason}
-    except (RuntimeError, ValueError) as error:
-        return row | {"error": str(FailureKind.of(error)), "reason": f"unexpected: {error}"}
+    except (RuntimeError, ValueError, MicroactionError) as error:
+        return row | {"error": str(FailureKind.of(error)), "reason": reason_of(error)}
     storage.write_bytes(storage.join(out, VIDEOS_FOLDER, row["proxy"]), proxy.data)
     return row | {
         "num_frames": proxy.num_frames,

@@ -58,6 +58,8 @@ def run_evaluation(
     check_labels(checkpoint.config, ACTIONS, settings.model)
     clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))
     storage.check_writable(storage.join(settings.out, UNREADABLE_FILE))
+    if settings.submission is not None:
+        storage.check_writable(settings.submission)
     max_unreadable = int(settings.max_unreadable_fraction * len(clips))
     scores = score_on_cluster(checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress)
     clips = [clip for clip in clips if clip.uri not in scores.unreadable]

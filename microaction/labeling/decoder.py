@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from microaction.clips.manifest import region_of
-from microaction.errors import DecodeError, FailureKind, MicroactionError, VideoChangedError
+from microaction.errors import FailureKind, VideoChangedError, reason_of
 from microaction.labeling.reuse import WindowReuse, Windows
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.preprocessing import Preprocessing
@@ -72,7 +72,7 @@ class Decoder:
                 error, reason = FailureKind.DECODE_ERROR if pixels.damage else "", pixels.damage
         except Exception as failure:  # nothing in one file may cost another its row
             error = FailureKind.of(failure)
-            reason = _reason(failure)
+            reason = reason_of(failure)
         if pixels is None:
             crop, T = self.preprocessing.crop, self.num_frames
             pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
@@ -96,12 +96,6 @@ class Decoder:
         """Less time for less video: a block of many short clips must not stall for as many times the limit."""
         proportional_s = self.limits.time_s * (chunk.end_us - chunk.start_us) / self.chunk_us
         return replace(self.limits, time_s=min(self.limits.time_s, max(proportional_s, MIN_DECODE_TIME_S)))
-
-
-def _reason(failure: Exception) -> str:
-    if isinstance(failure, DecodeError):
-        return failure.reason
-    return str(failure) if isinstance(failure, MicroactionError) else f"unexpected: {failure}"
 
 
 def _check_version(video: str, version: str) -> None:

@@ -83,7 +83,7 @@ def _unlabeled(batch: dict[str, np.ndarray], error: Exception) -> dict[str, np.n
     C = len(batch["error"])
     empty = {name: _object_column([part[:0] for part in batch[name]]) for name in ("window_start_us", "window_end_us")}
     empty["window_frames"] = _object_column([part[:0] for part in batch["window_frames"]])
-    reason = f"{type(error).__name__}: {error}"
+    reason = f"the network could not run: {next(iter(str(error).splitlines()), 'no reason given')}"
     is_decoded_C = batch["error"] == ""
     return (
         batch

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from microaction import storage
-from microaction.errors import RETRYABLE_KINDS
+from microaction.errors import RETRYABLE_KINDS, reason_of
 from microaction.schema import COMMITTED_CHUNK, LEDGER_INDEX, parquet_bytes
 
 CHUNKS_FOLDER = "_chunks"
@@ -47,7 +47,7 @@ class Committer:
         try:
             name = commit(self.out, rows)
         except Exception as failure:
-            name, error = "", pa.repeat(f"{type(failure).__name__}: {failure}", len(rows))
+            name, error = "", pa.repeat(reason_of(failure), len(rows))
         runs_CW = rows["window_run"].to_pylist()
         columns = {name: rows[name] for name in ("chunk_id", "chunk_start_us", "chunk_end_us")}
         columns["num_windows"] = pa.array([run_W.count(0) for run_W in runs_CW], pa.int32())

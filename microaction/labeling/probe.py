@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from microaction import storage
-from microaction.errors import DecodeError, FailureKind, MicroactionError
+from microaction.errors import FailureKind, MicroactionError, reason_of
 from microaction.video import probe
 from microaction.video.decoding.formats import SNIFF_BYTES, VIDEO_SUFFIXES, is_video_content
 from microaction.video.sandbox import Limits, sandboxed
@@ -39,9 +39,5 @@ def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
     try:
         info = sandboxed(video, PROBE_LIMITS, probe, video)
         return row | asdict(info) | {"fps": float(info.fps)}
-    except DecodeError as error:
-        return row | {"error": str(FailureKind.of(error)), "reason": error.reason}
-    except MicroactionError as error:
-        return row | {"error": str(FailureKind.of(error)), "reason": str(error)}
     except Exception as error:  # whatever a library makes of a file's bytes is a fact about that file
-        return row | {"error": str(FailureKind.UNEXPECTED), "reason": f"unexpected: {error}"}
+        return row | {"error": str(FailureKind.of(error)), "reason": reason_of(error)}

@@ -17,9 +17,15 @@ class RunError(UsageError, ValueError):
 def read_record(out: str) -> dict[str, Any] | None:
     """Return the record of the run in an output; None if there is none. Raises `RunError` for one of an earlier format."""
     try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))
+        record: Any = json.loads(storage.read_bytes(storage.join(out, RUN_FILE)))
     except FileNotFoundError:
         return None
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise RunError(
+            f"{storage.join(out, RUN_FILE)} is not the record of a run: restore it, or choose another folder"
+        )
     found = record.get("identity", {}).get("format")
     if found != LEDGER_FORMAT:
         raise RunError(

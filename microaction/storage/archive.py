@@ -69,28 +69,29 @@ class _LocalWalk:
     root: str
     num_hidden: int = 0
     _links: list[str] = field(default_factory=list)
-    _hard_links: set[tuple[int, int]] = field(
-        default_factory=set
-    )  # contents with several names, listed under the first one
+    # Contents with several names, listed under the first one.
+    _hard_links: set[tuple[int, int]] = field(default_factory=set)
+    # Real paths of the archive and of linked folders.
+    _roots: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[ArchivedFile]:
-        roots = [os.path.realpath(self.root)]
+        self._roots = [os.path.realpath(self.root)]
         yield from self._folder(self.root)
         linked: set[str] = set()
         while self._links:
             links, self._links = sorted(self._links, key=lambda link: (os.path.realpath(link), link)), []
             for link in links:
                 target = os.path.realpath(link)
-                if target in linked or any(_is_listed_below(target, root) for root in roots):
+                if target in linked or any(_is_listed_below(target, root) for root in self._roots):
                     continue
                 linked.add(target)
                 if os.path.isdir(link):
-                    roots.append(target)
+                    self._roots.append(target)
                     yield from self._folder(link)
                 elif os.path.isfile(link):
                     yield _local_file(link)
                 else:
-                    yield ArchivedFile(_printable(link), 0, "", _missing_target(link))
+                    yield ArchivedFile(_printable(link), 0, "", _why_unreachable(link))
 
     def _folder(self, folder: str) -> Iterator[ArchivedFile]:
         try:
@@ -108,9 +109,12 @@ class _LocalWalk:
             elif entry.is_symlink():
                 self._links.append(entry.path)
             elif entry.is_dir():
-                yield from self._folder(entry.path)
+                if os.path.realpath(entry.path) not in self._roots:  # a linked folder may hold the archive itself
+                    yield from self._folder(entry.path)
             elif entry.is_file():
                 yield from self._file(entry)
+            else:
+                yield ArchivedFile(_printable(entry.path), 0, "", "it is neither a file nor a folder")
 
     def _file(self, entry: os.DirEntry[str]) -> Iterator[ArchivedFile]:
         try:
@@ -152,8 +156,16 @@ def _local_file(path: str) -> ArchivedFile:
     return ArchivedFile(name, stat.st_size, version)
 
 
-def _missing_target(link: str) -> str:
+def _why_unreachable(link: str) -> str:
     target = os.readlink(link)
+    try:
+        os.stat(link)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return f"its content cannot be reached: it is a link to {_printable(target)}: {_cause(error)}"
+    else:
+        return f"it is a link to {_printable(target)}, which is neither a file nor a folder"
     what = f"its content is not here: it is a link to {_printable(target)}, which does not exist"
     return f"{what}; `git annex get` fetches it" if ANNEX_FOLDER in target else what
 

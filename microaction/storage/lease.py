@@ -13,13 +13,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from microaction import storage
 from microaction.errors import TransientError
+from microaction.storage.errors import StorageError
 
 LIFETIME_S = 30.0
 HEARTBEATS_PER_LIFETIME = 4
@@ -71,7 +72,9 @@ def hold_lease(folder: str, *, lifetime_s: float = LIFETIME_S) -> Iterator[Lease
         ended.set()
         heartbeat.join()
         if not lease.lost:
-            storage.write_bytes(_uri(folder, lease.term), _content(released=True))
+            # Where it cannot be released, it ends with this process.
+            with suppress(StorageError):
+                storage.write_bytes(_uri(folder, lease.term), _content(released=True))
 
 
 def _acquire(folder: str, lifetime_s: float) -> Lease:

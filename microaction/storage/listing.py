@@ -75,22 +75,25 @@ def _list_arrow(prefix: str) -> Iterator[StoredFile]:
             yield StoredFile(scheme + info.path, info.size, f"{info.size}-{info.mtime_ns}")
 
 
-def _list_local(prefix: str) -> Iterator[StoredFile]:
+def _list_local(prefix: str, ancestors: tuple[str, ...] = ()) -> Iterator[StoredFile]:
     if os.path.isfile(prefix):
         yield _local_file(prefix)
         return
     if not os.path.isdir(prefix):
         return
-    with os.scandir(prefix) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_dir():
-                yield from _list_local(entry.path)
-            elif entry.is_file():
-                try:
-                    file = _local_file(entry.path)
-                except FileNotFoundError:  # deleted since it was listed
-                    continue
-                yield file
+    ancestors = (*ancestors, os.path.realpath(prefix))
+    with translate_errors(prefix), os.scandir(prefix) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            if os.path.realpath(entry.path) not in ancestors:  # a link to a folder above
+                yield from _list_local(entry.path, ancestors)
+        elif entry.is_file():
+            try:
+                file = _local_file(entry.path)
+            except FileNotFoundError:  # deleted since it was listed
+                continue
+            yield file
 
 
 def _local_file(path: str) -> StoredFile:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from microaction.errors import FailureKind
+from microaction.errors import DecodeError, FailureKind
 from microaction.labeling.catalog import PassedOver, make_catalog, read_catalog, write_catalog
 from microaction.labeling.probe import is_video
+from microaction.video import probe
 from microaction.video.decoding.formats import is_video_content
 from tests.videos import write_video
 
@@ -20,6 +21,7 @@ def test_content_decides_whatever_the_name(tmp_path: Path) -> None:
         assert is_video(str(shutil.copy(case, tmp_path / "without_suffix"))), case.name
     for name, content in {
         "notes": b"Interview, 3 May",
+        "license.txt": b"The free software",
         "page.html": b"<html>" * 100,
         "list.m3u8": b"#EXTM3U\nhttp://example.org/1.ts\n",
         "picture.jpg": b"\xff\xd8\xff\xe0\x00\x10JFIF",
@@ -36,6 +38,18 @@ def test_content_decides_whatever_the_name(tmp_path: Path) -> None:
         assert not is_video(str(tmp_path / name)), name
     assert is_video(str(tmp_path / "gone.mp4")), "it claims to be one"
     assert not is_video(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        (b"/annex/objects/SHA256E-s1--aa.mp4\n", "git annex get"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+    ],
+)
+def test_pointers_to_contents_elsewhere_name_the_command(content: bytes, command: str) -> None:
+    with pytest.raises(DecodeError, match=f"its content is not here: .*{command}"):
+        probe(content)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 100])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microaction.storage import ArchiveListing
+from microaction.storage import ArchiveListing, list_files
 
 
 def put(path: Path, content: bytes = b"x") -> None:
@@ -64,7 +64,20 @@ def test_linked_folders_count_once_and_cycles_end(tmp_path: Path) -> None:
     (tmp_path / "in/self.mp4").symlink_to("self.mp4")
     found = listed(tmp_path / "in")
     assert {name for name, reason in found.items() if not reason} == {"2024/one.mp4", "b/deep/two.mp4"}
-    assert found["self.mp4"].startswith("its content is not here")
+    assert found["self.mp4"].startswith("its content cannot be reached: it is a link to self.mp4: too many levels")
+
+
+def test_a_link_to_a_folder_above_the_archive_lists_nothing_twice(tmp_path: Path) -> None:
+    put(tmp_path / "loop/a/one.mp4")
+    put(tmp_path / "loop/two.mp4")
+    (tmp_path / "loop/a/up").symlink_to("..")
+    assert listed(tmp_path / "loop/a") == {"one.mp4": "", "up/two.mp4": ""}
+    assert len(list(list_files(str(tmp_path / "loop/a")))) == 2
+
+
+def test_what_is_no_file_has_a_reason(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert listed(tmp_path) == {"pipe.mp4": "it is neither a file nor a folder"}
 
 
 def test_the_archive_itself_may_be_a_link(tmp_path: Path) -> None:

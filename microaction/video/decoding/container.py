@@ -29,6 +29,7 @@ from microaction.video.decoding.formats import (
     container_format,
     end_of_chunks,
     end_of_leading_index,
+    pointer_advice,
     unreadable_format,
 )
 from microaction.video.decoding.limits import MAX_PIXELS, check_limits
@@ -208,6 +209,9 @@ def _open_container(file: BinaryIO, uri: str) -> tuple[InputContainer, str]:
         raise DecodeError(uri, "the file is empty")
     format_name = container_format(head)
     if format_name is None:
+        advice = pointer_advice(head)
+        if advice is not None:
+            raise DecodeError(uri, advice)
         unreadable = unreadable_format(head)
         if unreadable is not None:
             raise DecodeError(uri, f"its content is {unreadable}, which is not read; convert it to MP4 or MKV")

@@ -61,10 +61,18 @@ _UNREADABLE_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"FILM", "Sega FILM"),
 )
 
+_POINTERS: tuple[tuple[bytes, str], ...] = (
+    (b"/annex/objects/", "its content is not here: it is a pointer of git-annex; `git annex get` fetches it"),
+    (
+        b"version https://git-lfs.github.com/",
+        "its content is not here: it is a pointer of Git LFS; `git lfs pull` fetches it",
+    ),
+)
+
 
 def container_format(head: bytes) -> str | None:
     """Return FFmpeg's name of the container that begins with these bytes; None if it may not be opened."""
-    if head[4:8] in MP4_FIRST_BOXES:
+    if head[4:8] in MP4_FIRST_BOXES and (head[0] == 0 or head[4:8] in (b"mdat", b"moov")):  # the others are small
         return None if head[8:12] in MP4_STILL_BRANDS else "mov"
     if head.startswith(b"RIFF"):
         return {b"AVI ": "avi", b"CDXA": "mpeg"}.get(head[8:12])  # CDXA: sectors of a Video CD
@@ -103,6 +111,11 @@ def unreadable_format(head: bytes) -> str | None:
     if head[4:8] == b"ftyp" and head[8:12] in MP4_STILL_BRANDS:
         return "a still picture"
     return next((name for signature, name in _UNREADABLE_FORMATS if head.startswith(signature)), None)
+
+
+def pointer_advice(head: bytes) -> str | None:
+    """Return what to do about a small file that stands for a content that was not fetched; None for other files."""
+    return next((advice for signature, advice in _POINTERS if head.startswith(signature)), None)
 
 
 def _is_transport_stream(head: bytes) -> bool:
