@@ -50,7 +50,7 @@ def connected_ray(**options: Any) -> Iterator[None]:
         folder = short_temporary_folder()
         options |= {"_temp_dir": folder} if folder else {}
     try:
-        ray.init(address, **options)
+        ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RpcError) as error:
         if AUTHENTICATION_ERROR in f"{error!r} {error.__cause__!r}":
             raise ClusterAddressError(
