@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Self
@@ -84,6 +84,7 @@ def make_catalog(
     archive: str,
     *,
     known: pa.Table | None = None,
+    out: str | None = None,
     retry_failed: bool = False,
     on_video: Callable[[int, int], None] = lambda done, total: None,
     on_part: Callable[[pa.Table], None] | None = None,
@@ -93,12 +94,14 @@ def make_catalog(
     A file counts as a video by the suffix of its name or by its content; `PassedOver.of(catalog)` counts the others. A video
     whose content cannot be reached, and a folder that cannot be opened, are rows with the reason. Rows of `known`, an earlier
     catalog, are kept for files whose version is the same; with `retry_failed` not those of files that could not be read.
-    `on_video(done, total)` is called as files are probed, and `on_part` every minute or so with the catalog so far: passed as
+    What the command itself wrote, below `out`, does not count. `on_video(done, total)` is called as files are probed, and `on_part` every minute or so with the catalog so far: passed as
     `known`, it saves the work. Raises `CatalogError` if there is no video, and `StorageError` if the store refuses all of them.
     """
     archived = storage.ArchiveListing(archive)
     endings: Counter[str] = Counter()
-    listing, unavailable = _listing(archived, endings)
+    own_prefix = None if out is None else storage.absolute(out) + "/"
+    files = (file for file in archived if own_prefix is None or not file.uri.startswith(own_prefix))
+    listing, unavailable = _listing(files, endings)
     keys = ["video", "version"]
     if known is not None:  # what the store refused then, it may allow now
         known = known.filter(pc.is_null(known["error"]) if retry_failed else pc.invert(_is_storage_error(known)))
@@ -109,9 +112,9 @@ def make_catalog(
     for first in range(0, len(new), FILES_PER_WAVE):
         wave = new.slice(first, FILES_PER_WAVE).combine_chunks()
         blocks = [wave.slice(start, FILES_PER_TASK) for start in range(0, len(wave), FILES_PER_TASK)]
-        files = ray.data.from_blocks(blocks)
-        files.context.enable_progress_bars = False  # the commands show their own
-        probed = files.map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
+        dataset = ray.data.from_blocks(blocks)
+        dataset.context.enable_progress_bars = False  # the commands show their own
+        probed = dataset.map_batches(_probe_batch, batch_size=None, batch_format="pyarrow")
         for batch in probed.iter_batches(batch_size=None, batch_format="pyarrow"):
             done += len(batch)
             on_video(done, len(listing))
@@ -133,7 +136,7 @@ def make_catalog(
     return passed_over.noted_in(catalog)
 
 
-def _listing(archived: storage.ArchiveListing, endings: Counter[str]) -> tuple[pa.Table, pa.Table]:
+def _listing(files: Iterator[storage.ArchivedFile], endings: Counter[str]) -> tuple[pa.Table, pa.Table]:
     """Return the files (video, version, size_bytes), page by page into columns, and rows for those that cannot be reached.
 
     `endings` counts those that cannot be reached and have no name of a video.
@@ -141,7 +144,6 @@ def _listing(archived: storage.ArchiveListing, endings: Counter[str]) -> tuple[p
     schema = pa.schema([CATALOG.field(name) for name in ("video", "version", "size_bytes")])
     batches: list[pa.RecordBatch] = []
     unavailable: list[dict[str, Any]] = []
-    files = iter(archived)
     try:
         while page := list(islice(files, FILES_PER_PAGE)):
             for file in page:

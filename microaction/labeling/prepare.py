@@ -180,6 +180,7 @@ def _catalog(settings: LabelSettings, on_video: Callable[[int, int], None]) -> p
         catalog = make_catalog(
             settings.archive,
             known=read_catalog(uri) if storage.exists(uri) else None,
+            out=settings.out,
             retry_failed=settings.retry_failed,
             on_video=on_video,
             on_part=None if settings.plan else lambda part: write_catalog(part, uri),

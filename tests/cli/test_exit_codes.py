@@ -149,7 +149,7 @@ def test_an_output_of_an_earlier_format_is_a_usage_error(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "_run.json").write_text(json.dumps({"identity": {"format": 4}, "model": {}, "settings": {}}))
+    (out / "_run.json").write_text(json.dumps({"identity": {"format": 5}, "model": {}, "settings": {}}))
     for command in (
         ("label", str(archive), str(out), "--model", model),
         ("label", str(archive), str(tmp_path / "new"), "--model", model, "--relabel=uncertain", f"--base-run={out}"),
@@ -157,7 +157,7 @@ def test_an_output_of_an_earlier_format_is_a_usage_error(
         result = job(*command)
         assert result.returncode == EXIT_USAGE
         assert line_of(result) == (
-            f"{out} was written by another version of microaction (format 4, this version has 5): choose another folder, or "
+            f"{out} was written by another version of microaction (format 5, this version has 6): choose another folder, or "
             "use the version that wrote it"
         )
 
