@@ -94,8 +94,9 @@ def make_catalog(
     A file counts as a video by the suffix of its name or by its content; `PassedOver.of(catalog)` counts the others. A video
     whose content cannot be reached, and a folder that cannot be opened, are rows with the reason. Rows of `known`, an earlier
     catalog, are kept for files whose version is the same; with `retry_failed` not those of files that could not be read.
-    What the command itself wrote, below `out`, does not count. `on_video(done, total)` is called as files are probed, and `on_part` every minute or so with the catalog so far: passed as
-    `known`, it saves the work. Raises `CatalogError` if there is no video, and `StorageError` if the store refuses all of them.
+    What the command itself wrote, below `out`, does not count. `on_video(done, total)` is called as files are probed, and
+    `on_part` every minute or so with the catalog so far: passed as `known`, it saves the work. Raises `CatalogError` if there
+    is no video, and `StorageError` if the store refuses all of them.
     """
     archived = storage.ArchiveListing(archive)
     endings: Counter[str] = Counter()
