@@ -30,6 +30,7 @@ from microaction.models.settings import AnyModelConfig
 from microaction.preprocessing import Preprocessing
 from microaction.settings import DEMO_MODEL
 
+PUBLISHED_SUFFIXES = (".pth", ".pt")
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT: Literal[2] = 2  # 2: tagged configurations of families; calibration of its own
@@ -216,6 +217,8 @@ def _read_file(uri: str, name: str) -> bytes:
     try:
         return storage.read_bytes(storage.join(uri, name))
     except FileNotFoundError as error:
+        if uri.endswith(PUBLISHED_SUFFIXES):
+            raise CheckpointError(f"no file at {uri}: check the name of the weights") from error
         raise CheckpointError(
             f"{uri} is not a checkpoint directory ({error}): it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as `microaction "
             "train` writes them, or be a file of published weights"

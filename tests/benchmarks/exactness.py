@@ -1,6 +1,6 @@
 """For how many videos of the tests' matrix each backend returns, bit for bit, the frames of a full decode.
 
-`python -m tests.benchmarks.exactness` runs the decoders in a process of their own, for at most ten seconds per video.
+`python -m tests.benchmarks.exactness` runs the decoders in a process of their own, for at most a minute per video.
 """
 
 import importlib.util

@@ -99,6 +99,8 @@ def test_wrong_arguments_are_refused(archive: Path, model: str, tmp_path: Path) 
         microaction.label_video(archive / "short.mp4", model, stride_s=3.0)
     with pytest.raises(FileNotFoundError, match=r"no file at .*absent\.mp4"):
         microaction.label_video(tmp_path / "absent.mp4", model)
+    with pytest.raises(CheckpointError, match=r"no file at .*absent\.pth: check the name of the weights"):
+        microaction.label_video(archive / "short.mp4", str(tmp_path / "absent.pth"))
     with pytest.raises(CheckpointError, match="is not a checkpoint directory"):
         microaction.label_video(archive / "short.mp4", str(tmp_path))
 
