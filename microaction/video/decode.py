@@ -13,6 +13,8 @@ import numpy as np
 from microaction.errors import DecodeError
 from microaction.video.decoding import av_backend, decord_backend, torchcodec_backend
 from microaction.video.decoding.av_backend import Transform
+from microaction.video.decoding.container import open_video
+from microaction.video.decoding.picture import Orientation, Picture
 from microaction.video.decoding.sources import Source, name_of, open_counted
 from microaction.video.decoding.timeline import SeekPoint
 from microaction.video.framing import Framing
@@ -63,7 +65,10 @@ def decode_frames(
     def resized(frame: np.ndarray) -> np.ndarray:
         return frame if short_side is None else resize_short_side(frame, short_side)
 
-    frames = list(_BACKENDS[backend](source, distinct.tolist(), transform or resized))
+    chosen = transform or resized
+    if backend in ("decord", "torchcodec"):
+        chosen = _with_square_pixels(source, chosen)
+    frames = list(_BACKENDS[backend](source, distinct.tolist(), chosen))
     return _stack(frames, name_of(source))[inverse]
 
 
@@ -142,6 +147,18 @@ def window_times(window: Span, num_segments: int) -> list[Fraction]:
         Fraction(2 * num_segments * window.start_us + (2 * i + 1) * length, 2 * num_segments * MICROSECONDS)
         for i in range(num_segments)
     ]
+
+
+def _with_square_pixels(source: Source, transform: Transform) -> Transform:
+    """Return the transform for frames of a backend that applies the display matrix, but not the sample aspect ratio."""
+    with open_video(source) as video:
+        picture = Picture.of(video.stream)
+        first = next(iter(video.container.decode(video.stream)), None)
+    if picture.sample_aspect == 1 or first is None:
+        return transform
+    if Orientation.of(first).rotation in (90, 270):
+        picture = Picture(1 / picture.sample_aspect)
+    return lambda frame: transform(picture.displayed(frame, Orientation()))
 
 
 def _stack(frames: list[np.ndarray], uri: str) -> np.ndarray:
