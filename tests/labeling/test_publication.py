@@ -209,7 +209,7 @@ def test_readers_never_see_a_mixture_of_two_publications(out: Path, plan: pa.Tab
     expected = {published(out, plan, rule=rule).num_events for rule in rules}
     assert len(expected) == 2
     seen: list[tuple[int, int, int]] = []
-    disturbed: list[FileNotFoundError] = []
+    disturbed: list[Exception] = []
     stop = threading.Event()
 
     def read() -> None:
@@ -222,6 +222,11 @@ def test_readers_never_see_a_mixture_of_two_publications(out: Path, plan: pa.Tab
                 seen.append((len(events), of_one, int(windows["abstained"].sum())))
             except FileNotFoundError as error:
                 disturbed.append(error)
+            except pa.ArrowInvalid as error:
+                # Arrow leaves out files that are gone when it comes to look at them: a folder without files has no columns.
+                if "No match for FieldRef" not in str(error):
+                    raise
+                disturbed.append(error)
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -230,6 +235,7 @@ def test_readers_never_see_a_mixture_of_two_publications(out: Path, plan: pa.Tab
             published(out, plan, rule=rule)
             num_reads = len(seen) + 2  # the second of them began after the switch
             while len(seen) < num_reads:
+                assert reader.is_alive(), "the reader failed"
                 time.sleep(0.01)
     stop.set()
     reader.join()
