@@ -2,13 +2,18 @@
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from av.video.stream import VideoStream
 
 from microaction.errors import DecodeError
-from microaction.video.decoding.bitstream import ANNEX_B_RANDOM_ACCESS, INTRA_ONLY_CODECS
+from microaction.video.decoding.bitstream import (
+    ANNEX_B_RANDOM_ACCESS,
+    INTRA_ONLY_CODECS,
+    MPEG_4_B,
+    mpeg4_coding_types,
+)
 from microaction.video.decoding.container import OpenVideo, demux_declared_streams, open_video, time_base
 from microaction.video.decoding.formats import (
     BROADCAST_FORMATS,
@@ -24,7 +29,7 @@ from microaction.video.windows import MICROSECONDS
 
 SEEK_POINT_INTERVAL_S = 2
 # In AVI, which marks key frames: nothing after a key frame refers to frames before it, and frames are stored in order.
-AVI_CODECS_WITH_KEY_FRAMES = (*INTRA_ONLY_CODECS, "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "dvvideo")
+AVI_CODECS_WITH_KEY_FRAMES = (*INTRA_ONLY_CODECS, "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "dvvideo")
 
 
 @dataclass(frozen=True)
@@ -172,9 +177,13 @@ class _SeekPoints:
         self._position: int | None = None
         self._is_counted = video.format_name in COUNTED_FORMATS
         self._origin_tick = 0 if self._is_counted else video.origin_tick
+        self._has_vops = self._is_counted and video.stream.codec_context.name == "mpeg4"
+        self._leads = False  # whether the packets since the last seek point are B-frames, which are shown before it
 
     def add(self, placed: PlacedPacket) -> None:
         packet, pts = placed.packet, placed.packet.dts if self._is_counted else placed.packet.pts
+        if self._has_vops:
+            self._count_leading_frames(packet)
         if packet.pos is not None and packet.pos >= 0:
             self._position = packet.pos
         if pts is None or packet.dts is None or self._position is None or packet.is_corrupt:
@@ -184,6 +193,18 @@ class _SeekPoints:
             time_us = round((pts - self._origin_tick) * self._tick_s * MICROSECONDS)
             point = SeekPoint(time_us, self._position, zlib.crc32(packet), int(pts), int(packet.dts), placed.offset)
             self.found.append(point)
+            self._leads = True
+
+    def _count_leading_frames(self, packet: VideoPacket) -> None:
+        """Move the last seek point past a B-frame that follows it in an AVI file, where the number of a frame is its time."""
+        coding_types = mpeg4_coding_types(memoryview(packet))
+        if len(coding_types) > 1:  # a packed bitstream: the packet holds the B-frame of a later chunk
+            self.found.clear()
+            self._test = lambda packet: False
+        self._leads = self._leads and coding_types == [MPEG_4_B]
+        if self._leads and self.found and packet.dts is not None:
+            time_us = round((packet.dts - self._origin_tick) * self._tick_s * MICROSECONDS)
+            self.found[-1] = replace(self.found[-1], pts=packet.dts, time_us=time_us)
 
 
 def _random_access_test(video: OpenVideo) -> Callable[[VideoPacket], bool]:
@@ -195,7 +216,7 @@ def _random_access_test(video: OpenVideo) -> Callable[[VideoPacket], bool]:
         if codec.name == "h264":
             idr = ANNEX_B_RANDOM_ACCESS[codec.name]
             return lambda packet: idr.search(packet) is not None
-        if codec.name in AVI_CODECS_WITH_KEY_FRAMES and not codec.has_b_frames:
+        if codec.name == "mpeg4" or (codec.name in AVI_CODECS_WITH_KEY_FRAMES and not codec.has_b_frames):
             return lambda packet: packet.is_keyframe
     return lambda packet: False
 

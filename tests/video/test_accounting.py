@@ -62,6 +62,19 @@ def test_every_frame_is_the_one_on_the_screen(video: tuple[Path, Situation]) -> 
         assert screens.missing
 
 
+@pytest.mark.parametrize("name", ["avi-mpeg4", "avi-mpeg4-b-frames", "avi-h264-copied-b-frames"])
+def test_chunks_of_avi_begin_at_any_key_frame(
+    name: str, matrix_videos: matrix.VideoCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microaction.video.probing.SEEK_POINT_INTERVAL_S", 0)
+    situation = SITUATIONS[name]
+    path = matrix_videos.get(f"{name}.avi", situation.write)
+    screens = screens_of(path, chunk_us=300_000)
+    assert len(screens.info.seek_points) > 4
+    assert not screens.missing
+    check_screens(screens, situation.slots)
+
+
 @pytest.mark.slow  # a sandbox for each
 def test_every_second_is_labeled_or_has_failed(video: tuple[Path, Situation], model: Checkpoint) -> None:
     path, truth = video

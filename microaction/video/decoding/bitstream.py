@@ -26,6 +26,7 @@ ANNEX_B_RANDOM_ACCESS = {  # H.264 IDR slices, HEVC IRAP pictures, MPEG sequence
 }
 H264_SEI, SEI_RECOVERY_POINT, SEI_STOP = re.compile(rb"\x00\x00\x01\x06"), 6, 0x80
 RECOVERY_POINT_BYTES = 4096  # supplemental information precedes a packet's slices
+MPEG_4_VOP, MPEG_4_B = re.compile(rb"\x00\x00\x01\xb6(.)", re.DOTALL), 2
 INTRA_ONLY_CODECS = ("mjpeg", "prores", "dnxhd", "rawvideo", "png", "jpeg2000")
 
 UNCHECKED, CONTRADICTORY = None, -1
@@ -87,6 +88,11 @@ def annex_b_random_access(codec: str) -> Callable[[memoryview], bool] | None:
     if codec == "h264":
         return lambda packet: pattern.search(packet) is not None or h264_recovery_point(packet)
     return lambda packet: pattern.search(packet) is not None
+
+
+def mpeg4_coding_types(packet: memoryview) -> list[int]:
+    """Return the coding type of each picture in an MPEG-4 packet: 0 I, 1 P, 2 B. Source: ISO/IEC 14496-2 (6.2.5)."""
+    return [match[1][0] >> 6 for match in MPEG_4_VOP.finditer(packet)]
 
 
 def h264_recovery_point(packet: memoryview) -> bool:

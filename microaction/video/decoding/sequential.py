@@ -168,6 +168,8 @@ class SequentialPass:
             while self._chunk_numbers and self._chunk_numbers[0] <= frame.dts:
                 self._chunk_numbers.popleft()
             return frame.dts
+        while self._start_pts is not None and self._chunk_numbers and self._chunk_numbers[0] < self._start_pts:
+            self._chunk_numbers.popleft()  # of a B-frame that refers to a frame that was not decoded
         return self._chunk_numbers.popleft() if self._chunk_numbers else 0
 
     def _decoded(self) -> Iterator[av.VideoFrame | None]:
