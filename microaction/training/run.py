@@ -16,6 +16,7 @@ from microaction.clips.ingest import DECODE_CPUS
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
 from microaction.distributed.settings import ClusterSettings
+from microaction.errors import MicroactionError
 from microaction.models import (
     build_model,
     default_label_embeddings,
@@ -25,7 +26,7 @@ from microaction.models import (
 from microaction.models.families import family_of
 from microaction.models.initial import load_initial_weights
 from microaction.training.checkpoints import export_best
-from microaction.training.errors import StateError, TrainingError
+from microaction.training.errors import TrainingError
 from microaction.training.loop import train_process
 from microaction.training.order import steps_per_epoch
 from microaction.training.progress import TrainingProgress
@@ -114,7 +115,7 @@ def run_training(
         cause = _cause(error)
         if isinstance(cause, DecodeError):
             raise TrainingError(f"{cause}; fix the clip, or remove it from the list") from error
-        if isinstance(cause, (StateError, TrainingError)):
+        if cause is not None:
             raise cause from error
         raise
     storage.delete_tree(ray_uri)
@@ -209,12 +210,16 @@ def _fit_with_restarts(fit: Callable[[], None], max_failures: int) -> None:
             return
 
 
-def _cause(error: WorkerGroupError) -> BaseException | None:
-    """Return what ended training, out of the wrappers in which Ray delivers errors of workers."""
+def _cause(error: WorkerGroupError) -> MicroactionError | None:
+    """Return what ended training, out of the wrappers in which Ray delivers errors of workers; None for faults of the code."""
     for failure in error.worker_failures.values():
         inner: BaseException | None = getattr(failure, "_base_exc", failure)
         if isinstance(inner, ray.exceptions.RayTaskError):
             inner = inner.cause
-        if isinstance(inner, (DecodeError, StateError, TrainingError)):
+        if isinstance(inner, MicroactionError):
             return inner
+        if isinstance(inner, OSError) and inner.filename is not None:
+            local = storage.local_error(inner, str(inner.filename))
+            if local is not None:
+                return local
     return None

@@ -1,5 +1,7 @@
 """What ends a run in one line: limits that workers check, and errors on their way from a worker to the driver."""
 
+import errno
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +10,7 @@ from ray.train import WorkerGroupError
 
 from microaction.clips.manifest import Clip
 from microaction.errors import DecodeError
+from microaction.storage import StoreUnavailableError
 from microaction.training.errors import StateError, TrainingError
 from microaction.training.loop import Trainer
 from microaction.training.run import _cause
@@ -44,6 +47,14 @@ def test_an_error_of_a_worker_keeps_its_kind(error: Exception) -> None:
         found = _cause(WorkerGroupError("a worker failed", {1: failure}))
         assert type(found) is type(error)
         assert str(found) == str(error)
+
+
+def test_a_full_disk_of_a_worker_is_one_line() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/state.pt")
+    wrapped = ray.exceptions.RayTaskError("train", "Traceback …", error).as_instanceof_cause()
+    found = _cause(WorkerGroupError("a worker failed", {0: wrapped}))
+    assert isinstance(found, StoreUnavailableError)
+    assert str(found).startswith("no space left for /out/state.pt")
 
 
 def test_other_errors_of_workers_have_no_cause_of_ours() -> None:
