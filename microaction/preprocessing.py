@@ -1,12 +1,15 @@
 """How a decoded frame becomes the network's input: part of every checkpoint, shared by training, evaluation and labeling."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 # ImageNet statistics of RGB on 0..255; the reference normalizes with them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+SamplingRule: TypeAlias = Literal["segments", "consecutive", "uniform"]
 
 
 class Preprocessing(BaseModel):
@@ -20,6 +23,16 @@ class Preprocessing(BaseModel):
         "crop",
         description="`crop` keeps the center square of the frame, as the reference does; `pad` keeps the whole frame and "
         "fills it up to a square.",
+    )
+    sampling: SamplingRule = Field(
+        "segments",
+        description="Which frames of a clip the network sees: one of each of equal `segments` (MANet's rule, which in training "
+        "leaves out the rest of the division), one of each of equal parts of the whole clip (`uniform`), or `consecutive` ones, "
+        "which go on from the clip's beginning where it ends.",
+    )
+    frame_interval: PositiveInt = Field(1, description="With sampling=consecutive: every which frame.")
+    views: PositiveInt = Field(
+        1, description="How many times frames are taken in testing and labeling; probabilities are averaged over them."
     )
     mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="Mean of R, G and B on 0..255.")
     std: tuple[float, float, float] = Field(IMAGENET_STD, description="Standard deviation of R, G and B on 0..255.")

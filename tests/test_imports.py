@@ -20,7 +20,7 @@ import pytest
         ("microaction.video", ["ray", "torch"]),
         ("microaction.labeling.decoder", ["ray", "torch"]),
         ("microaction.models.checkpoint", ["av", "boto3", "ray"]),
-        ("microaction.models.manet.inference", ["av", "pydantic", "ray", "safetensors"]),
+        ("microaction.models.inference", ["av", "pydantic", "ray", "safetensors"]),
         ("microaction.evaluation.metrics", ["ray", "torch"]),
         ("microaction.cli", ["pydantic", "ray", "torch"]),
         ("microaction.cli.label", ["av", "boto3", "ray", "torch"]),

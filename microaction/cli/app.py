@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 import yaml
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from microaction import storage
 from microaction.errors import EXIT_INTERRUPTED, EXIT_RETRY, EXIT_USAGE, MicroactionError
-from microaction.models.settings import ModelConfig, tagged_union
+from microaction.models.settings import ModelConfig, fields_of_all_families
 from microaction.settings import CommandSettings
 
 ENV_PREFIX = "MICROACTION_"
@@ -36,6 +36,8 @@ QUIET_LOGGERS = ("ray.data", "ray.train")
 # Warns that a local Ray has a token, at every start. A cluster's problems with tokens are errors, which are reported.
 AUTHENTICATION_LOGGER = "ray._private.authentication"
 INTERRUPTED = "stopped; run the same command again to continue"
+
+PRESET_KEYS = {"model": "preset", "recipe": "name"}  # `--model NAME` is short for `--model.preset NAME`
 
 console = Console(stderr=True)
 Settings = TypeVar("Settings", bound=CommandSettings)
@@ -80,16 +82,17 @@ def parse_settings(settings_class: type[Settings], argv: list[str] | None = None
     name = command_name(settings_class)
     try:
         command = command_class(settings_class)
+        arguments = with_presets(settings_class, sys.argv[1:] if argv is None else argv)
         flags: CliSettingsSource[Any] = CliSettingsSource(
             command,
             cli_prog_name=name,
-            cli_parse_args=sys.argv[1:] if argv is None else argv,
+            cli_parse_args=arguments,
             add_argument_method=_add_argument,
         )
         config = flags().get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
-        command.file_values.update(_read_yaml(config))
+        command.file_values.update(_mappings(settings_class, _read_yaml(config)))
         found = command(_cli_settings_source=flags)
-        return settings_class.model_validate(found.model_dump(exclude_unset=True))
+        return settings_class.model_validate(found.model_dump(exclude_unset=True, warnings=False))
     except ValidationError as error:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]).replace("_", "-")
@@ -103,6 +106,33 @@ def parse_settings(settings_class: type[Settings], argv: list[str] | None = None
         exit_usage(name)
 
 
+def with_presets(settings_class: type[CommandSettings], argv: Sequence[str]) -> list[str]:
+    """Return the arguments with `--model NAME` as `--model.preset NAME`, and the like, where a setting has settings itself."""
+    names = {f"--{field}": key for field, key in PRESET_KEYS.items() if _has_preset(settings_class, field)}
+    result: list[str] = []
+    for argument in argv:
+        flag, mark, value = argument.partition("=")
+        is_name = flag in names and not value.startswith("{")
+        result.append(f"{flag}.{names[flag]}{mark}{value}" if is_name else argument)
+    return result
+
+
+def _mappings(settings_class: type[CommandSettings], values: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's values with `model: NAME` as `model: {preset: NAME}`, and the like, so that flags can change parts."""
+    return {
+        name: {PRESET_KEYS[name]: value}
+        if name in PRESET_KEYS and isinstance(value, str) and _has_preset(settings_class, name)
+        else value
+        for name, value in values.items()
+    }
+
+
+def _has_preset(settings_class: type[CommandSettings], name: str) -> bool:
+    """Return whether a setting has settings of its own, of which one is a name."""
+    field = settings_class.model_fields.get(name)
+    return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
 def command_name(settings_class: type[CommandSettings]) -> str:
     """Return `microaction label` for `LabelSettings`."""
     return f"microaction {settings_class.__name__.removesuffix('Settings').lower()}"
@@ -111,7 +141,10 @@ def command_name(settings_class: type[CommandSettings]) -> str:
 def command_class(settings_class: type[CommandSettings]) -> type[_Sources]:
     """Return the settings class with its sources, and with the configurations of all families as flags."""
     unions: dict[str, Any] = {
-        name: (tagged_union(), field)
+        name: (
+            fields_of_all_families(),
+            Field(default_factory=dict, description=field.description, validate_default=True),
+        )
         for name, field in settings_class.model_fields.items()
         if field.annotation is ModelConfig
     }

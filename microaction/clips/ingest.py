@@ -92,7 +92,7 @@ def read_clips(
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
     clips = zip(block["uri"], block["draw"], block["region"], strict=True)
     crop = sampling.preprocessing.crop
-    frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_frames, crop, crop, 3), np.uint8)
+    frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_sampled, crop, crop, 3), np.uint8)
     reasons = [""] * len(frames_BTHWC)
     for row, (uri, draw, region) in enumerate(clips):
         try:

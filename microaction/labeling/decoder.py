@@ -16,7 +16,7 @@ from microaction.labeling.settings import VideoLabelSettings
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.storage import version_of
-from microaction.video import ChunkFrames, Framing, SeekPoint, decode_chunk
+from microaction.video import ChunkFrames, FrameSampling, Framing, SeekPoint, decode_chunk
 from microaction.video.decoding.av_backend import DECODER
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import Span, microseconds, split_windows
@@ -36,7 +36,7 @@ class Decoder:
 
     window_us: int
     stride_us: int
-    num_frames: int
+    sampling: FrameSampling
     preprocessing: Preprocessing
     limits: Limits  # for a whole chunk
     chunk_us: int
@@ -49,7 +49,7 @@ class Decoder:
         return cls(
             microseconds(settings.window_s),
             microseconds(settings.stride_s),
-            checkpoint.model.num_frames,
+            FrameSampling.of(checkpoint.model.num_frames, checkpoint.preprocessing),
             checkpoint.preprocessing,
             Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
             microseconds(settings.chunk_s),
@@ -74,7 +74,7 @@ class Decoder:
             error = FailureKind.of(failure)
             reason = reason_of(failure)
         if pixels is None:
-            crop, T = self.preprocessing.crop, self.num_frames
+            crop, T = self.preprocessing.crop, self.sampling.num_sampled
             pixels = ChunkFrames(np.empty((0, crop, crop, 3), np.uint8), np.full((len(windows), T), -1, np.int32))
         return decoded_row(row, windows, pixels, reused, error=str(error), reason=reason)
 
@@ -87,7 +87,7 @@ class Decoder:
             row["video"],
             chunk,
             windows,
-            num_segments=self.num_frames,
+            sampling=self.sampling,
             framing=Framing.of(self.preprocessing, region_of(row)),
             seek_points=[SeekPoint(**point) for point in row["seek_points"] or ()],
         )

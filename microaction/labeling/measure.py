@@ -60,7 +60,7 @@ def _window_s(
     model: ModelRef, config: CheckpointConfig, execution: Execution, batch_windows: int, num_threads: int
 ) -> float:
     labeler = Labeler(model, execution, batch_windows, num_threads)
-    crop, T = config.preprocessing.crop, config.model.num_frames
+    crop, T = config.preprocessing.crop, config.num_sampled
     B = labeler.classify.batch_size
     frames = torch.zeros(B * T, crop, crop, 3, dtype=torch.uint8)
     windows_BT = torch.arange(B * T).reshape(B, T)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -27,6 +27,7 @@ from microaction.models.golden import GOLDEN_FILE, TOLERANCE, golden_difference
 from microaction.models.interface import Inputs, Network
 from microaction.models.normalize import normalize_frames
 from microaction.models.settings import AnyModelConfig
+from microaction.models.views import mean_of_views, split_views
 from microaction.preprocessing import Preprocessing
 from microaction.settings import DEMO_MODEL
 
@@ -64,6 +65,11 @@ class CheckpointConfig(BaseModel):
     metrics: dict[str, float]
     origin: str = ""
     license: str = ""
+
+    @property
+    def num_sampled(self) -> int:
+        """Frames of a clip that the network sees, in all views together."""
+        return self.model.num_frames * self.preprocessing.views
 
     @property
     def temperature(self) -> float:
@@ -108,9 +114,12 @@ class Checkpoint:
 
     @torch.inference_mode()
     def logits(self, frames_BTHWC: Tensor) -> Tensor:
-        """Return logits [B, K] (float32), divided by the temperature, of uint8 RGB frames on the model's device."""
-        outputs = self.model(Inputs(normalize_frames(frames_BTHWC, self.config.preprocessing)))
-        return cast(Tensor, outputs.logits.float() / self.config.temperature)
+        """Return logits [B, K] (float32), divided by the temperature, of uint8 RGB frames [B, V·T, H, W, 3] of all views on the
+        model's device."""
+        views = self.config.preprocessing.views
+        frames_BTCHW = normalize_frames(split_views(frames_BTHWC, views), self.config.preprocessing)
+        logits_BK = mean_of_views(self.model(Inputs(frames_BTCHW)).logits.float(), views)
+        return logits_BK / self.config.temperature
 
     @torch.inference_mode()
     def classify(self, frames_BTHWC: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from microaction.models.checkpoint import Checkpoint
 from microaction.models.families import family_of
 from microaction.models.inference import compiled
+from microaction.models.views import Views
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Classifier:
         self.num_classes = config.model.num_classes
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         dtype = torch.bfloat16 if execution.precision == "bf16" else torch.float32
-        model = family_of(config.model).for_inference(checkpoint.model, config.preprocessing, dtype)
+        fast = family_of(config.model).for_inference(checkpoint.model, config.preprocessing, dtype)
+        model = Views(fast, config.preprocessing.views)
         self._logits = compiled(model) if execution.is_compiled else model
-        crop, T = config.preprocessing.crop, config.model.num_frames
+        crop, T = config.preprocessing.crop, config.num_sampled
         # Compiles and warms up.
         self(torch.zeros(1, crop, crop, 3, dtype=torch.uint8), torch.zeros(1, T, dtype=torch.int64))
 

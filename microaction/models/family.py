@@ -1,32 +1,36 @@
 """What a family of networks is. Importable without torch."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from microaction.models.settings import ModelConfig
+from microaction.models.settings import ClassifierConfig, ModelConfig
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from microaction.models.interface import ChannelStatistics, Network
+    from microaction.models.video_classifier import HeadOptions
 
 StateDict = Mapping[str, "Tensor"]
+
+MA52_LICENSE = "weights trained on MA-52 inherit its license: non-commercial scientific use only"
 
 
 @dataclass(frozen=True)
 class Importer:
     """Reads one layout of published weights into a network of a family.
 
-    `recognizes` tells the layout by its keys, `load` is strict and leaves the network unchanged when it raises
-    `CheckpointError`. `config_of` returns the configuration of the network that the weights belong to; None for weights that
-    only initialize a part of the network. `license` is what a user of the weights must know.
+    `recognizes` tells the layout by the weights' keys and shapes. `load(model, weights, any_head=False)` is strict and leaves the
+    network unchanged when it raises `CheckpointError`; with `any_head`, heads of another size stay as they are. `config_of`
+    returns the configuration of the network that the weights belong to; None for weights that only initialize a part of the
+    network. `license` is what a user of the weights must know.
     """
 
     description: str
-    recognizes: Callable[[Collection[str]], bool]
-    load: Callable[[Any, StateDict], None]
+    recognizes: Callable[[StateDict], bool]
+    load: Callable[..., None]
     config_of: Callable[[StateDict], ModelConfig] | None = None
     license: str = ""
 
@@ -37,8 +41,8 @@ class Family:
 
     `config` is its configuration, `build` a network with random weights, `for_inference` a module that turns uint8 RGB frames
     [B, T, H, W, 3] into float32 logits [B, K] as fast as the device can, `param_groups` the optimizer's groups for a weight
-    decay, with `params`, `name`, `lr_factor` and `weight_decay` each. The functions must be importable by name: a `Family`
-    travels to the workers of a cluster.
+    decay, with `params`, `name`, `lr_factor` and `weight_decay` each. `needs_skeletons`: the network sees keypoints too. The
+    functions must be importable by name: a `Family` travels to the workers of a cluster.
     """
 
     name: str
@@ -47,3 +51,19 @@ class Family:
     for_inference: Callable[[Any, "ChannelStatistics", "torch.dtype"], "nn.Module"]
     param_groups: Callable[[Any, float], list[dict[str, Any]]]
     importers: tuple[Importer, ...] = ()
+    needs_skeletons: bool = False
+
+
+def head_options(config: ClassifierConfig, init_std: float) -> "HeadOptions":
+    """Return what a configuration wants on a backbone's features; `init_std`: of the linear layers' first weights."""
+    from microaction.models.video_classifier import HeadOptions
+
+    embedding_dim = config.embedding_dim if config.joint_embedding else None
+    return HeadOptions(config.num_classes, config.head, embedding_dim, config.dropout, init_std)
+
+
+def for_inference(model: Any, statistics: "ChannelStatistics", dtype: "torch.dtype") -> "nn.Module":
+    """Return a network that classifies clips in its fastest form: folded batch norms, channels last, no embedding branch."""
+    from microaction.models.inference import InferenceModel
+
+    return InferenceModel(model, statistics, dtype)

@@ -45,7 +45,7 @@ def golden_difference(checkpoint: "Checkpoint", golden: bytes) -> float:
 
 def golden_frames(config: "CheckpointConfig") -> Tensor:
     """Return frames [1, T, H, W, 3] (uint8) of a network's size: coarse noise under fine noise, different in each frame."""
-    num_frames, side = config.model.num_frames, config.preprocessing.crop
+    num_frames, side = config.num_sampled, config.preprocessing.crop
     rng = np.random.default_rng(SEED)
     cells = -(-side // PATCH)
     coarse = rng.integers(0, 224, (num_frames, cells, cells, 3)).repeat(PATCH, 1).repeat(PATCH, 2)[:, :side, :side]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from microaction import storage
+from microaction.models.conventions import published_preprocessing
 from microaction.models.errors import CheckpointError
 from microaction.models.families import build_model, find_importer, unwrap_state
 from microaction.models.interface import Network
-from microaction.preprocessing import Preprocessing
 from microaction.taxonomy import ACTIONS
 from microaction.versions import versions
 
@@ -34,14 +34,21 @@ def read_published(uri: str) -> tuple[Network, "CheckpointConfig"]:
             raise CheckpointError(
                 f"these are weights to start training with (--init), not a whole network: {importer.description}"
             )
-        config = importer.config_of(weights)
+        try:
+            config = importer.config_of(weights)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"not a whole network ({importer.description}): {error!r}") from error
+        if config.num_classes != len(ACTIONS):
+            raise CheckpointError(
+                f"a network of {config.num_classes} classes, not of the {len(ACTIONS)} actions: train from it (--init)"
+            )
         network = build_model(config)
         importer.load(network, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{uri}: {error}") from error
     return network, CheckpointConfig(
         model=config,
-        preprocessing=Preprocessing(),
+        preprocessing=published_preprocessing(config),
         labels=ACTIONS,
         recipe={},
         versions=versions(),

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from microaction.models.interface import ChannelStatistics, Inputs, Network
+from microaction.models.layers import store_channels_last
 from microaction.models.normalize import normalize_frames
+from microaction.models.video_classifier import VideoClassifier
 
 
 class PlainInferenceModel(nn.Module):
@@ -31,6 +33,36 @@ class PlainInferenceModel(nn.Module):
         """Return the logits."""
         frames_BTCHW = normalize_frames(frames_BTHWC, self.statistics).to(self.dtype)
         return cast(Tensor, self.model(Inputs(frames_BTCHW)).logits.float())
+
+
+class InferenceModel(nn.Module):
+    """Logits [B, K] (float32) of uint8 RGB frames [B, T, H, W, 3]: those of `model` in evaluation mode, faster.
+
+    A copy of the weights in `dtype`, which bfloat16 rounds to 8 bits. Batch norms are folded into the convolutions next to them,
+    memory is channels-last, the embedding branch is left out, and the linear heads see the mean of a clip's parts instead of
+    every part; they stay in float32.
+    """
+
+    def __init__(
+        self, model: VideoClassifier, statistics: ChannelStatistics, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        super().__init__()
+        self.statistics, self.dtype = statistics, dtype
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model.embedding = None
+        self.model.fold_norms()
+        self.model.to(dtype)
+        for head in (self.model.action, self.model.body):
+            if head is not None:
+                head.float()
+        store_channels_last(self.model)
+        self.eval()
+
+    def forward(self, frames_BTHWC: Tensor) -> Tensor:
+        """Return the logits."""
+        frames_BTCHW = normalize_frames(frames_BTHWC, self.statistics).to(self.dtype)
+        features_BFC = self.model.features(frames_BTCHW).float().mean(dim=1, keepdim=True)
+        return self.model.classify(features_BFC).logits
 
 
 def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:

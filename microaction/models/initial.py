@@ -23,7 +23,8 @@ def load_initial_weights(model: Network, source: str) -> None:
     """Load weights into a network, in whichever of these forms they come:
 
     - a checkpoint directory of a network of the same shape;
-    - a file of published weights in a layout that a family knows: a whole network, or its backbone alone;
+    - a file of published weights in a layout that the network's family knows: a whole network, or its backbone alone; heads of
+      another number of classes stay random;
     - "imagenet", which downloads torchvision's ResNet-50.
 
     Raises `CheckpointError`; the network is unchanged then.
@@ -33,7 +34,7 @@ def load_initial_weights(model: Network, source: str) -> None:
         return
     state = _download() if source == IMAGENET else read_weights(source)
     try:
-        load_published(model, state)
+        load_published(model, state, any_head=True)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
 

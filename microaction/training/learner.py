@@ -16,10 +16,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from microaction.models import Inputs, JointEmbeddingLoss, Network, build_model
 from microaction.models.initial import load_initial_weights
+from microaction.models.layers import store_channels_last
 from microaction.models.normalize import normalize_frames
+from microaction.models.video_classifier import VideoClassifier
+from microaction.models.views import mean_of_views, split_views
 from microaction.training.batch_norm import convert_batch_norms
+from microaction.training.errors import TrainingError
 from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
 from microaction.training.settings import TrainSettings
+
+DROP_PATH_STREAM = 1  # of random numbers, beside that of dropout
 
 
 class Learner:
@@ -46,8 +52,10 @@ class Learner:
         self.model = build_model(settings.model)
         if settings.init is not None and not resumes:
             load_initial_weights(self.model, settings.init)
+        if self.recipe.gradient_checkpointing:
+            _keep_inputs_alone(self.model)
         self.model.to(device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        store_channels_last(self.model)
         convert_batch_norms(self.model, self.recipe.batch_norm, device)
         self.replica = cast(nn.Module, torch.compile(self.model)) if self.recipe.compile else self.model
         self.loss = JointEmbeddingLoss(
@@ -89,11 +97,13 @@ class Learner:
 
     @torch.inference_mode()
     def classify(self, frames_BTHWC: Tensor) -> Tensor:
-        """Return logits [B, K] (float32) of uint8 frames on the device."""
+        """Return logits [B, K] (float32) of uint8 frames of all views on the device."""
         self.eval_model.eval()
+        views = self.settings.preprocessing.views
+        frames_BTCHW = normalize_frames(split_views(frames_BTHWC, views), self.settings.preprocessing)
         with self._precision():
-            outputs = self.eval_model(Inputs(normalize_frames(frames_BTHWC, self.settings.preprocessing)))
-        return cast(Tensor, outputs.logits.float())
+            outputs = self.eval_model(Inputs(frames_BTCHW))
+        return mean_of_views(outputs.logits.float(), views)
 
     def state(self) -> dict[str, Any]:
         """Return all that training resumes from, copied, so that the next step does not change it; tensors are on the CPU."""
@@ -124,12 +134,14 @@ class Learner:
             index_B = [0]
         frames_BTCHW = normalize_frames(frames_BTHWC, self.settings.preprocessing)
         with self._precision():
-            logits_BK, embedding_BD = self.replica(
-                Inputs(frames_BTCHW, dropout_mask_BTC=self._dropout_mask(index_B, step))
+            inputs = Inputs(
+                frames_BTCHW,
+                dropout_mask_BTC=self._dropout_mask(index_B, step),
+                drop_path_mask_BL=self._drop_path_mask(index_B, step),
             )
-        if embedding_BD is not None:
-            embedding_BD = embedding_BD.float()
-        loss: Tensor = weight * self.loss(logits_BK.float(), embedding_BD, target_B)
+            outputs = self.replica(inputs)
+        embedding_BD = None if outputs.embedding is None else outputs.embedding.float()
+        loss: Tensor = weight * self.loss(outputs.logits.float(), embedding_BD, target_B)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -138,15 +150,33 @@ class Learner:
         shape, probability = self.model.dropout_shape, self.model.dropout_probability
         if shape is None or probability == 0:
             return None
+        return (self._random(shape, index_B, step) >= probability) / (1 - probability)
+
+    def _drop_path_mask(self, index_B: Sequence[int], step: int) -> Tensor | None:
+        """Return stochastic depth [B, L]: 0 or 1/(1 − rate) for every residual branch."""
+        rates = self.model.drop_path_rates
+        if not any(rates):
+            return None
+        rate_L = torch.tensor(rates, device=self.device)
+        return (self._random((len(rates),), index_B, step, DROP_PATH_STREAM) >= rate_L) / (1 - rate_L)
+
+    def _random(self, shape: Sequence[int], index_B: Sequence[int], step: int, *stream: int) -> Tensor:
+        """Return numbers in [0, 1) [B, *shape] that depend on seed, step, clip and stream alone."""
         generator = torch.Generator()
-        masks = [
-            torch.rand(shape, generator=generator.manual_seed(seed_of(self.settings.seed, step, index))) >= probability
-            for index in index_B
-        ]
-        return torch.stack(masks).to(self.device) / (1 - probability)
+        seeds = [seed_of(self.settings.seed, step, index, *stream) for index in index_B]
+        return torch.stack([torch.rand(shape, generator=generator.manual_seed(seed)) for seed in seeds]).to(self.device)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+
+def _keep_inputs_alone(model: Network) -> None:
+    if not isinstance(model, VideoClassifier):
+        raise TrainingError("recipe.gradient_checkpointing: this network has no blocks to recompute; leave it out")
+    try:
+        model.set_gradient_checkpointing()
+    except ValueError as error:
+        raise TrainingError(f"recipe.gradient_checkpointing: {error}") from error
 
 
 def seed_of(*numbers: int) -> int:

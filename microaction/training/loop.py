@@ -41,6 +41,7 @@ from microaction.training.telemetry import SCORE, Metrics, TimedIterator
 from microaction.training.validation import validate
 from microaction.versions import versions
 from microaction.video import DecodeError
+from microaction.video.transforms import ResizedCrop
 
 STEPS_PER_REPORT = 5  # also between checks of the clock and of preemption notices
 
@@ -97,7 +98,7 @@ class Trainer:
         label_N = np.array([clip.label for clip in self.train_clips])
         order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
         shard = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
-        augmentation = Augmentation(self.settings.seed, epoch, self.recipe.crop_scales)
+        augmentation = augmentation_of(self.settings, epoch)
         sampling = Sampling(self.settings.model.num_frames, self.settings.preprocessing, augmentation)
         first_step = self.state.step
         rest = shard[first_step - epoch * self.num_steps :]
@@ -251,6 +252,13 @@ class Trainer:
         states = [state]
         dist.broadcast_object_list(states, 0)
         return states[0]
+
+
+def augmentation_of(settings: TrainSettings, epoch: int) -> Augmentation:
+    """Return the random sampling of an epoch's clips."""
+    recipe = settings.recipe
+    resized = ResizedCrop(recipe.crop_area, recipe.crop_aspect) if recipe.crop == "resized" else None
+    return Augmentation(settings.seed, epoch, recipe.crop_scales, resized, recipe.color_jitter, recipe.erasing)
 
 
 def train_process(config: dict[str, Any]) -> None:

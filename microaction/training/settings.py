@@ -1,32 +1,52 @@
 """Settings of `microaction train`: the run, and the recipe."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from microaction.distributed.settings import ClusterSettings
-from microaction.models.settings import AnyModelConfig, default_model_config
+from microaction.models.conventions import statistics_of
+from microaction.models.families import family_of
+from microaction.models.settings import AnyModelConfig, default_model_config, parse_model_config
 from microaction.preprocessing import Preprocessing
 from microaction.settings import Location
 from microaction.taxonomy import ACTIONS
+from microaction.training.recipes import RecipeName, recipe_of
 
 
 class RecipeConfig(BaseModel):
-    """How a network is trained; the defaults are the reference's recipe."""
+    """How a network is trained; the defaults are MANet's recipe. `name` chooses what the other settings begin from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: RecipeName = Field(
+        "default",
+        description="Recipe that the other settings change: the network's `default`; the `published` one of its paper or "
+        "reference, or ours where there is none; for vision transformers, that of the challenge's `winner`.",
+    )
     epochs: PositiveInt = Field(80, description="Passes over the training clips.")
     batch_size: PositiveInt = Field(10, description="Clips per step over all workers.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW.")
     learning_rate: PositiveFloat = Field(
-        0.00125, description="Learning rate for batches of 10 clips; scaled linearly with batch_size."
+        0.00125, description="Learning rate for batches of base_batch_size clips; scaled linearly with batch_size."
+    )
+    base_batch_size: PositiveInt = Field(10, description="Batch size that learning_rate belongs to.")
+    backbone_lr_factor: float = Field(
+        1.0, gt=0, le=1, description="With AdamW: factor on the learning rate of all but the heads."
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="With AdamW: factor on the learning rate from each block to the one before it."
     )
     schedule: Literal["step", "cosine"] = Field(
         "step",
-        description="`step`: ×0.1 after 3/8 and 6/8 of the epochs (30 and 60 of 80); `cosine`: down to zero.",
+        description="`step`: ×0.1 at each of the milestones; `cosine`: down to zero.",
+    )
+    milestones: tuple[float, ...] = Field(
+        (30 / 80, 60 / 80), description="With schedule=step: after which fractions of the epochs the rate falls."
     )
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear increase from zero.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    nesterov: bool = Field(False, description="Nesterov's momentum.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay of convolutions and linear layers.")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="`bf16`: convolutions and matrix products in bfloat16, weights and loss in float32."
@@ -37,6 +57,11 @@ class RecipeConfig(BaseModel):
     micro_batch_size: PositiveInt | None = Field(
         None,
         description="Clips per forward pass of a worker; gradients accumulate over a step. Default: all at once.",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Keep blocks' inputs alone and compute the rest again in the backward pass: less memory, a third more time. "
+        "For transformers.",
     )
     batch_norm: Literal["local", "sync", "frozen"] = Field(
         "sync",
@@ -60,9 +85,35 @@ class RecipeConfig(BaseModel):
         lt=1,
         description="Evaluate and save an exponential moving average of the weights with this decay per step.",
     )
-    crop_scales: tuple[PositiveFloat, ...] = Field(
-        (1.0, 0.875, 0.75, 0.66), min_length=1, description="Sides of the random crops, as fractions of the short side."
+    crop: Literal["multi_scale", "resized"] = Field(
+        "multi_scale",
+        description="Random crops: `multi_scale` has a few sizes and places, as MANet's; `resized` has any area and shape.",
     )
+    crop_area: tuple[float, float] = Field(
+        (0.08, 1.0), description="With crop=resized: smallest and largest area, as fractions of the frame."
+    )
+    crop_aspect: tuple[float, float] = Field(
+        (3 / 4, 4 / 3), description="With crop=resized: smallest and largest width, as multiples of the height."
+    )
+    color_jitter: float = Field(
+        0.0, ge=0, lt=1, description="Largest change of brightness, contrast and saturation, as a fraction."
+    )
+    erasing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Largest area that is erased in a quarter of the clips, as a fraction of the frame.",
+    )
+    crop_scales: tuple[PositiveFloat, ...] = Field(
+        (1.0, 0.875, 0.75, 0.66),
+        min_length=1,
+        description="With crop=multi_scale: sides of the crops, as fractions of the short side.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class WorkerSettings(ClusterSettings):
@@ -117,8 +168,38 @@ class TrainSettings(WorkerSettings):
     )
     seed: int = Field(0, description="Seed of everything random.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipe(cls, values: Any) -> Any:
+        """Fill in what the network's recipe says and the user does not."""
+        if not isinstance(values, dict):
+            return values
+        try:
+            model = parse_model_config(values.get("model", {}))
+        except ValueError:
+            return values  # the field's own validation reports it
+        given = values.get("recipe", {})
+        given = {"name": given} if isinstance(given, str) else given
+        changes = {}
+        if isinstance(given, dict):
+            recipe = recipe_of(model, given.get("name", "default"))
+            changes["recipe"] = {**recipe.recipe, **given}
+            preprocessing = values.get("preprocessing", {})
+            if isinstance(preprocessing, dict):
+                changes["preprocessing"] = {**statistics_of(model), **recipe.preprocessing, **preprocessing}
+        return values | changes
+
     @model_validator(mode="after")
     def _fits(self) -> "TrainSettings":
+        if family_of(self.model).needs_skeletons:
+            raise ValueError(
+                f"{self.model.family} sees skeletons, which lists of clips do not have: choose another network"
+            )
+        side = getattr(self.model, "side", self.preprocessing.crop)
+        if side != self.preprocessing.crop:
+            raise ValueError(
+                f"preprocessing.crop ({self.preprocessing.crop}) must be model.side ({side}), which the network is bound to"
+            )
         if (self.val_list is None) != (self.val_videos is None):
             raise ValueError("val_list and val_videos belong together: give both or none")
         if self.val_list is None and self.split_by == "list":

@@ -7,24 +7,26 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm by the statistics of all workers' inputs together. torch's own `SyncBatchNorm` does not support CPUs."""
+class _Synchronized(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base class of torch's batch norms
+    """Batch norm [B, C, …] by the statistics of all workers' inputs together."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Normalize by the statistics of all workers' inputs."""
         if not self.training:
             return super().forward(input)
-        x_FCHW = input.float()
-        num_channels = x_FCHW.shape[1]
-        num_own = x_FCHW.new_tensor([x_FCHW.numel() / num_channels])
-        totals = _sum_over_processes(torch.cat([num_own, x_FCHW.sum(dim=(0, 2, 3))]))
+        x = input.float()
+        num_channels = x.shape[1]
+        others = [dim for dim in range(x.ndim) if dim != 1]
+        shape = [num_channels] + [1] * (x.ndim - 2)
+        num_own = x.new_tensor([x.numel() / num_channels])
+        totals = _sum_over_processes(torch.cat([num_own, x.sum(dim=others)]))
         num, mean_C = totals[0].detach(), totals[1:] / totals[0].detach()
-        centered_FCHW = x_FCHW - mean_C[:, None, None]
-        var_C = _sum_over_processes(centered_FCHW.square().sum(dim=(0, 2, 3))) / num
+        centered = x - mean_C.view(shape)
+        var_C = _sum_over_processes(centered.square().sum(dim=others)) / num
         self._update_statistics(mean_C.detach(), var_C.detach() * num / (num - 1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
-        return (centered_FCHW * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return (centered * scale_C.view(shape) + self.bias.view(shape)).to(input.dtype)
 
     def _update_statistics(self, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
         assert self.running_mean is not None
@@ -34,6 +36,14 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_mean.lerp_(mean_C, self.momentum)
         self.running_var.lerp_(unbiased_var_C, self.momentum)
         self.num_batches_tracked += 1
+
+
+class SyncBatchNorm2d(_Synchronized, nn.BatchNorm2d):
+    """Batch norm of features [B, C, H, W] by the statistics of all workers' inputs together."""
+
+
+class SyncBatchNorm3d(_Synchronized, nn.BatchNorm3d):
+    """Batch norm of features [B, C, T, H, W] by the statistics of all workers' inputs together."""
 
 
 class _Sum(torch.autograd.Function):

@@ -8,11 +8,12 @@ from microaction.video.decode import ChunkFrames, decode_chunk, decode_frames
 from microaction.video.decoding.timeline import SeekPoint
 from microaction.video.framing import Framing, Region
 from microaction.video.probing import VideoInfo, probe
-from microaction.video.sampling import segment_indices
+from microaction.video.sampling import FrameSampling, segment_indices
 
 __all__ = [
     "ChunkFrames",
     "DecodeError",
+    "FrameSampling",
     "Framing",
     "Region",
     "SeekPoint",

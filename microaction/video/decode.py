@@ -18,8 +18,9 @@ from microaction.video.decoding.picture import Orientation, Picture
 from microaction.video.decoding.sources import Source, name_of, open_counted
 from microaction.video.decoding.timeline import SeekPoint
 from microaction.video.framing import Framing
+from microaction.video.sampling import FrameSampling
 from microaction.video.transforms import resize_short_side
-from microaction.video.windows import MICROSECONDS, Span
+from microaction.video.windows import Span
 
 BackendName = Literal["auto", "av", "decord", "torchcodec"]
 
@@ -94,6 +95,7 @@ def decode_chunk(
     windows: Sequence[Span],
     *,
     num_segments: int = 8,
+    sampling: FrameSampling | None = None,
     framing: Framing | None = None,
     seek_points: Sequence[SeekPoint] = (),
 ) -> ChunkFrames:
@@ -102,8 +104,8 @@ def decode_chunk(
     Times count from the start of the video track (`VideoInfo.video_start_s`). Reads only the video's index and the bytes of
     those frames. A stream without an index needs the `seek_points` of `probe` for that: without them, it is decoded from its
     beginning. From each window, T = `num_segments` frames are taken: those on the screen in the middle of its T equal parts.
-    At a constant frame rate that is the reference's rule for testing, `segment_indices(n)`. Windows may extend past the end
-    of the span, and are complete.
+    At a constant frame rate that is the reference's rule for testing, `segment_indices(n)`. With `sampling`, that rule is
+    applied instead. Windows may extend past the end of the span, and are complete.
 
     Of a damaged video, the undamaged windows are returned: frames count as damaged from the first packet that cannot be
     decoded up to the next random access point. Raises `DecodeError` if no window is left, `ValueError` if `windows` is
@@ -116,7 +118,8 @@ def decode_chunk(
             raise ValueError(
                 f"the window at {window.start_s} s must start in the span {span.start_s} s to {span.end_s} s"
             )
-    times_WT = [window_times(window, num_segments) for window in windows]
+    sampling = sampling or FrameSampling(num_segments)
+    times_WT = [sampling.window_times(window) for window in windows]
     times_s = sorted({time for times_T in times_WT for time in times_T})
     frames: list[np.ndarray] = []
     row_of: dict[Fraction, int] = {}
@@ -130,7 +133,7 @@ def decode_chunk(
             row_of.update((times_s[target], len(frames)) for target in range(first, last + 1))
             frames.append(image)
         num_bytes = file.num_bytes
-    window_frames_WT = np.full((len(windows), num_segments), -1, np.int32)
+    window_frames_WT = np.full((len(windows), sampling.num_sampled), -1, np.int32)
     for window_frames_T, times_T in zip(window_frames_WT, times_WT, strict=True):
         if all(time in row_of for time in times_T):
             window_frames_T[:] = [row_of[time] for time in times_T]
@@ -142,11 +145,7 @@ def decode_chunk(
 
 def window_times(window: Span, num_segments: int) -> list[Fraction]:
     """Return the midpoints of a window's T equal parts as exact fractions of a second."""
-    length = window.end_us - window.start_us
-    return [
-        Fraction(2 * num_segments * window.start_us + (2 * i + 1) * length, 2 * num_segments * MICROSECONDS)
-        for i in range(num_segments)
-    ]
+    return FrameSampling(num_segments).window_times(window)
 
 
 def _with_square_pixels(source: Source, transform: Transform) -> Transform:

@@ -5,12 +5,16 @@ Source: the reference's pipeline (mmaction2 0.24); its resize is OpenCV's biline
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 MAX_SCALE_GAP = 1  # the scales of width and height are at most this many steps apart
 FLIP_PROBABILITY = 0.5
+NUM_CANDIDATES = 10
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+ERASING_PROBABILITY, MIN_ERASED, ERASED_ASPECT = 0.25, 0.02, (0.3, 3.3)
 
 
 def resize_short_side(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
@@ -58,6 +62,67 @@ def multi_scale_crop(
     if flip:
         crops = crops[:, :, ::-1]
     return np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+
+
+class ResizedCrop(NamedTuple):
+    """Random crops of any size: ranges of the area, as fractions of the frame, and of the width as multiples of the height."""
+
+    area: tuple[float, float]
+    aspect: tuple[float, float]
+
+
+def resized_crop(frames_THWC: np.ndarray, size: int, crop: ResizedCrop, rng: np.random.Generator) -> np.ndarray:
+    """Apply one random crop to all frames of a clip, resize it to `size`×`size`, and flip it horizontally half of the time.
+
+    Of ten candidates the first that fits into the frame is taken, else the center square. The aspect is drawn log-uniformly.
+    """
+    H, W = frames_THWC.shape[1:3]
+    area = H * W * rng.uniform(*crop.area, NUM_CANDIDATES)
+    low, high = np.log(crop.aspect)
+    aspect = np.exp(rng.uniform(low, high, NUM_CANDIDATES))
+    widths, heights = np.rint(np.sqrt(area * aspect)).astype(int), np.rint(np.sqrt(area / aspect)).astype(int)
+    place_y, place_x, flip = rng.random(3)
+    fitting = np.flatnonzero((widths <= W) & (heights <= H) & (widths > 0) & (heights > 0))
+    if len(fitting):
+        height, width = int(heights[fitting[0]]), int(widths[fitting[0]])
+        top, left = int(place_y * (H - height + 1)), int(place_x * (W - width + 1))
+    else:
+        height = width = min(H, W)
+        top, left = (H - height) // 2, (W - width) // 2
+    crops = frames_THWC[:, top : top + height, left : left + width]
+    if flip < FLIP_PROBABILITY:
+        crops = crops[:, :, ::-1]
+    return np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+
+
+def jitter_colors(frames_THWC: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast and saturation of all frames of a clip by the same factors from [1 − s, 1 + s]."""
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
+    frames = frames_THWC.astype(np.float32) * brightness
+    mean = (frames @ LUMA).mean()
+    frames = mean + contrast * (frames - mean)
+    gray = (frames @ LUMA)[..., None]
+    frames = gray + saturation * (frames - gray)
+    jittered: np.ndarray = np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+    return jittered
+
+
+def erase(
+    frames_THWC: np.ndarray, max_area: float, color: tuple[int, int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Fill one random rectangle of all frames with a color, in a quarter of the clips. Returns a copy where it does."""
+    H, W = frames_THWC.shape[1:3]
+    chance, place_y, place_x = rng.random(3)
+    area = H * W * rng.uniform(min(MIN_ERASED, max_area), max_area)
+    low, high = np.log(ERASED_ASPECT)
+    aspect = np.exp(rng.uniform(low, high))
+    height, width = min(round(np.sqrt(area / aspect)), H), min(round(np.sqrt(area * aspect)), W)
+    if chance >= ERASING_PROBABILITY:
+        return frames_THWC
+    top, left = int(place_y * (H - height + 1)), int(place_x * (W - width + 1))
+    erased = frames_THWC.copy()
+    erased[:, top : top + height, left : left + width] = color
+    return erased
 
 
 def crop_offsets(free_height: int, free_width: int) -> list[tuple[int, int]]:

@@ -51,7 +51,7 @@ class StubDecoder(Decoder):
         windows = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
         crop = self.preprocessing.crop
         frames_NHWC = np.zeros((1, crop, crop, 3), np.uint8)
-        pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.num_frames), np.int32))
+        pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.sampling.num_sampled), np.int32))
         return decoded_row(row, windows, pixels, Windows.none(), decoder="stub")
 
 

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from microaction.models.inference import compiled
+from microaction.models.inference import InferenceModel, compiled
 from microaction.models.losses import JointEmbeddingLoss
-from microaction.models.manet.inference import InferenceModel
 from microaction.models.manet.network import MANet
 from microaction.models.normalize import normalize_frames
 

@@ -60,7 +60,7 @@ def test_weights_that_do_not_fit_are_listed_with_their_file(tmp_path: Path) -> N
     for part in (
         "r.pth: not a ResNet-50",
         "unknown: layer9.weight",
-        "missing: bn1.bias",
+        "missing: backbone.bn1.bias",
         "wrong shape: conv1.weight (3, 3)",
     ):
         assert part in str(raised.value)

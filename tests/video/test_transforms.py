@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from microaction.training.settings import RecipeConfig
-from microaction.video.transforms import center_crop, crop_offsets, multi_scale_crop, resize_short_side
+from microaction.video.transforms import (
+    ResizedCrop,
+    center_crop,
+    crop_offsets,
+    erase,
+    jitter_colors,
+    multi_scale_crop,
+    resize_short_side,
+    resized_crop,
+)
 
 
 def test_resizing_matches_the_references_sizes() -> None:
@@ -50,3 +59,63 @@ def test_training_crops_match_the_references_recipe() -> None:
     # 256, 224, 192 and 168 pixels, width and height at most one step apart.
     assert sizes <= {(a, b) for a in (8, 7, 6, 5) for b in (8, 7, 6, 5) if abs(a - b) <= 1}
     assert len(sizes) >= 9
+
+
+RESIZED = ResizedCrop((0.08, 1.0), (3 / 4, 4 / 3))
+
+
+def coordinates(height: int = 40, width: int = 60) -> np.ndarray:
+    """Return two equal frames whose red is the row and whose green is the column."""
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[..., 0], frame[..., 1] = np.arange(height)[:, None], np.arange(width)
+    return np.stack([frame, frame])
+
+
+def test_resized_crops_have_the_asked_areas_and_shapes() -> None:
+    frames, rng = coordinates(400, 600) // 4, np.random.default_rng(0)
+    frames[..., 0], frames[..., 1] = np.arange(400)[:, None] // 4, np.arange(600) // 4
+    areas, flips = [], 0
+    for _ in range(300):
+        crop = resized_crop(frames, 64, RESIZED, rng)
+        assert crop.shape == (2, 64, 64, 3)
+        assert np.array_equal(crop[0], crop[1]), "all frames of a clip have the same crop"
+        height = 4 * (int(crop[0, -1, 0, 0]) - int(crop[0, 0, 0, 0]))
+        columns = crop[0, 0, :, 1].astype(int)
+        width = 4 * abs(columns[-1] - columns[0])
+        flips += columns[-1] < columns[0]
+        areas.append(height * width / (400 * 600))
+        assert 0.6 < width / height < 1.7
+    assert 100 < flips < 200
+    assert min(areas) < 0.15
+    assert max(areas) > 0.6
+
+
+def test_a_crop_that_never_fits_is_the_center_square() -> None:
+    crop = resized_crop(coordinates(), 40, ResizedCrop((1.0, 1.0), (0.1, 0.11)), np.random.default_rng(1))
+    columns = sorted({int(crop[0, 0, 0, 1]), int(crop[0, 0, -1, 1])})
+    assert columns == [10, 49]
+
+
+def test_colors_change_alike_in_all_frames() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    same = jitter_colors(np.stack([frames[0], frames[0]]), 0.4, np.random.default_rng(3))
+    assert np.array_equal(same[0], same[1])
+    assert not np.array_equal(same[0], frames[0])
+    assert np.array_equal(jitter_colors(frames, 0.0, rng), frames)
+    again = [jitter_colors(frames, 0.4, np.random.default_rng(3)) for _ in range(2)]
+    assert np.array_equal(*again)
+
+
+def test_a_quarter_of_the_clips_loses_a_rectangle() -> None:
+    frames, rng = np.full((2, 50, 60, 3), 9, np.uint8), np.random.default_rng(0)
+    areas = []
+    for _ in range(400):
+        erased = erase(frames, 0.2, (1, 2, 3), rng)
+        is_erased = (erased == (1, 2, 3)).all(axis=-1)
+        assert np.array_equal(is_erased[0], is_erased[1])
+        areas.append(is_erased[0].mean())
+    hit = np.array([area for area in areas if area])
+    assert 60 < len(hit) < 140
+    assert hit.max() <= 0.22
+    assert (frames == 9).all(), "the clip itself is not changed"

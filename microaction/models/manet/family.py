@@ -1,19 +1,15 @@
 """MANet's entry in the table of families. Importable without torch."""
 
-from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from microaction.models.family import Family, Importer, StateDict
+from microaction.models.errors import CheckpointError
+from microaction.models.family import MA52_LICENSE, Family, Importer, StateDict, for_inference
 from microaction.models.manet.config import ManetConfig
+from microaction.models.mapping import Layout, has_keys, load_layout, num_layers
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from microaction.models.interface import ChannelStatistics
     from microaction.models.manet.network import MANet
-
-MA52_LICENSE = "weights trained on MA-52 inherit its license: non-commercial scientific use only"
 
 
 def build(config: ManetConfig) -> "MANet":
@@ -29,14 +25,8 @@ def build(config: ManetConfig) -> "MANet":
         se=config.se,
         shift=config.shift,
         dropout=config.dropout,
+        head=config.head,
     )
-
-
-def for_inference(model: "MANet", statistics: "ChannelStatistics", dtype: "torch.dtype") -> "nn.Module":
-    """Return the network with folded batch norms and without its embedding branch."""
-    from microaction.models.manet.inference import InferenceModel
-
-    return InferenceModel(model, statistics, dtype)
 
 
 def param_groups(model: "MANet", weight_decay: float) -> list[dict[str, Any]]:
@@ -46,36 +36,89 @@ def param_groups(model: "MANet", weight_decay: float) -> list[dict[str, Any]]:
     return parameter_groups(model, weight_decay)
 
 
-def is_published_manet(keys: Collection[str]) -> bool:
-    """Return whether the keys are those of the authors' checkpoint (mmcv's layout)."""
-    return any(str(key).endswith(".conv1.conv.fcce.0.weight") for key in keys)
+UNUSED_PUBLISHED_KEYS = ("action_p2_squeeze.weight", "action_p2_conv1.weight", "action_p2_expand.weight")
+"""Ends of the keys of `backbone.layer{L}.{i}.conv1.conv.` that the published forward never uses: 10,951,424 numbers."""
+
+_BLOCK = r"(backbone\.layer[1-4]\.\d+)\."
+_STEM_AND_REST = (
+    (r"backbone\.conv1\.conv\.weight", r"backbone.conv1.weight"),
+    (r"backbone\.conv1\.bn\.(\w+)", r"backbone.bn1.\1"),
+    (_BLOCK + r"conv([23])\.conv\.weight", r"\1.conv\2.weight"),
+    (_BLOCK + r"conv([123])\.bn\.(\w+)", r"\1.bn\2.\3"),
+    (_BLOCK + r"downsample\.conv\.weight", r"\1.downsample.0.weight"),
+    (_BLOCK + r"downsample\.bn\.(\w+)", r"\1.downsample.1.\2"),
+    (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+)
+AUTHORS = Layout(
+    "a MANet checkpoint",
+    (
+        *_STEM_AND_REST,
+        (_BLOCK + r"conv1\.conv\.net\.weight", r"\1.conv1.weight"),
+        (_BLOCK + r"conv1\.conv\.fcce\.0\.weight", r"\1.se.squeeze.weight"),
+        (_BLOCK + r"conv1\.conv\.fcce\.2\.weight", r"\1.se.excite.weight"),
+        (r"cls_head\.fc_emb\.(weight|bias)", r"embedding.hidden.\1"),
+        (r"cls_head\.fc_emb_t\.(weight|bias)", r"embedding.output.\1"),
+    ),
+    unused=tuple(_BLOCK + r"conv1\.conv\." + key.replace(".", r"\.") for key in UNUSED_PUBLISHED_KEYS),
+)
+TSM = Layout(
+    "a TSM as mmaction2 saves it", (*_STEM_AND_REST, (_BLOCK + r"conv1\.conv\.net\.weight", r"\1.conv1.weight"))
+)
+TSN = Layout("a TSN as mmaction2 saves it", (*_STEM_AND_REST, (_BLOCK + r"conv1\.conv\.weight", r"\1.conv1.weight")))
+RESNET = Layout(
+    "a ResNet-50",
+    (
+        (r"(?:backbone\.)?((?:conv1|bn1|layer[1-4])\..+)", r"backbone.\1"),
+        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+    ),
+    unused=(r"fc\.(weight|bias)",),  # the classifier of ImageNet's classes
+    may_lack=(r"(action|body|embedding)\..+", r".+\.se\..+"),
+)
 
 
-def load_published_manet(model: "MANet", state_dict: StateDict) -> None:
-    """Load the authors' checkpoint."""
-    from microaction.models.manet.importers import load_published_state
-
-    load_published_state(model, state_dict)
+def is_published_manet(state_dict: StateDict) -> bool:
+    """Return whether the weights are MANet's as its authors save them (mmcv's layout)."""
+    return has_keys(state_dict, r".*\.conv1\.conv\.fcce\.0\.weight")
 
 
-def published_manet_config(state_dict: StateDict) -> ManetConfig:
-    """Return the configuration of the network that the authors' checkpoint belongs to."""
-    from microaction.models.manet.importers import published_config
-
-    return published_config(state_dict)
+def is_tsm(state_dict: StateDict) -> bool:
+    """Return whether the weights are TSM's as mmaction2 saves them."""
+    return has_keys(state_dict, _BLOCK + r"conv1\.conv\.net\.weight") and not is_published_manet(state_dict)
 
 
-def is_resnet(keys: Collection[str]) -> bool:
-    """Return whether the keys are those of a torchvision ResNet with bottlenecks."""
-    return "layer1.0.conv3.weight" in keys
+def is_tsn(state_dict: StateDict) -> bool:
+    """Return whether the weights are TSN's as mmaction2 saves them."""
+    first = state_dict.get("backbone.layer1.0.conv1.conv.weight")
+    return first is not None and first.ndim == 4
 
 
-def load_resnet(model: "MANet", state_dict: StateDict) -> None:
-    """Load a torchvision ResNet-50 into the backbone."""
-    from microaction.models.manet.importers import load_resnet_state
+def is_resnet(state_dict: StateDict) -> bool:
+    """Return whether the weights are those of a torchvision ResNet with bottlenecks."""
+    return has_keys(state_dict, r"(?:backbone\.)?layer1\.0\.conv3\.weight")
 
-    load_resnet_state(model, state_dict)
 
+def published_config(state_dict: StateDict, **changes: Any) -> ManetConfig:
+    """Return the configuration of the network that weights in mmaction2's layout belong to. Raises `CheckpointError`."""
+    try:
+        if "joint_embedding" not in changes:
+            changes["embedding_dim"] = len(state_dict["cls_head.fc_emb_t.weight"])
+        return ManetConfig.model_validate(
+            {
+                "num_classes": len(state_dict["cls_head.fc_cls.weight"]),
+                "width": len(state_dict["backbone.conv1.conv.weight"]),
+                "depths": [num_layers(state_dict, rf"backbone\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)],
+                **changes,
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"not a whole MANet checkpoint: {error!r}") from error
+
+
+MANET_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "manet": ("manet", {}),
+    "tsm": ("manet", {"se": False, "joint_embedding": False}),
+    "tsn": ("manet", {"se": False, "joint_embedding": False, "shift": False}),
+}
 
 MANET = Family(
     name="manet",
@@ -87,16 +130,16 @@ MANET = Family(
         Importer(
             "MANet as its authors publish it",
             is_published_manet,
-            load_published_manet,
-            config_of=published_manet_config,
+            partial(load_layout, AUTHORS),
+            config_of=published_config,
             license=MA52_LICENSE,
         ),
-        Importer("torchvision's ResNet-50", is_resnet, load_resnet),
+        Importer(
+            TSM.name, is_tsm, partial(load_layout, TSM), config_of=partial(published_config, **MANET_PRESETS["tsm"][1])
+        ),
+        Importer(
+            TSN.name, is_tsn, partial(load_layout, TSN), config_of=partial(published_config, **MANET_PRESETS["tsn"][1])
+        ),
+        Importer("torchvision's ResNet-50", is_resnet, partial(load_layout, RESNET)),
     ),
 )
-
-MANET_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "manet": ("manet", {}),
-    "tsm": ("manet", {"se": False, "joint_embedding": False}),
-    "tsn": ("manet", {"se": False, "joint_embedding": False, "shift": False}),
-}

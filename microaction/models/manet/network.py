@@ -8,13 +8,13 @@ layout (stride 2 on the 3×3 convolution). Module names are chosen so that the s
 torchvision ResNet-50 state dict fits the backbone name by name.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from microaction.models.interface import Inputs, Network, Outputs
+from microaction.models.layers import Scales
+from microaction.models.video_classifier import HeadKind, HeadOptions, VideoClassifier
 
 SHIFT_DIVISOR = 8  # reference: shift_div; 1/8 of the channels look one frame ahead, 1/8 one frame back
 SQUEEZE_RATIO = 4  # reference: the excitation's hidden layer has C/4 units
@@ -55,15 +55,13 @@ class SqueezeExcitation(nn.Module):
         return frames_FCHW * gate_FC[:, :, None, None]
 
 
-class Bottleneck(nn.Module):
-    """ResNet's bottleneck; excitation and shift touch only the input of the first convolution, never the residual."""
+class MixingBottleneck(nn.Module):
+    """ResNet's bottleneck for frames; a subclass mixes the input of the first convolution, never the residual, over time."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, num_frames: int, *, se: bool, shift: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, num_frames: int) -> None:
         super().__init__()
         out_channels = channels * EXPANSION
         self.num_frames = num_frames
-        self.shift = shift
-        self.se = SqueezeExcitation(in_channels) if se else None
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
@@ -76,22 +74,40 @@ class Bottleneck(nn.Module):
             else None
         )
 
+    def mixed(self, x_FCHW: Tensor) -> Tensor:
+        """Return what the first convolution sees."""
+        raise NotImplementedError
+
     def forward(self, x_FCHW: Tensor) -> Tensor:
         """Return the block's output."""
         residual = x_FCHW if self.downsample is None else self.downsample(x_FCHW)
-        out = x_FCHW if self.se is None else self.se(x_FCHW)
-        if self.shift:
-            out = temporal_shift(out, self.num_frames)
-        out = torch.relu(self.bn1(self.conv1(out)))
+        out = torch.relu(self.bn1(self.conv1(self.mixed(x_FCHW))))
         out = torch.relu(self.bn2(self.conv2(out)))
         expanded: Tensor = self.bn3(self.conv3(out)) + residual
         return torch.relu(expanded)
 
 
-class Backbone(nn.Module):
-    """The residual network up to, and with, the global average pool: [F, 3, H, W] → [F, 32·width]."""
+class Bottleneck(MixingBottleneck):
+    """MANet's bottleneck: excitation, then temporal shift."""
 
-    def __init__(self, width: int, depths: Sequence[int], num_frames: int, *, se: bool, shift: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, num_frames: int, *, se: bool, shift: bool) -> None:
+        super().__init__(in_channels, channels, stride, num_frames)
+        self.shift = shift
+        self.se = SqueezeExcitation(in_channels) if se else None
+
+    def mixed(self, x_FCHW: Tensor) -> Tensor:
+        """Return what the first convolution sees."""
+        out: Tensor = x_FCHW if self.se is None else self.se(x_FCHW)
+        return temporal_shift(out, self.num_frames) if self.shift else out
+
+
+class Backbone(nn.Module):
+    """The residual network up to, and with, the global average pool: [F, 3, H, W] → [F, 32·width].
+
+    `block` makes a bottleneck from the number of its input channels, its width and its stride.
+    """
+
+    def __init__(self, width: int, depths: Sequence[int], block: Callable[[int, int, int], nn.Module]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -101,13 +117,16 @@ class Backbone(nn.Module):
         for stage, depth in enumerate(depths):
             channels = width * 2**stage
             blocks: list[nn.Module] = []
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(Bottleneck(in_channels, channels, stride, num_frames, se=se, shift=shift))
+            for number in range(depth):
+                stride = 2 if stage > 0 and number == 0 else 1
+                blocks.append(block(in_channels, channels, stride))
                 in_channels = channels * EXPANSION
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.num_features = in_channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, frames_FCHW: Tensor) -> Tensor:
         """Return the pooled features."""
@@ -117,7 +136,7 @@ class Backbone(nn.Module):
         return pooled
 
 
-class MANet(Network):
+class MANet(VideoClassifier):
     """Micro-action network: action logits and a label embedding for each clip.
 
     `forward` takes `Inputs` with normalized RGB frames [B, T, 3, H, W], T = `num_frames`, and returns `Outputs`: logits [B, K]
@@ -129,7 +148,7 @@ class MANet(Network):
     variants. The defaults have 32,284,252 parameters. Linear layers of the head start from N(0, 0.001) with zero bias.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one network
         self,
         num_classes: int = 52,
         num_frames: int = 8,
@@ -140,8 +159,8 @@ class MANet(Network):
         se: bool = True,
         shift: bool = True,
         dropout: float = HEAD_DROPOUT,
+        head: HeadKind = "plain",
     ) -> None:
-        super().__init__()
         if width < SHIFT_DIVISOR or width % SHIFT_DIVISOR:
             raise ValueError(
                 f"width ({width}) must be a multiple of {SHIFT_DIVISOR}, because the temporal shift moves eighths of "
@@ -149,49 +168,15 @@ class MANet(Network):
             )
         if len(depths) != 4 or min(depths) < 1:
             raise ValueError(f"depths {tuple(depths)} must be four numbers ≥ 1; ResNet-50 has {RESNET50_DEPTHS}")
-        self.num_frames = num_frames
-        self.backbone = Backbone(width, depths, num_frames, se=se, shift=shift)
-        features = self.backbone.num_features
-        self.dropout = nn.Dropout(dropout)
-        self.dropout_probability, self.dropout_shape = dropout, (num_frames, features)
-        self.action = nn.Linear(features, num_classes)
-        self.embedding = (
-            None
-            if embedding_dim is None
-            else nn.Sequential(
-                OrderedDict(
-                    hidden=nn.Linear(features, embedding_dim),
-                    tanh=nn.Tanh(),
-                    output=nn.Linear(embedding_dim, embedding_dim),
-                )
-            )
-        )
-        self._init_weights()
 
-    def _init_weights(self) -> None:
-        for module in self.backbone.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for head in (self.action, self.embedding):
-            for module in () if head is None else head.modules():
-                if isinstance(module, nn.Linear):
-                    nn.init.normal_(module.weight, std=HEAD_INIT_STD)
-                    nn.init.zeros_(module.bias)
+        def block(in_channels: int, channels: int, stride: int) -> Bottleneck:
+            return Bottleneck(in_channels, channels, stride, num_frames, se=se, shift=shift)
 
-    def forward(self, inputs: Inputs) -> Outputs:
-        """Return logits and embedding of a batch of clips."""
-        frames_BTCHW, dropout_mask_BTC = inputs
-        if frames_BTCHW.ndim != 5 or frames_BTCHW.shape[1] != self.num_frames or frames_BTCHW.shape[2] != 3:
-            raise ValueError(
-                f"frames of shape {tuple(frames_BTCHW.shape)} must be [B, T={self.num_frames}, 3, H, W]: RGB, "
-                f"{self.num_frames} frames of each clip"
-            )
-        B, T = frames_BTCHW.shape[:2]
-        features_FC = self.backbone(frames_BTCHW.flatten(0, 1))
-        # One mask for both branches, as in the reference.
-        mask_FC = None if dropout_mask_BTC is None else dropout_mask_BTC.flatten(0, 1)
-        features_FC = self.dropout(features_FC) if mask_FC is None else features_FC * mask_FC
-        logits_BK = self.action(features_FC).unflatten(0, (B, T)).mean(dim=1)
-        if self.embedding is None:
-            return Outputs(logits_BK)
-        return Outputs(logits_BK, self.embedding(features_FC).unflatten(0, (B, T)).mean(dim=1))
+        options = HeadOptions(num_classes, head, embedding_dim, dropout, HEAD_INIT_STD)
+        super().__init__(num_frames, 8 * EXPANSION * width, num_frames, options)
+        self.backbone = Backbone(width, depths, block)
+
+    def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
+        """Return the features [B, T, C] of each frame."""
+        features_FC: Tensor = self.backbone(frames_BTCHW.flatten(0, 1))
+        return features_FC.view(*frames_BTCHW.shape[:2], -1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from microaction.models import MANet
-from microaction.models.manet.importers import UNUSED_PUBLISHED_KEYS
+from microaction.models.manet.family import UNUSED_PUBLISHED_KEYS
 from tests.models.networks import randomize_weights
 
 SMALL_DEPTHS = (2, 1, 1, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from microaction.models import CheckpointError, Inputs, MANet, ManetConfig, load_published
-from microaction.models.manet.importers import published_config
+from microaction.models.manet.family import published_config
 from tests.models.manet.published import full_published_state, published_state, resnet_state, small_network
 from tests.models.networks import randomize_weights
 

@@ -138,7 +138,8 @@ def test_a_given_dropout_mask_replaces_the_random_one() -> None:
     nothing_dropped, all_dropped = (torch.full((2, *model.dropout_shape), value) for value in (1.0, 0.0))
     with torch.inference_mode():
         expected = model(Inputs(frames_BTCHW))
-        torch.testing.assert_close(model(Inputs(frames_BTCHW, nothing_dropped)), expected)
+        torch.testing.assert_close(model(Inputs(frames_BTCHW, dropout_mask_BTC=nothing_dropped)), expected)
         torch.testing.assert_close(
-            model(Inputs(frames_BTCHW, all_dropped)).logits, model.action.bias.expand_as(expected.logits)
+            model(Inputs(frames_BTCHW, dropout_mask_BTC=all_dropped)).logits,
+            model.action.bias.expand_as(expected.logits),
         )

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from microaction.models import Inputs, MANet
-from microaction.models.inference import compiled
-from microaction.models.manet.inference import InferenceModel
+from microaction.models.inference import InferenceModel, compiled
 from microaction.models.normalize import normalize_frames
 from microaction.preprocessing import Preprocessing
 from tests.models.networks import DEVICES

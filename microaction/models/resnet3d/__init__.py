@@ -1,0 +1,1 @@
+"""I3D and SlowFast: residual networks of 3D convolutions."""

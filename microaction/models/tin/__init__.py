@@ -1,0 +1,1 @@
+"""TIN, the temporal interlacing network."""

@@ -1,0 +1,1 @@
+"""VideoMAE's vision transformer."""
