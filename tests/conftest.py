@@ -1,6 +1,11 @@
 """What the tests share: a local Ray per pytest process, facts from the project's shared folder, small videos, commands."""
 
 import os
+
+# Several processes test at once: with a thread per core each, they would wait for each other in every small product.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# isort: split
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -39,12 +39,17 @@ class VideoClassifier(Network):
     """A network that classifies clips: `features` of a backbone, dropout, then the heads, each averaged over a clip's parts.
 
     `forward` takes `Inputs` with normalized RGB frames [B, T, 3, H, W], T = `num_frames`, and returns `Outputs`: `logits`
-    [B, K], whose softmax is the class probabilities, and `embedding` [B, D] where the head has that branch. A subclass sets its
-    backbone and implements `features`.
+    [B, K], whose softmax is the class probabilities, and `embedding` [B, D] where the head has that branch. A subclass builds
+    its backbone and implements `features`.
     """
 
-    def __init__(self, num_frames: int, num_features: int, num_parts: int, options: HeadOptions) -> None:
+    backbone: nn.Module
+
+    def __init__(
+        self, backbone: nn.Module, num_frames: int, num_features: int, num_parts: int, options: HeadOptions
+    ) -> None:
         super().__init__()
+        self.backbone = backbone
         self.num_frames, self.head_options = num_frames, options
         self.dropout = nn.Dropout(options.dropout)
         self.dropout_probability, self.dropout_shape = options.dropout, (num_parts, num_features)

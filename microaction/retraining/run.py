@@ -138,6 +138,7 @@ def _train(attempt: Attempt, train: Sequence[Clip], on_training: Callable[[Train
             "model": config.model,
             "preprocessing": config.preprocessing,
             "init": storage.join(settings.registry, production.name) if settings.start == "production" else None,
+            "recipe": settings.recipe.model_dump(exclude_unset=True),  # the rest is that of the network's recipe
             "config": None,
         }
     )

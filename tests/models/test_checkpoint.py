@@ -133,9 +133,9 @@ def test_a_checkpoint_of_the_earlier_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
     fields = config().model_dump(mode="json")
-    fields["model"]["family"] = "slowfast"
+    fields["model"]["family"] = "resnet"
     (tmp_path / "config.json").write_text(json.dumps(fields))
-    with pytest.raises(CheckpointError, match=r"config\.json .*family 'slowfast' must be one of") as raised:
+    with pytest.raises(CheckpointError, match=r"config\.json .*family 'resnet' must be one of") as raised:
         load_checkpoint(str(tmp_path))
     assert "\n" not in str(raised.value)
 

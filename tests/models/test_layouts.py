@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from microaction.models import CheckpointError, Inputs, create_model, load_published
+from microaction.models import CheckpointError, Inputs, create_model, load_checkpoint, load_published
 from microaction.models.families import find_importer
 from microaction.models.initial import load_initial_weights
+from microaction.models.normalize import normalize_frames
 from microaction.models.video_classifier import VideoClassifier
-from tests.models.networks import SMALL_NETWORKS, normal_frames, small_network
+from tests.models.networks import SIDE, SMALL_NETWORKS, normal_frames, small_network
 
 State = dict[str, Tensor]
 
@@ -277,11 +279,11 @@ def test_uniformer_puts_2d_weights_into_the_middle() -> None:
             assert value.count_nonzero() == value[:, :, middle].count_nonzero(), "zeros around it"
 
 
-def test_heads_of_other_classes_stay_as_they_are_in_initial_weights(tmp_path: object) -> None:
+def test_heads_of_other_classes_stay_as_they_are_in_initial_weights(tmp_path: Path) -> None:
     source = small_network("vit-s", num_classes=400)
     target = create_model("vit-s", **SMALL_NETWORKS["vit-s"])
     before = target.state_dict()["action.weight"].clone()
-    path = f"{tmp_path}/k400.pth"
+    path = str(tmp_path / "k400.pth")
     torch.save({"model": LAYOUTS["vit-s", "authors"](source.state_dict())}, path)
     with pytest.raises(CheckpointError, match=r"wrong shape: head\.weight \(400, 24\), the model has \(52, 24\)"):
         load_published(target, torch.load(path, weights_only=True))
@@ -312,3 +314,30 @@ def test_weights_of_another_family_are_refused_with_what_is_known() -> None:
     state = LAYOUTS["vit-s", "authors"](small_network("vit-s").state_dict())
     with pytest.raises(CheckpointError, match=r"no known layout \(a C3D as mmaction2 saves it\)"):
         load_published(create_model("c3d", **SMALL_NETWORKS["c3d"]), state)
+
+
+def test_a_file_of_published_weights_is_a_checkpoint_with_its_references_preprocessing(tmp_path: Path) -> None:
+    source = small_network("video-swin-t", depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), num_frames=32)
+    path = tmp_path / "swin.pth"
+    torch.save({"state_dict": LAYOUTS["video-swin-t", "mmaction2"](source.state_dict())}, path)
+    checkpoint = load_checkpoint(str(path))
+    preprocessing = checkpoint.config.preprocessing
+    assert (preprocessing.sampling, preprocessing.frame_interval, preprocessing.views) == ("consecutive", 2, 4)
+    assert checkpoint.config.num_sampled == 4 * 32
+    assert "non-commercial" in checkpoint.config.license
+    frames_BTHWC = torch.randint(0, 256, (1, 4 * 32, SIDE, SIDE, 3), dtype=torch.uint8)
+    of_views = [
+        source(Inputs(normalize_frames(frames, preprocessing))).logits.softmax(dim=1)
+        for frames in frames_BTHWC.view(4, 1, 32, SIDE, SIDE, 3)
+    ]
+    torch.testing.assert_close(checkpoint.classify(frames_BTHWC), torch.stack(of_views).mean(dim=0))
+
+
+def test_a_network_of_other_classes_does_not_label(tmp_path: Path) -> None:
+    source = small_network("uniformer-s", num_classes=400)
+    path = tmp_path / "k400.pth"
+    torch.save(LAYOUTS["uniformer-s", "mmaction2"](source.state_dict()), path)
+    with pytest.raises(
+        CheckpointError, match=r"a network of 400 classes, not of the 52 actions: train from it \(--init\)"
+    ):
+        load_checkpoint(str(path))

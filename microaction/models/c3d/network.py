@@ -50,6 +50,8 @@ class C3D(VideoClassifier):
     Dropout follows both fully connected layers, so its mask has two rows. The defaults have 78,208,820 parameters.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
         options: HeadOptions,
@@ -61,10 +63,9 @@ class C3D(VideoClassifier):
     ) -> None:
         if num_frames % FRAMES_DIVISOR or not num_frames:
             raise ValueError(f"C3D takes clips of a multiple of {FRAMES_DIVISOR} frames, not of {num_frames}")
-        super().__init__(num_frames, hidden, 1, options)
+        super().__init__(Backbone(num_frames, side, width, hidden), num_frames, hidden, 1, options)
         self.side = side
         self.dropout_shape = (2, hidden)
-        self.backbone = Backbone(num_frames, side, width, hidden)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
         """Return the features [B, 1, C] without any dropout."""

@@ -148,6 +148,8 @@ class MANet(VideoClassifier):
     variants. The defaults have 32,284,252 parameters. Linear layers of the head start from N(0, 0.001) with zero bias.
     """
 
+    backbone: Backbone
+
     def __init__(  # noqa: PLR0913 - the parts of one network
         self,
         num_classes: int = 52,
@@ -173,8 +175,8 @@ class MANet(VideoClassifier):
             return Bottleneck(in_channels, channels, stride, num_frames, se=se, shift=shift)
 
         options = HeadOptions(num_classes, head, embedding_dim, dropout, HEAD_INIT_STD)
-        super().__init__(num_frames, 8 * EXPANSION * width, num_frames, options)
-        self.backbone = Backbone(width, depths, block)
+        backbone = Backbone(width, depths, block)
+        super().__init__(backbone, num_frames, backbone.num_features, num_frames, options)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
         """Return the features [B, T, C] of each frame."""

@@ -341,6 +341,8 @@ def init_paths(module: nn.Module) -> None:
 class RGBNetwork(VideoClassifier):
     """PCAN's RGB path alone, to be trained before the whole. 31,741,044 parameters with 52 classes."""
 
+    backbone: Path
+
     def __init__(
         self,
         options: HeadOptions,
@@ -351,8 +353,7 @@ class RGBNetwork(VideoClassifier):
     ) -> None:
         backbone = Path(3, width, depths, RGB_INFLATED, is_strided=True)
         init_paths(backbone)
-        super().__init__(num_frames, backbone.num_features, 1, options)
-        self.backbone = backbone
+        super().__init__(backbone, num_frames, backbone.num_features, 1, options)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
         """Return the features [B, 1, C]."""
@@ -368,6 +369,8 @@ class PoseNetwork(VideoClassifier):
     It takes `num_frames` heatmaps; `Inputs.frames_BTCHW` may be empty.
     """
 
+    backbone: Path
+
     def __init__(
         self,
         options: HeadOptions,
@@ -379,8 +382,8 @@ class PoseNetwork(VideoClassifier):
     ) -> None:
         backbone = Path(num_keypoints, width, depths, POSE_INFLATED, is_strided=False)
         init_paths(backbone)
-        super().__init__(num_frames, backbone.num_features, 1, options)
-        self.num_keypoints, self.backbone = num_keypoints, backbone
+        super().__init__(backbone, num_frames, backbone.num_features, 1, options)
+        self.num_keypoints = num_keypoints
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Return the outputs of a batch of clips."""

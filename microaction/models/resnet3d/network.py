@@ -107,13 +107,14 @@ class ResNet3d(nn.Module):
 class I3D(VideoClassifier):
     """I3D on ResNet-50. The number of frames is free, but at least 8. The defaults have 27,330,420 parameters."""
 
+    backbone: ResNet3d
+
     def __init__(
         self, options: HeadOptions, num_frames: int = 32, *, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)
     ) -> None:
         backbone = ResNet3d(width, depths)
         init_convolutions(backbone)
-        super().__init__(num_frames, backbone.num_features, 1, options)
-        self.backbone = backbone
+        super().__init__(backbone, num_frames, backbone.num_features, 1, options)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
         """Return the features [B, 1, C]."""
@@ -202,6 +203,8 @@ class SlowFast(VideoClassifier):
     The fast path's features reach the slow path through convolutions over `lateral_kernel` frames.
     """
 
+    backbone: SlowFastBackbone
+
     def __init__(
         self,
         options: HeadOptions,
@@ -218,8 +221,7 @@ class SlowFast(VideoClassifier):
             raise ValueError(f"width ({width}) must be a multiple of {FAST_RATIO}")
         backbone = SlowFastBackbone(width, depths, ratio, lateral_kernel)
         init_convolutions(backbone)
-        super().__init__(num_frames, backbone.num_features, 1, options)
-        self.backbone = backbone
+        super().__init__(backbone, num_frames, backbone.num_features, 1, options)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
         """Return the features [B, 1, C]."""

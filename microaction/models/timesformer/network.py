@@ -88,6 +88,8 @@ class TimeSformer(VideoClassifier):
     The defaults are ViT-B/16 and have 121,298,740 parameters.
     """
 
+    backbone: Backbone
+
     def __init__(
         self,
         options: HeadOptions,
@@ -99,10 +101,10 @@ class TimeSformer(VideoClassifier):
         num_heads: int = 12,
         drop_path: float = 0.1,
     ) -> None:
-        super().__init__(num_frames, width, 1, options)
+        backbone = Backbone(num_frames, side, width, depth, num_heads)
+        super().__init__(backbone, num_frames, width, 1, options)
         self.side = side
         self.drop_path_rates = tuple(rate for rate in linear_rates(drop_path, depth) for _ in range(2))
-        self.backbone = Backbone(num_frames, side, width, depth, num_heads)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:
         """Return the features [B, 1, C]."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from microaction.models.layers import Scales
-from microaction.models.manet.network import EXPANSION, Backbone, MixingBottleneck
+from microaction.models.manet.network import Backbone, MixingBottleneck
 from microaction.models.video_classifier import HeadOptions, VideoClassifier
 
 SHIFT_DIVISOR = 4  # a quarter of the channels moves, in four groups
@@ -79,6 +79,8 @@ class InterlacedBottleneck(MixingBottleneck):
 class TIN(VideoClassifier):
     """Temporal interlacing network. The defaults have 23,645,588 parameters; they fit one number of frames."""
 
+    backbone: Backbone
+
     def __init__(
         self, options: HeadOptions, num_frames: int = 8, *, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)
     ) -> None:
@@ -89,8 +91,8 @@ class TIN(VideoClassifier):
         def block(in_channels: int, channels: int, stride: int) -> InterlacedBottleneck:
             return InterlacedBottleneck(in_channels, channels, stride, num_frames)
 
-        super().__init__(num_frames, 8 * EXPANSION * width, num_frames, options)
-        self.backbone = Backbone(width, depths, block)
+        backbone = Backbone(width, depths, block)
+        super().__init__(backbone, num_frames, backbone.num_features, num_frames, options)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:  # noqa: ARG002 - it leaves out no branch
         """Return the features [B, T, C] of each frame."""

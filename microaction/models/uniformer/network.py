@@ -155,6 +155,8 @@ class Backbone(nn.Module):
 class UniFormer(VideoClassifier):
     """UniFormer for clips of any size. UniFormer-S, the defaults, has 21,221,876 parameters."""
 
+    backbone: Backbone
+
     def __init__(
         self,
         options: HeadOptions,
@@ -167,9 +169,8 @@ class UniFormer(VideoClassifier):
     ) -> None:
         if any(width % head_width for width in widths[NUM_LOCAL_STAGES:]):
             raise ValueError(f"widths of the last two stages {tuple(widths)} must be multiples of {head_width}")
-        super().__init__(num_frames, widths[-1], 1, options)
+        super().__init__(Backbone(widths, depths, head_width), num_frames, widths[-1], 1, options)
         self.drop_path_rates = tuple(rate for rate in linear_rates(drop_path, sum(depths)) for _ in range(2))
-        self.backbone = Backbone(widths, depths, head_width)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:
         """Return the features [B, 1, C]."""

@@ -212,6 +212,8 @@ class Backbone(nn.Module):
 class VideoSwin(VideoClassifier):
     """Video Swin Transformer for clips of any size. Swin-T, the defaults, has 27,890,458 parameters."""
 
+    backbone: Backbone
+
     def __init__(
         self,
         options: HeadOptions,
@@ -222,9 +224,9 @@ class VideoSwin(VideoClassifier):
         num_heads: Sequence[int] = (3, 6, 12, 24),
         drop_path: float = 0.1,
     ) -> None:
-        super().__init__(num_frames, width * 2 ** (len(depths) - 1), 1, options)
+        backbone = Backbone(width, depths, num_heads)
+        super().__init__(backbone, num_frames, width * 2 ** (len(depths) - 1), 1, options)
         self.drop_path_rates = tuple(rate for rate in linear_rates(drop_path, sum(depths)) for _ in range(2))
-        self.backbone = Backbone(width, depths, num_heads)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:
         """Return the features [B, 1, C]."""

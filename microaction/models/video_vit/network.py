@@ -98,6 +98,8 @@ class Backbone(nn.Module):
 class VideoViT(VideoClassifier):
     """VideoMAE's vision transformer, bound to one number of frames and one size of them. The defaults are ViT-S/16."""
 
+    backbone: Backbone
+
     def __init__(  # noqa: PLR0913 - the sizes of one network
         self,
         options: HeadOptions,
@@ -115,10 +117,10 @@ class VideoViT(VideoClassifier):
             raise ValueError(f"a token sees {TUBELET} frames, which does not divide {num_frames} frames")
         if side % patch:
             raise ValueError(f"patches of {patch} pixels do not divide frames of {side}")
-        super().__init__(num_frames, width, 1, options)
+        backbone = Backbone(num_frames, side, width, depth, num_heads, patch, mlp_ratio)
+        super().__init__(backbone, num_frames, width, 1, options)
         self.side = side
         self.drop_path_rates = tuple(rate for rate in linear_rates(drop_path, depth) for _ in range(2))
-        self.backbone = Backbone(num_frames, side, width, depth, num_heads, patch, mlp_ratio)
 
     def features(self, frames_BTCHW: Tensor, scales: Scales = ()) -> Tensor:
         """Return the features [B, 1, C]."""
