@@ -134,7 +134,7 @@ def _shared_sections() -> Iterator[str]:
         ]
         text = f"## Model: {name}\n\n{_paragraph(family.config)}\n\n{table(HEADER, rows)}\n"
         if presets:
-            text += f"\nPresets of [`create_model`](api.md#networks): {', '.join(presets)}.\n"
+            text += f"\nPresets of `--model NAME` and of [`create_model`](api.md#networks): {', '.join(presets)}.\n"
         yield text
     for name, (title, model) in GROUPS.items():
         rows = [_row(field_name, field, f"{name}.") for field_name, field in model.model_fields.items()]

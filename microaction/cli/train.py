@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from microaction.cli.app import Show, console, parse_settings, reported_errors, running_ray, shown_progress
+from microaction.training.recipes import recipe_of
 from microaction.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     settings = parse_settings(TrainSettings, argv)
+    if settings.recipe.name != "default":
+        origin = recipe_of(settings.model, settings.recipe.name).origin
+        console.print(f"recipe {settings.recipe.name}: {origin}", markup=False, highlight=False, soft_wrap=True)
     with reported_errors(), running_ray(), shown_progress("training") as show:
         result = train(settings, show)
     console.print(summary_table(result))

@@ -8,6 +8,8 @@ import pytest
 from microaction.cli.app import parse_settings
 from microaction.labeling.settings import LabelSettings
 from microaction.models import ManetConfig
+from microaction.models.video_swin.family import VideoSwinConfig
+from microaction.models.video_vit.family import VideoViTConfig
 from microaction.training.settings import TrainSettings
 from tests.conftest import CommandResult
 
@@ -126,3 +128,48 @@ def test_a_wrong_variable_is_refused_in_one_line(
     result = job(*LABEL)
     assert result.returncode == 2
     assert "stride-s: Input should be a valid number" in result.stderr
+
+
+SPLIT = ("--split-by", "subject")
+
+
+@pytest.mark.parametrize("flags", [["--model", "vit-s"], ["--model=vit-s"], ["--model.preset", "vit-s"]])
+def test_a_network_is_chosen_by_name_and_changed_by_flags(flags: list[str]) -> None:
+    settings = parse_settings(
+        TrainSettings, [*TRAIN, *SPLIT, *flags, "--model.head", "hierarchical", "--model.depth", "2"]
+    )
+    assert isinstance(settings.model, VideoViTConfig)
+    assert (settings.model.head, settings.model.depth, settings.model.width) == ("hierarchical", 2, 384)
+    assert settings.recipe.optimizer == "adamw"
+
+
+def test_a_recipe_is_chosen_by_name_and_changed_by_flags() -> None:
+    settings = parse_settings(
+        TrainSettings, [*TRAIN, *SPLIT, "--model", "tsm", "--recipe", "published", "--recipe.epochs", "3"]
+    )
+    assert (settings.recipe.name, settings.recipe.epochs, settings.recipe.milestones) == ("published", 3, (0.4, 0.8))
+
+
+def test_a_file_may_name_network_and_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text("model: video-swin-s\nrecipe: published\n")
+    settings = parse_settings(TrainSettings, [*TRAIN, *SPLIT, "--config", str(path), "--recipe.batch-size", "16"])
+    assert settings.model == VideoSwinConfig(depths=(2, 2, 18, 2), drop_path=0.2)
+    assert (settings.recipe.name, settings.recipe.batch_size, settings.recipe.backbone_lr_factor) == (
+        "published",
+        16,
+        0.1,
+    )
+
+
+def test_a_name_of_no_network_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse_settings(TrainSettings, [*TRAIN, *SPLIT, "--model", "resnet"])
+    assert raised.value.code == 2
+    assert "model.preset: Input should be 'manet', 'tsm', 'tsn', 'c3d', " in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_field_of_another_family_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(TrainSettings, [*TRAIN, *SPLIT, "--model", "c3d", "--model.num-heads", "3"])
+    assert "num-heads" in capsys.readouterr().err
