@@ -302,6 +302,22 @@ CLIP_LIST = pa.schema(
 )
 """A list of labeled clips. Where `uri` is null, the clip is in the list's folder of videos."""
 
+SKELETONS = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("frame", pa.int32(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("keypoints", pa.list_(pa.float32(), 84), nullable=False),
+    ]
+)
+"""A row per clip or video, frame (from 0) and person (from 1); the rows of a video lie one after the other.
+
+`keypoints` holds x, y and score of each of 28 keypoints, in pixels of frames of `width`×`height`; 0, 0 is one that was not
+found. Their order is OpenPose's 18 points of COCO, then five of the left hand and five of the right.
+"""
+
 TRAINING_CLIPS = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),

@@ -23,6 +23,7 @@ from microaction.preprocessing import Preprocessing
 from microaction.registry.settings import RegistrySettings
 from microaction.retraining.settings import GatesConfig, RetrainSettings
 from microaction.settings import absolute_location, model_location
+from microaction.skeletons.settings import SkeletonsSettings
 from microaction.training.settings import RecipeConfig, TrainSettings
 
 SETTINGS: dict[str, type[BaseModel]] = {
@@ -34,6 +35,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "retrain": RetrainSettings,
     "registry": RegistrySettings,
     "import": ImportSettings,
+    "skeletons": SkeletonsSettings,
     "demo": DemoSettings,
 }
 # Groups of settings that more than one command has, or that would bury a command's own: field → heading, class.
@@ -89,7 +91,9 @@ FAMILY_UNION: list[type[BaseModel]] = [family.config for family in FAMILIES.valu
 def _command(name: str) -> str:
     settings = SETTINGS[name]
     fields = settings.model_fields
-    subcommands = {field: found for field in fields if (found := _subcommand(fields[field])) is not None}
+    subcommands = {
+        fields[field].alias or field: found for field in fields if (found := _subcommand(fields[field])) is not None
+    }
     if subcommands:
         parts = [f"## microaction {name}\n\n{_paragraph(settings)}\n"]
         parts += [

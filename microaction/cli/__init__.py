@@ -12,6 +12,7 @@ COMMANDS = {
     "retrain": ("retrain", "train on new labels and promote the result if it passes the gates"),
     "registry": ("registry", "keep versions of models, and say which one is in production"),
     "import": ("import_weights", "make a checkpoint of published weights, calibrated where clips are given"),
+    "skeletons": ("skeletons", "make tables of skeletons, which PCAN sees beside the frames"),
     "demo": ("demo", "draw interviews, label them and compare with the truth"),
 }
 """Subcommand → its module in this package, and what it does."""

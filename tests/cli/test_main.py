@@ -16,6 +16,7 @@ from microaction.evaluation.settings import EvaluateSettings, ImportSettings
 from microaction.labeling.settings import CatalogSettings, LabelSettings
 from microaction.registry.settings import RegistrySettings
 from microaction.retraining.settings import RetrainSettings
+from microaction.skeletons.settings import SkeletonsSettings
 from microaction.training.settings import TrainSettings
 from tests.conftest import CommandResult
 
@@ -29,6 +30,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "retrain": RetrainSettings,
     "registry": RegistrySettings,
     "import": ImportSettings,
+    "skeletons": SkeletonsSettings,
     "demo": DemoSettings,
 }
 
@@ -51,7 +53,7 @@ def test_help_describes_every_setting(name: str, job: Callable[..., CommandResul
         names = (
             f"--{setting.replace('_', '-')}",
             f"  {setting.upper()} ",
-            f"    {setting} ",
+            f"    {field.alias or setting} ",
         )  # flag, argument, command
         assert any(each in result.stdout for each in names), setting
         assert field.description is None or "".join(field.description.split()) in text, setting

@@ -1,0 +1,152 @@
+"""From a clip's frames and skeleton to what PCAN sees: which frames, the square around the people, heatmaps.
+
+Source: the published pipeline of PCAN (Li et al. 2025), whose frames and heatmaps this equals bit for bit.
+
+Shapes: M people, N frames of the clip, T sampled frames, C clips of a test, K keypoints, H height, W width.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+TEST_SEED = 255
+BOX_PADDING = 1.25
+MIN_EXTENT = 10  # pixels, below which keypoints do not tell where the person is
+SIGMA = 0.7  # of a keypoint's heat, in pixels of the heatmap
+HEAT_RADIUS = 3  # sigmas
+MIN_SCORE = 1e-4
+
+
+# Left and right shoulder, elbow, wrist, hip, knee, ankle, eye and ear. The reference exchanges no points of the hands.
+FLIP_PAIRS = ((2, 5), (3, 6), (4, 7), (8, 11), (9, 12), (10, 13), (14, 15), (16, 17))
+
+
+class Box(NamedTuple):
+    """A rectangle in whole pixels of the frame, `right` and `bottom` exclusive; it may extend beyond the frame."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def evaluation_indices(num_frames: int, num_sampled: int, num_clips: int = 1) -> np.ndarray:
+    """Return the frame indices [C·T] of the reference's test, which depend on the numbers alone.
+
+    The reference draws them with numpy's legacy generator, begun anew for each clip's RGB and pose frames.
+    """
+    legacy = np.random.RandomState(TEST_SEED)
+    clips = []
+    for clip in range(num_clips):
+        start = clip if num_frames < num_clips else clip * num_frames // num_clips
+        clips.append(_indices(num_frames, num_sampled, start, legacy))
+    return np.concatenate(clips)
+
+
+def training_indices(num_frames: int, num_sampled: int, rng: np.random.Generator) -> np.ndarray:
+    """Return random frame indices [T], as in training."""
+    return _indices(num_frames, num_sampled, int(rng.integers(num_frames)), rng)
+
+
+def _indices(
+    num_frames: int, num_sampled: int, start: int, rng: np.random.RandomState | np.random.Generator
+) -> np.ndarray:
+    """Return T of n frames: in a row from `start` and around if n < T, else one of each of T bins that grow with n."""
+    if num_frames < 1:
+        raise ValueError(f"num_frames ({num_frames}) must be at least 1")
+    places = np.arange(num_sampled)
+    if num_frames < num_sampled:
+        return (start + places) % num_frames
+    if num_frames < 2 * num_sampled:
+        is_left_out = np.zeros(num_sampled + 1, np.int64)
+        is_left_out[rng.choice(num_sampled + 1, num_frames - num_sampled, replace=False)] = 1
+        indices: np.ndarray = places + np.cumsum(is_left_out)[:-1]
+        return indices
+    borders = np.arange(num_sampled + 1) * num_frames // num_sampled
+    sizes = np.diff(borders)
+    drawn = rng.integers(sizes) if isinstance(rng, np.random.Generator) else rng.randint(sizes)
+    return borders[:-1] + drawn
+
+
+def people_box(keypoints_MTK2: np.ndarray, width: int, height: int) -> Box:
+    """Return the square around all keypoints that were found, an eighth larger on each side; the whole frame without them."""
+    x, y = keypoints_MTK2[..., 0], keypoints_MTK2[..., 1]
+    x, y = x[x != 0], y[y != 0]
+    if not len(x) or not len(y) or np.ptp(x) < MIN_EXTENT or np.ptp(y) < MIN_EXTENT:
+        return Box(0, 0, width, height)
+    centers, halves = [], []
+    for values in (x, y):
+        centers.append((values.max() + values.min()) / 2)
+        halves.append((values.max() - values.min()) / 2 * BOX_PADDING)
+    half = max(halves)
+    left, right, top, bottom = (int(center + side * half) for center in centers for side in (-1, 1))
+    return Box(left, top, right, bottom)
+
+
+def crop_frames(frames_THWC: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Return a box of each frame, black beyond the frame, resized to `size`×`size` (bilinear, uint8)."""
+    H, W = frames_THWC.shape[1:3]
+    inside = frames_THWC[:, max(box.top, 0) : min(box.bottom, H), max(box.left, 0) : min(box.right, W)]
+    padding = ((0, 0), (max(-box.top, 0), max(box.bottom - H, 0)), (max(-box.left, 0), max(box.right - W, 0)), (0, 0))
+    padded = np.pad(inside, padding)
+    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR) for frame in padded])
+
+
+def crop_keypoints(keypoints: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Return keypoints […, 2] in pixels of the box resized to `size`×`size`; those that were not found stay 0, 0."""
+    cropped = keypoints.astype(np.float32, copy=True)
+    for axis, (start, extent) in enumerate(((box.left, box.right - box.left), (box.top, box.bottom - box.top))):
+        values = cropped[..., axis]
+        values[values != 0] -= start
+        values *= np.float32(size / extent)
+    return cropped
+
+
+def flipped(keypoints: np.ndarray, scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints […, K, 2] and scores […, K] of the frames' mirror images: left and right are exchanged."""
+    order = np.arange(keypoints.shape[-2])
+    for left, right in FLIP_PAIRS:
+        order[[left, right]] = order[[right, left]]
+    mirrored = keypoints[..., order, :].copy()
+    x = mirrored[..., 0]
+    x[x != 0] = width - x[x != 0]
+    return mirrored, scores[..., order]
+
+
+def scaled_keypoints(keypoints: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
+    """Return keypoints […, 2] of frames of one (width, height) in pixels of frames of another."""
+    factors = np.array([to / of for of, to in zip(from_size, to_size, strict=True)])
+    scaled: np.ndarray = (keypoints * factors).astype(np.float32)
+    return scaled
+
+
+def heatmaps(keypoints_MTK2: np.ndarray, scores_MTK: np.ndarray, side: int, scale: float = 0.25) -> np.ndarray:
+    """Return the heat of keypoints [T, K, side, side] (float32): the maximum over people of score · exp(−d² / 2σ²).
+
+    `scale`: pixels of the heatmap for a pixel that keypoints count in. Each keypoint's heat ends at three sigmas.
+    """
+    M, T, K = scores_MTK.shape
+    heat = np.zeros((T, K, side, side), np.float32)
+    for person in range(M):
+        for frame in range(T):
+            for keypoint in range(K):
+                score = scores_MTK[person, frame, keypoint]
+                if score >= MIN_SCORE:
+                    center = keypoints_MTK2[person, frame, keypoint] * np.float32(scale)
+                    _add_heat(heat[frame, keypoint], center, score)
+    return heat
+
+
+def _add_heat(heat_HW: np.ndarray, center: np.ndarray, score: np.float32) -> None:
+    side, radius = heat_HW.shape[0], HEAT_RADIUS * SIGMA
+    (left, right), (top, bottom) = (
+        (max(int(value - radius), 0), min(int(value + radius) + 1, side)) for value in center.tolist()
+    )
+    if left >= right or top >= bottom:
+        return
+    x = np.arange(left, right, dtype=np.float32)
+    y = np.arange(top, bottom, dtype=np.float32)[:, None]
+    patch = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / 2 / SIGMA**2) * score
+    part = heat_HW[top:bottom, left:right]
+    np.maximum(part, patch, out=part)
