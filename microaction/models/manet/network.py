@@ -56,10 +56,17 @@ class SqueezeExcitation(nn.Module):
 
 
 class MixingBottleneck(nn.Module):
-    """ResNet's bottleneck for frames; a subclass mixes the input of the first convolution, never the residual, over time."""
+    """ResNet's bottleneck for frames; a subclass mixes the input of the first convolution, never the residual, over time.
 
-    def __init__(self, in_channels: int, channels: int, stride: int, num_frames: int) -> None:
+    `mixing` are the modules that it does so with, by name.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, num_frames: int, **mixing: nn.Module | None
+    ) -> None:
         super().__init__()
+        for name, module in mixing.items():
+            self.register_module(name, module)
         out_channels = channels * EXPANSION
         self.num_frames = num_frames
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
@@ -90,10 +97,11 @@ class MixingBottleneck(nn.Module):
 class Bottleneck(MixingBottleneck):
     """MANet's bottleneck: excitation, then temporal shift."""
 
+    se: SqueezeExcitation | None
+
     def __init__(self, in_channels: int, channels: int, stride: int, num_frames: int, *, se: bool, shift: bool) -> None:
-        super().__init__(in_channels, channels, stride, num_frames)
+        super().__init__(in_channels, channels, stride, num_frames, se=SqueezeExcitation(in_channels) if se else None)
         self.shift = shift
-        self.se = SqueezeExcitation(in_channels) if se else None
 
     def mixed(self, x_FCHW: Tensor) -> Tensor:
         """Return what the first convolution sees."""

@@ -66,9 +66,10 @@ def shift_groups(x_BTCHW: Tensor, offset_BG: Tensor) -> Tensor:
 class InterlacedBottleneck(MixingBottleneck):
     """TIN's bottleneck."""
 
+    interlace: Interlace
+
     def __init__(self, in_channels: int, channels: int, stride: int, num_frames: int) -> None:
-        super().__init__(in_channels, channels, stride, num_frames)
-        self.interlace = Interlace(in_channels, num_frames)
+        super().__init__(in_channels, channels, stride, num_frames, interlace=Interlace(in_channels, num_frames))
 
     def mixed(self, x_FCHW: Tensor) -> Tensor:
         """Return what the first convolution sees."""
