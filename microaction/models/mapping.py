@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 HEADS = ("action.", "body.", "embedding.")
 """How the names of the heads' weights begin, in every network that classifies clips."""
+MMACTION_CLASSIFIER = (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1")
 STEP_COUNTER = "num_batches_tracked"  # batch norm's; older checkpoints lack it, and inference ignores it
 
 Tensors = dict[str, "Tensor"]
@@ -111,6 +112,11 @@ def has_keys(keys: Collection[str], *patterns: str) -> bool:
 def num_layers(keys: Collection[str], pattern: str) -> int:
     """Return how many different numbers the pattern's group has in the keys that begin with it."""
     return len({match[1] for key in keys if (match := _compiled(pattern).match(key))})
+
+
+def stage_depths(keys: Collection[str], pattern: str, num_stages: int) -> tuple[int, ...]:
+    """Return how many blocks each stage has; `pattern` has `{}` for the stage, from 1, and a group for the block."""
+    return tuple(num_layers(keys, pattern.format(stage)) for stage in range(1, num_stages + 1))
 
 
 def _matches(patterns: Sequence[str], key: str) -> bool:

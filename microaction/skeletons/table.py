@@ -29,7 +29,7 @@ def write_skeletons(skeletons: Iterable[tuple[str, Skeleton]], uri: str) -> int:
         group: list[pa.Table] = []
         for name, skeleton in skeletons:
             if name in names:
-                raise SkeletonError(f"{name} is there twice")
+                raise SkeletonError(f"{name} occurs twice: names of clips must be unique")
             names.add(name)
             group.append(_rows(name, skeleton))
             if len(group) == CLIPS_PER_GROUP:

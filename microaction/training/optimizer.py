@@ -15,6 +15,7 @@ from microaction.training.errors import TrainingError
 from microaction.training.settings import RecipeConfig
 
 STEP_FACTOR = 0.1
+LAST_NORMS = ("backbone.norm.", "backbone.fc_norm.")  # after the last block
 # Without weight decay beside all vectors. Source: the recipes of Swin and of vision transformers.
 NEVER_DECAYED = ("relative_position_bias_table", "cls_token", "pos_embed", "time_embed")
 
@@ -52,7 +53,7 @@ def adamw_groups(
             factor, part = 1.0, "heads"
         else:
             block = next((prefix for prefix in depth_of if name.startswith(prefix)), None)
-            is_last = block is None and name.split(".")[1] in ("norm", "fc_norm")
+            is_last = block is None and name.startswith(LAST_NORMS)
             depth = depth_of[block] if block is not None else (num_blocks + 1 if is_last else 0)
             factor = backbone_lr_factor * layer_decay ** (num_blocks + 1 - depth)
             part = f"depth {depth}"

@@ -58,10 +58,10 @@ class Variant:
 MANET = Variant("MANet: excitation, shift, joint embedding")
 MODELS = {
     "manet": MANET,
-    "no-embedding": Variant("… cross-entropy only", {"embedding_dim": None}),
+    "no-embedding": Variant("… cross-entropy only", {"joint_embedding": False}),
     "no-se": Variant("… without excitation", {"se": False}),
-    "tsm": Variant("TSM: shift alone", {"se": False, "embedding_dim": None}),
-    "tsn": Variant("TSN: none of them", {"se": False, "shift": False, "embedding_dim": None}),
+    "tsm": Variant("TSM: shift alone", {"se": False, "joint_embedding": False}),
+    "tsn": Variant("TSN: none of them", {"se": False, "shift": False, "joint_embedding": False}),
 }
 MODELS_OF_MORE = {f"{name}-more": replace(variant, train_list=MORE) for name, variant in MODELS.items()}
 OPTIONS = {

@@ -1,12 +1,13 @@
 """PCAN: its size, its two paths, its prototypes and its loss against a plainly written one."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from microaction.models import Inputs, create_model, load_published
+from microaction.models import CheckpointError, Inputs, create_model, load_checkpoint, load_published
 from microaction.models.pcan import PCAN, PCANLoss, PCANOutputs
 from microaction.models.pcan.family import merged
 from microaction.models.pcan.loss import ACTION_SCALES, BODY_SCALES
@@ -305,3 +306,10 @@ def published_state(network: PCAN) -> dict[str, Tensor]:
             else:  # downsample
                 state[".".join([*parts[:-2], "conv" if last == "0" else "bn", parts[-1]])] = value
     return state
+
+
+def test_published_weights_of_pcan_label_nothing_without_skeletons(tmp_path: Path) -> None:
+    path = tmp_path / "pcan.pth"
+    torch.save({"state_dict": published_state(small_pcan())}, path)
+    with pytest.raises(CheckpointError, match=r"pcan\.pth: PCAN sees skeletons beside the frames"):
+        load_checkpoint(str(path))

@@ -56,7 +56,7 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path) -> None:
     path.write_text("text")
     with pytest.raises(SkeletonError, match="not a Parquet file"):
         list(read_skeletons(str(path)))
-    with pytest.raises(SkeletonError, match=r"clip0000\.mp4 is there twice"):
+    with pytest.raises(SkeletonError, match=r"clip0000\.mp4 occurs twice"):
         write_skeletons(skeletons(1) * 2, str(path))
 
 

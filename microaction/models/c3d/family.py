@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveInt
 
 from microaction.models.family import Family, Importer, StateDict, for_inference, head_options
-from microaction.models.mapping import Layout, has_keys, load_layout
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, has_keys, load_layout
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -40,7 +40,7 @@ MMACTION = Layout(
     (
         (r"backbone\.(conv\d[ab])\.conv\.(weight|bias)", r"backbone.\1.\2"),
         (r"backbone\.(fc[67])\.(weight|bias)", r"backbone.\1.\2"),
-        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+        MMACTION_CLASSIFIER,
     ),
 )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from microaction.models.errors import CheckpointError
 from microaction.models.family import MA52_LICENSE, Family, Importer, StateDict, for_inference
 from microaction.models.manet.config import ManetConfig
-from microaction.models.mapping import Layout, has_keys, load_layout, num_layers
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, has_keys, load_layout, stage_depths
 
 if TYPE_CHECKING:
     from microaction.models.manet.network import MANet
@@ -47,7 +47,7 @@ _STEM_AND_REST = (
     (_BLOCK + r"conv([123])\.bn\.(\w+)", r"\1.bn\2.\3"),
     (_BLOCK + r"downsample\.conv\.weight", r"\1.downsample.0.weight"),
     (_BLOCK + r"downsample\.bn\.(\w+)", r"\1.downsample.1.\2"),
-    (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+    MMACTION_CLASSIFIER,
 )
 AUTHORS = Layout(
     "a MANet checkpoint",
@@ -69,7 +69,7 @@ RESNET = Layout(
     "a ResNet-50",
     (
         (r"(?:backbone\.)?((?:conv1|bn1|layer[1-4])\..+)", r"backbone.\1"),
-        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+        MMACTION_CLASSIFIER,
     ),
     unused=(r"fc\.(weight|bias)",),  # the classifier of ImageNet's classes
     may_lack=(r"(action|body|embedding)\..+", r".+\.se\..+"),
@@ -106,7 +106,7 @@ def published_config(state_dict: StateDict, **changes: Any) -> ManetConfig:
             {
                 "num_classes": len(state_dict["cls_head.fc_cls.weight"]),
                 "width": len(state_dict["backbone.conv1.conv.weight"]),
-                "depths": [num_layers(state_dict, rf"backbone\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)],
+                "depths": stage_depths(state_dict, r"backbone\.layer{}\.(\d+)\.", 4),
                 **changes,
             }
         )

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from microaction.models.errors import SkeletonsNeededError
 from microaction.models.family import MA52_LICENSE, Family, Importer, StateDict, for_inference, head_options
-from microaction.models.mapping import Layout, Tensors, has_keys, load_layout, num_layers
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, Tensors, has_keys, load_layout, stage_depths
 from microaction.models.param_groups import one_group
 from microaction.models.resnet3d.family import convolution_rules
 from microaction.models.settings import ClassifierConfig, ModelConfig
@@ -138,7 +138,7 @@ AUTHORS = Layout(
     may_lack=(r"(rgb|pose)\.body_prototypes",),
 )
 
-_PATH = (*convolution_rules(r"backbone\."), (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"))
+_PATH = (*convolution_rules(r"backbone\."), MMACTION_CLASSIFIER)
 AUTHORS_RGB = Layout("PCAN's RGB path as its authors save it", _PATH)
 AUTHORS_POSE = Layout("PCAN's pose path as its authors save it", _PATH)
 
@@ -198,8 +198,8 @@ def is_pose(state_dict: StateDict) -> bool:
 
 def authors_config(state_dict: StateDict) -> PCANConfig:
     """Return the configuration of the network that the weights belong to."""
-    rgb_depths: Any = tuple(num_layers(state_dict, rf"backbone\.rgb_path\.layer{n}\.(\d+)\.") for n in (1, 2, 3, 4))
-    pose_depths: Any = tuple(num_layers(state_dict, rf"backbone\.pose_path\.layer{n}\.(\d+)\.") for n in (1, 2, 3))
+    rgb_depths: Any = stage_depths(state_dict, r"backbone\.rgb_path\.layer{}\.(\d+)\.", 4)
+    pose_depths: Any = stage_depths(state_dict, r"backbone\.pose_path\.layer{}\.(\d+)\.", 3)
     pose_stem = state_dict["backbone.pose_path.conv1.conv.weight"]
     return PCANConfig(
         num_classes=len(state_dict["cls_head.fc_rgb.bias"]),

@@ -7,7 +7,8 @@ from pydantic import Field, PositiveInt
 
 from microaction.models.family import Family, Importer, StateDict, for_inference, head_options
 from microaction.models.manet.config import RESNET50_DEPTHS, Depths
-from microaction.models.mapping import Layout, Tensors, has_keys, load_layout, num_layers
+from microaction.models.manet.family import is_resnet
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, Tensors, has_keys, load_layout, stage_depths
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -68,14 +69,13 @@ def convolution_rules(prefix: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-CLASSIFIER = (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1")
-I3D_MMACTION = Layout("an I3D as mmaction2 saves it", (*convolution_rules(r"backbone\."), CLASSIFIER))
+I3D_MMACTION = Layout("an I3D as mmaction2 saves it", (*convolution_rules(r"backbone\."), MMACTION_CLASSIFIER))
 SLOWFAST_MMACTION = Layout(
     "a SlowFast as mmaction2 saves it",
     (
         *convolution_rules(r"backbone\.(?:slow|fast)_path\."),
         (r"(backbone\.slow_path\.\w+_lateral)\.conv\.weight", r"\1.weight"),
-        CLASSIFIER,
+        MMACTION_CLASSIFIER,
     ),
 )
 
@@ -98,7 +98,7 @@ I3D_INFLATED = Layout(
     "torchvision's ResNet-50",
     (
         (r"(?:backbone\.)?((?:conv1|bn1|layer\d)\..+)", r"backbone.\1"),
-        CLASSIFIER,
+        MMACTION_CLASSIFIER,
     ),
     unused=(r"fc\.(weight|bias)",),
     may_lack=(r"(action|body|embedding)\..+",),
@@ -117,13 +117,8 @@ def is_slowfast(state_dict: StateDict) -> bool:
     return has_keys(state_dict, r"backbone\.slow_path\.conv1_lateral\.conv\.weight")
 
 
-def is_resnet(state_dict: StateDict) -> bool:
-    """Return whether the weights are those of a torchvision ResNet with bottlenecks."""
-    return has_keys(state_dict, r"(backbone\.)?layer1\.0\.conv3\.weight")
-
-
 def _depths(state_dict: StateDict, prefix: str) -> Any:
-    return tuple(num_layers(state_dict, rf"{prefix}layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
+    return stage_depths(state_dict, prefix + r"layer{}\.(\d+)\.", 4)
 
 
 def i3d_config(state_dict: StateDict) -> I3DConfig:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from microaction.models.family import Family, Importer, StateDict, for_inference, head_options
-from microaction.models.mapping import Layout, has_keys, load_layout, num_layers
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, has_keys, load_layout, num_layers
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -63,7 +63,7 @@ MMACTION = Layout(
         (_MM + r"ffns\.0\.norm\.(\w+)", r"backbone.blocks.\1.norm.\2"),
         (_MM + r"ffns\.0\.layers\.0\.0\.(\w+)", r"backbone.blocks.\1.mlp.fc1.\2"),
         (_MM + r"ffns\.0\.layers\.1\.(\w+)", r"backbone.blocks.\1.mlp.fc2.\2"),
-        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+        MMACTION_CLASSIFIER,
     ),
 )
 

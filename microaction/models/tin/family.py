@@ -7,7 +7,8 @@ from pydantic import Field, PositiveInt
 
 from microaction.models.family import Family, Importer, StateDict, for_inference, head_options
 from microaction.models.manet.config import RESNET50_DEPTHS, Depths
-from microaction.models.mapping import Layout, has_keys, load_layout, num_layers
+from microaction.models.manet.family import is_resnet
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, has_keys, load_layout, stage_depths
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -45,7 +46,7 @@ MMACTION = Layout(
         (_BLOCK + r"conv(\d)\.bn\.(\w+)", r"\1.bn\2.\3"),
         (_BLOCK + r"downsample\.conv\.weight", r"\1.downsample.0.weight"),
         (_BLOCK + r"downsample\.bn\.(\w+)", r"\1.downsample.1.\2"),
-        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+        MMACTION_CLASSIFIER,
     ),
 )
 
@@ -53,7 +54,7 @@ RESNET = Layout(
     "torchvision's ResNet-50",
     (
         (r"(?:backbone\.)?((?:conv1|bn1|layer\d)\..+)", r"backbone.\1"),
-        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+        MMACTION_CLASSIFIER,
     ),
     unused=(r"fc\.(weight|bias)",),
     may_lack=(r"(action|body|embedding)\..+", r".+\.interlace\..+"),
@@ -65,14 +66,9 @@ def is_mmaction(state_dict: StateDict) -> bool:
     return has_keys(state_dict, _BLOCK + r"conv1\.conv\.net1\.offset_net\.fc1\.weight")
 
 
-def is_resnet(state_dict: StateDict) -> bool:
-    """Return whether the weights are those of a torchvision ResNet with bottlenecks."""
-    return has_keys(state_dict, r"(backbone\.)?layer1\.0\.conv3\.weight")
-
-
 def mmaction_config(state_dict: StateDict) -> TINConfig:
     """Return the configuration of the network that the weights belong to."""
-    depths: Any = tuple(num_layers(state_dict, rf"backbone\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
+    depths: Any = stage_depths(state_dict, r"backbone\.layer{}\.(\d+)\.", 4)
     return TINConfig(
         num_classes=len(state_dict["cls_head.fc_cls.bias"]),
         num_frames=len(state_dict["backbone.layer1.0.conv1.conv.net1.offset_net.fc1.bias"]),

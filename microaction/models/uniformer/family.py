@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from microaction.models.family import Family, Importer, StateDict, for_inference, head_options
-from microaction.models.mapping import Layout, Tensors, load_layout, num_layers
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, Tensors, load_layout, num_layers
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -45,8 +45,7 @@ def build(config: UniFormerConfig) -> "UniFormer":
 
 
 _NAMES = r"((?:patch_embed\d|blocks\d\.\d+)\..+|norm\.\w+)"
-CLASSIFIER = (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1")
-MMACTION = Layout("a UniFormer as mmaction2 saves it", ((r"backbone\." + _NAMES, r"backbone.\1"), CLASSIFIER))
+MMACTION = Layout("a UniFormer as mmaction2 saves it", ((r"backbone\." + _NAMES, r"backbone.\1"), MMACTION_CLASSIFIER))
 AUTHORS = Layout(
     "a UniFormer as its authors save it", ((_NAMES, r"backbone.\1"), (r"head\.(weight|bias)", r"action.\1"))
 )
@@ -69,7 +68,7 @@ def inflated(model: "UniFormer", tensors: Tensors) -> Tensors:
 
 UNIFORMER_2D = Layout(
     "a 2D UniFormer",
-    ((r"(?:backbone\.)?" + _NAMES, r"backbone.\1"), CLASSIFIER),
+    ((r"(?:backbone\.)?" + _NAMES, r"backbone.\1"), MMACTION_CLASSIFIER),
     unused=(r"head\.\w+",),
     may_lack=(r"(action|body|embedding)\..+",),
     transform=inflated,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from microaction.models.family import MA52_LICENSE, Family, Importer, StateDict, for_inference, head_options
-from microaction.models.mapping import Layout, Tensors, has_keys, load_layout, num_layers
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, Tensors, has_keys, load_layout, num_layers
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -46,7 +46,6 @@ _BLOCK = r"layers\.\d+\.blocks\.\d+\."
 _PARTS = r"(norm[12]\.\w+|attn\.(?:qkv|proj)\.\w+|attn\.relative_position_bias_table|mlp\.fc[12]\.\w+)"
 _OTHERS = r"(patch_embed\.\w+\.\w+|layers\.\d+\.downsample\.(?:norm|reduction)\.\w+)"
 _DERIVED = r".*\.(attn\.relative_position_index|attn_mask)"
-CLASSIFIER = (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1")
 
 MMACTION = Layout(
     "a Video Swin Transformer as mmaction2 saves it",
@@ -54,7 +53,7 @@ MMACTION = Layout(
         (rf"backbone\.({_BLOCK}){_PARTS}", r"backbone.\1\2"),
         (rf"backbone\.{_OTHERS}", r"backbone.\1"),
         (r"backbone\.norm3\.(\w+)", r"backbone.norm.\1"),
-        CLASSIFIER,
+        MMACTION_CLASSIFIER,
     ),
     unused=(_DERIVED,),
 )
@@ -122,7 +121,7 @@ SWIN_2D = Layout(
         (rf"(?:backbone\.)?({_BLOCK}){_PARTS}", r"backbone.\1\2"),
         (rf"(?:backbone\.)?{_OTHERS}", r"backbone.\1"),
         (r"(?:backbone\.)?norm\.(\w+)", r"backbone.norm.\1"),
-        CLASSIFIER,
+        MMACTION_CLASSIFIER,
     ),
     unused=(_DERIVED, r"head\.\w+"),
     may_lack=(r"(action|body|embedding)\..+",),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from microaction.models.family import Family, Importer, StateDict, for_inference, head_options
-from microaction.models.mapping import Layout, Tensors, has_keys, load_layout, num_layers
+from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, Tensors, has_keys, load_layout, num_layers
 from microaction.models.param_groups import one_group
 from microaction.models.settings import ClassifierConfig
 
@@ -58,7 +58,7 @@ MMACTION = Layout(
         (r"backbone\.blocks\.(\d+)\.mlp\.layers\.0\.0\.(\w+)", r"backbone.blocks.\1.mlp.fc1.\2"),
         (r"backbone\.blocks\.(\d+)\.mlp\.layers\.1\.(\w+)", r"backbone.blocks.\1.mlp.fc2.\2"),
         (r"backbone\.fc_norm\.(\w+)", r"backbone.fc_norm.\1"),
-        (r"cls_head\.fc_cls\.(weight|bias)", r"action.\1"),
+        MMACTION_CLASSIFIER,
     ),
     unused=(_SINUSOID,),
 )
