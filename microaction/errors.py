@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     DECODER_TIMEOUT = "decoder_timeout"
     DECODER_CRASHED = "decoder_crashed"
     INVALID_REGION = "invalid_region"
+    NO_SKELETON = "no_skeleton"
     WORKER_DIED = "worker_died"
     UNEXPECTED = "unexpected"
     STORAGE_ERROR = "storage_error"

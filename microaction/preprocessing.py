@@ -9,7 +9,8 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-SamplingRule: TypeAlias = Literal["segments", "consecutive", "uniform"]
+SamplingRule: TypeAlias = Literal["segments", "consecutive", "uniform", "bins"]
+Fit: TypeAlias = Literal["crop", "pad", "people"]
 
 
 class Preprocessing(BaseModel):
@@ -19,16 +20,20 @@ class Preprocessing(BaseModel):
 
     short_side: PositiveInt = Field(256, description="Short side in pixels that frames are resized to.")
     crop: PositiveInt = Field(224, description="Side in pixels of the square that the network sees.")
-    fit: Literal["crop", "pad"] = Field(
+    test_side: PositiveInt | None = Field(
+        None, description="Side of the square in testing and labeling, where it differs from crop."
+    )
+    fit: Fit = Field(
         "crop",
         description="`crop` keeps the center square of the frame, as the reference does; `pad` keeps the whole frame and "
-        "fills it up to a square.",
+        "fills it up to a square; `people` keeps the square around the people's keypoints, and needs skeletons.",
     )
     sampling: SamplingRule = Field(
         "segments",
         description="Which frames of a clip the network sees: one of each of equal `segments` (MANet's rule, which in training "
         "leaves out the rest of the division), one of each of equal parts of the whole clip (`uniform`), or `consecutive` ones, "
-        "which go on from the clip's beginning where it ends.",
+        "which go on from the clip's beginning where it ends, or a random one of each of as many `bins`, as PCAN does even in "
+        "testing.",
     )
     frame_interval: PositiveInt = Field(1, description="With sampling=consecutive: every which frame.")
     views: PositiveInt = Field(
@@ -43,8 +48,15 @@ class Preprocessing(BaseModel):
         red, green, blue = (round(value) for value in self.mean)
         return red, green, blue
 
+    @property
+    def side(self) -> int:
+        """Side of the square that the network sees in testing and labeling."""
+        return self.test_side or self.crop
+
     @model_validator(mode="after")
     def _crop_fits(self) -> "Preprocessing":
-        if self.crop > self.short_side:
-            raise ValueError(f"crop ({self.crop}) must be at most short_side ({self.short_side})")
+        for name in ("crop", "test_side"):
+            side = getattr(self, name)
+            if side is not None and side > self.short_side:
+                raise ValueError(f"{name} ({side}) must be at most short_side ({self.short_side})")
         return self

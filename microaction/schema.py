@@ -64,6 +64,7 @@ CHUNK = pa.schema(
         pa.field("chunk_start_us", pa.int64(), nullable=False),
         pa.field("chunk_end_us", pa.int64(), nullable=False),
         pa.field("duration_us", pa.int64(), nullable=False),
+        pa.field("fps", pa.float64()),
         pa.field("seek_points", SEEK_POINTS),
         *_REGION,
         pa.field("attempts", pa.int32(), nullable=False),
@@ -74,7 +75,7 @@ CHUNK = pa.schema(
 """A unit of work: a row of a plan, with all that a worker must know of its video. Times count from
 the start of its track. The `base_…` columns locate the chunk in the base run's ledger if some of its windows are reused;
 otherwise they are null."""
-UNCOMMITTED_COLUMNS = ("seek_points", *REGION_COLUMNS, "base_chunk_id", "base_file")
+UNCOMMITTED_COLUMNS = ("fps", "seek_points", *REGION_COLUMNS, "base_chunk_id", "base_file")
 
 COMMITTED_CHUNK = pa.schema(
     [

@@ -16,7 +16,10 @@ from ray.data import TaskPoolStrategy
 
 from microaction.clips.manifest import Clip
 from microaction.clips.sample import Sampling, load_clip
+from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.throttling import ThrottledExecution
+from microaction.skeletons import Skeleton
+from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.video import DecodeError, Region
 
 CLIPS_PER_BLOCK = 16  # moving a block costs about 60 ms, and a decoded clip 1.3 to 7 ms in blocks of 32 to 8
@@ -26,11 +29,16 @@ PREFETCH_BATCHES = 4
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips: frames_BTHWC uint8 RGB of the network's size, target_B int64, index_B the indices in the caller's list."""
+    """B clips: frames_BTHWC uint8 RGB of the network's size, target_B int64, index_B the indices in the caller's list.
+
+    keypoints_BMTK3: x and y in pixels of those frames, and the score (float32), of M people; M is 0 for networks that see
+    frames alone.
+    """
 
     frames_BTHWC: np.ndarray
     target_B: np.ndarray
     index_B: np.ndarray
+    keypoints_BMTK3: np.ndarray
 
 
 def read_clips(
@@ -39,6 +47,7 @@ def read_clips(
     sampling: Sampling,
     batch_size: int,
     *,
+    skeletons: ClipSkeletons | None = None,
     on_unreadable: Callable[[DecodeError], None] | None = None,
 ) -> Iterator[ClipBatch]:
     """Decode the clips with the draws `order` [N], in that order, in batches of `batch_size` (the last may be smaller).
@@ -46,10 +55,12 @@ def read_clips(
     A draw is an index into `clips`; a draw beyond the last clip wraps around and has other random numbers. Random numbers
     depend on the draw alone, never on its position in `order`. Needs a running Ray. A clip that cannot be read raises
     `DecodeError`; with `on_unreadable`, that is called with the error instead, and the clip's batch is one smaller, or even
-    empty: other clips stay in their batches.
+    empty: other clips stay in their batches. `skeletons` are those of all clips, for networks that need them.
     """
     if len(order) == 0:
         return
+    if sampling.needs_skeletons and skeletons is None:
+        raise ValueError("the network needs the clips' skeletons")
     chosen = [clips[draw % len(clips)] for draw in order]
     table = pa.table(
         {
@@ -57,6 +68,9 @@ def read_clips(
             "target": pa.array([clip.label for clip in chosen], pa.int64()),
             "draw": pa.array(order, pa.int64()),
             "region": pa.array([clip.region for clip in chosen], pa.list_(pa.int32())),
+            "skeleton": pa.array(
+                [None if skeletons is None else skeletons.packed(clip) for clip in chosen], pa.large_binary()
+            ),
         }
     )
     blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
@@ -69,7 +83,11 @@ def read_clips(
     dataset.context.max_errored_blocks = 0
     dataset.context.custom_execution_callback_classes = [ThrottledExecution]
     decoded = dataset.map_batches(
-        _decode_block, batch_size=None, fn_args=(sampling,), compute=TaskPoolStrategy(), num_cpus=DECODE_CPUS
+        _decode_block,
+        batch_size=None,
+        fn_args=(sampling, 0 if skeletons is None else skeletons.num_people),
+        compute=TaskPoolStrategy(),
+        num_cpus=DECODE_CPUS,
     )
     num_read = 0
     for batch in decoded.iter_batches(batch_size=batch_size, prefetch_batches=PREFETCH_BATCHES, batch_format="numpy"):
@@ -81,25 +99,35 @@ def read_clips(
             if on_unreadable is None:
                 raise error
             on_unreadable(error)
-        if is_read.all():
-            yield ClipBatch(batch["frames"], batch["target"], index_B)
-        else:
-            yield ClipBatch(batch["frames"][is_read], batch["target"][is_read], index_B[is_read])
+        kept = slice(None) if is_read.all() else is_read
+        frames_BTHWC, target_B, keypoints_BMTK3 = (batch[name][kept] for name in ("frames", "target", "keypoints"))
+        yield ClipBatch(frames_BTHWC, target_B, index_B[kept], keypoints_BMTK3)
     if num_read != len(order):
         raise RuntimeError(f"{num_read} of {len(order)} clips arrived from Ray Data: this is a bug, please report it")
 
 
-def _decode_block(block: dict[str, np.ndarray], sampling: Sampling) -> dict[str, np.ndarray]:
-    clips = zip(block["uri"], block["draw"], block["region"], strict=True)
-    crop = sampling.preprocessing.crop
-    frames_BTHWC = np.zeros((len(block["uri"]), sampling.num_sampled, crop, crop, 3), np.uint8)
-    reasons = [""] * len(frames_BTHWC)
-    for row, (uri, draw, region) in enumerate(clips):
+def _decode_block(block: dict[str, np.ndarray], sampling: Sampling, num_people: int) -> dict[str, np.ndarray]:
+    clips = zip(block["uri"], block["draw"], block["region"], block["skeleton"], strict=True)
+    side, B = sampling.side, len(block["uri"])
+    frames_BTHWC = np.zeros((B, sampling.num_sampled, side, side, 3), np.uint8)
+    keypoints_BMTK3 = np.zeros((B, num_people, sampling.num_pose_sampled, NUM_KEYPOINTS, 3), np.float32)
+    reasons = [""] * B
+    for row, (uri, draw, region, packed) in enumerate(clips):
         try:
             clip_region = None if region is None else Region(*region.tolist())
-            frames_BTHWC[row] = load_clip(str(uri), int(draw), sampling, clip_region)
+            skeleton = None if packed is None else Skeleton.from_bytes(packed)
+            sample = load_clip(str(uri), int(draw), sampling, clip_region, skeleton)
         except DecodeError as error:
             reasons[row] = error.reason
         except ValueError as error:  # a region that does not lie inside the clip's frames
             reasons[row] = str(error)
-    return {"frames": frames_BTHWC, "target": block["target"], "draw": block["draw"], "reason": np.array(reasons)}
+        else:
+            frames_BTHWC[row] = sample.frames_THWC
+            keypoints_BMTK3[row, : len(sample.keypoints_MTK3)] = sample.keypoints_MTK3
+    return {
+        "frames": frames_BTHWC,
+        "keypoints": keypoints_BMTK3,
+        "target": block["target"],
+        "draw": block["draw"],
+        "reason": np.array(reasons),
+    }

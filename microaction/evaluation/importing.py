@@ -49,15 +49,21 @@ def import_checkpoint(
 def _calibrate(
     checkpoint: Checkpoint, settings: ImportSettings, on_progress: Callable[[tuple[int, int]], None]
 ) -> tuple[Calibration, dict[str, float]]:
-    from microaction.evaluation.run import score_on_cluster
+    from microaction.evaluation.run import score_on_cluster, skeletons_for
 
     assert settings.calibrate_list is not None
     assert settings.calibrate_videos is not None
     clips = read_list(settings.calibrate_list, settings.calibrate_videos, len(checkpoint.config.labels))
     max_unreadable = int(settings.max_unreadable_fraction * len(clips))
-    scores = score_on_cluster(checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress)
+    skeletons = skeletons_for(checkpoint, clips, settings.calibrate_skeletons)
+    scores = score_on_cluster(
+        checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress, skeletons=skeletons
+    )
     target_N = np.array([clip.label for clip in clips if clip.uri not in scores.unreadable])
     logits_NK = np.log(np.maximum(scores.probabilities_NK, MIN_PROBABILITY))  # up to a constant per clip, which cancels
     temperature = fit_temperature(logits_NK, target_N)
-    metrics = {**measure(probabilities_of(logits_NK, temperature), target_N), "temperature": temperature}
+    metrics = {
+        **measure(probabilities_of(logits_NK, temperature), target_N, scores.body_NP),
+        "temperature": temperature,
+    }
     return Calibration(temperature=temperature), metrics

@@ -1,6 +1,6 @@
 """The metrics of the MA-52 benchmark, from scores and targets.
 
-Shapes: N clips, K actions. Source: Guo et al. 2024; F1 as scikit-learn's f1_score computes it.
+Shapes: N clips, K actions, P body parts. Source: Guo et al. 2024; F1 as scikit-learn's f1_score computes it.
 """
 
 from collections.abc import Sequence
@@ -14,21 +14,29 @@ from microaction.taxonomy import BODY_PART_OF
 TOP_K = 5
 
 
-def measure(probabilities_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
-    """Return all metrics of a model: `recognition_metrics`, `summed_body_metrics` and the expected calibration error."""
+def measure(probabilities_NK: np.ndarray, target_N: np.ndarray, body_NP: np.ndarray | None = None) -> dict[str, float]:
+    """Return all metrics of a model: `recognition_metrics`, `summed_body_metrics` and the expected calibration error.
+
+    With `body_NP`, the probabilities of a network's own classifiers of body parts, those answer for the body parts.
+    """
     return {
-        **recognition_metrics(probabilities_NK, target_N),
-        **summed_body_metrics(probabilities_NK, target_N),
+        **recognition_metrics(probabilities_NK, target_N, body_NP=body_NP),
+        **summed_body_metrics(probabilities_NK, target_N, body_NP=body_NP),
         "calibration_error": expected_calibration_error(probabilities_NK, target_N),
     }
 
 
 def recognition_metrics(
-    scores_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
+    scores_NK: np.ndarray,
+    target_N: np.ndarray,
+    body_part_of: Sequence[int] = BODY_PART_OF,
+    *,
+    body_NP: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return top-1, top-5 and F1 of body parts and actions, each in [0, 1].
 
-    Scores may be logits or probabilities; `target_N` holds action labels. A clip's body part is that of its best action.
+    Scores may be logits or probabilities; `target_N` holds action labels. A clip's body part is that of its best action, or the
+    best of `body_NP`.
     `f1_mean` is the mean of the four F1 scores; a micro F1 equals the top-1. A macro F1 is the mean over the classes that
     occur among targets or predictions. Raises `ValueError` for shapes or labels that do not fit, scores that are not finite,
     or no clips.
@@ -36,14 +44,15 @@ def recognition_metrics(
     scores_NK, target_N = _checked(scores_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
     predicted_N = scores_NK.argmax(axis=1)
+    body_N = body[predicted_N] if body_NP is None else body_NP.argmax(axis=1)
     # Stable, so that of equal scores the lower label comes first, as in argmax.
     top_N5 = np.argsort(-scores_NK, axis=1, kind="stable")[:, :TOP_K]
     metrics = {
-        "body_top1": float(np.mean(body[predicted_N] == body[target_N])),
+        "body_top1": float(np.mean(body_N == body[target_N])),
         "action_top1": float(np.mean(predicted_N == target_N)),
         "action_top5": float(np.mean((top_N5 == target_N[:, None]).any(axis=1))),
-        "body_f1_macro": float(_sklearn().f1_score(body[target_N], body[predicted_N], average="macro")),
-        "body_f1_micro": float(_sklearn().f1_score(body[target_N], body[predicted_N], average="micro")),
+        "body_f1_macro": float(_sklearn().f1_score(body[target_N], body_N, average="macro")),
+        "body_f1_micro": float(_sklearn().f1_score(body[target_N], body_N, average="micro")),
         "action_f1_macro": float(_sklearn().f1_score(target_N, predicted_N, average="macro")),
         "action_f1_micro": float(_sklearn().f1_score(target_N, predicted_N, average="micro")),
     }
@@ -73,13 +82,19 @@ def f1_mean_over_target_classes(
 
 
 def summed_body_metrics(
-    probabilities_NK: np.ndarray, target_N: np.ndarray, body_part_of: Sequence[int] = BODY_PART_OF
+    probabilities_NK: np.ndarray,
+    target_N: np.ndarray,
+    body_part_of: Sequence[int] = BODY_PART_OF,
+    *,
+    body_NP: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return `body_top1_summed` and `body_f1_macro_summed`: a clip's body part is the one whose actions are most likely
-    together, where `recognition_metrics` takes that of the most likely action."""
+    together, where `recognition_metrics` takes that of the most likely action; the best of `body_NP` if that is given."""
     probabilities_NK, target_N = _checked(probabilities_NK, target_N, len(body_part_of))
     body = np.asarray(body_part_of)
-    predicted_N = body_part_probabilities(probabilities_NK, body_part_of).argmax(axis=1)
+    if body_NP is None:
+        body_NP = body_part_probabilities(probabilities_NK, body_part_of)
+    predicted_N = body_NP.argmax(axis=1)
     return {
         "body_top1_summed": float(np.mean(predicted_N == body[target_N])),
         "body_f1_macro_summed": float(_sklearn().f1_score(body[target_N], predicted_N, average="macro")),

@@ -23,16 +23,19 @@ def write_report(
     target_N: np.ndarray,
     labels: Sequence[str],
     model_digest: str,
+    body_NP: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Write metrics.json, per_class.csv, predictions.parquet and three plots into `out`; return the metrics.
 
-    `names` [N] are the clips' names, `labels` [K] the actions' names.
+    `names` [N] are the clips' names, `labels` [K] the actions' names, `body_NP` the answers of a network's own classifiers of
+    body parts.
     """
-    metrics = measure(probabilities_NK, target_N)
+    metrics = measure(probabilities_NK, target_N, body_NP)
     summary = {"num_clips": len(names), "model_digest": model_digest, **metrics}
     storage.write_bytes(storage.join(out, "metrics.json"), json.dumps(summary, indent=2).encode() + b"\n")
     storage.write_bytes(storage.join(out, "per_class.csv"), per_class_csv(probabilities_NK, target_N, labels).encode())
-    storage.write_bytes(storage.join(out, "predictions.parquet"), predictions_table(names, probabilities_NK, target_N))
+    predictions = predictions_table(names, probabilities_NK, target_N, body_NP)
+    storage.write_bytes(storage.join(out, "predictions.parquet"), predictions)
     plots = {
         "confusion.png": confusion_plot(confusion(probabilities_NK, target_N), labels),
         "per_class.png": per_class_plot(per_class_metrics(probabilities_NK, target_N), labels),
@@ -55,14 +58,17 @@ def per_class_csv(probabilities_NK: np.ndarray, target_N: np.ndarray, labels: Se
     return text.getvalue()
 
 
-def predictions_table(names: Sequence[str], probabilities_NK: np.ndarray, target_N: np.ndarray) -> bytes:
-    """Return a Parquet file with a row per clip: clip, target, predicted, probabilities."""
-    table = pa.table(
-        {
-            "clip": list(names),
-            "target": pa.array(target_N, pa.int32()),
-            "predicted": pa.array(probabilities_NK.argmax(axis=1), pa.int32()),
-            "probabilities": pa.array(list(probabilities_NK.astype(np.float32)), pa.list_(pa.float32())),
-        }
-    )
-    return parquet_bytes(table)
+def predictions_table(
+    names: Sequence[str], probabilities_NK: np.ndarray, target_N: np.ndarray, body_NP: np.ndarray | None = None
+) -> bytes:
+    """Return a Parquet file with a row per clip: clip, target, predicted, probabilities, and body_part_probabilities where the
+    network has classifiers of their own for them."""
+    columns = {
+        "clip": list(names),
+        "target": pa.array(target_N, pa.int32()),
+        "predicted": pa.array(probabilities_NK.argmax(axis=1), pa.int32()),
+        "probabilities": pa.array(list(probabilities_NK.astype(np.float32)), pa.list_(pa.float32())),
+    }
+    if body_NP is not None:
+        columns["body_part_probabilities"] = pa.array(list(body_NP.astype(np.float32)), pa.list_(pa.float32()))
+    return parquet_bytes(pa.table(columns))

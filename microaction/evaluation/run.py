@@ -14,6 +14,7 @@ from microaction import storage
 from microaction.clips.ingest import read_clips
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.sample import Sampling
+from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes, cluster_resources
 from microaction.distributed.settings import ClusterSettings
@@ -22,9 +23,10 @@ from microaction.errors import DecodeError
 from microaction.evaluation.report import write_report
 from microaction.evaluation.settings import EvaluateSettings
 from microaction.evaluation.submission import write_submission
-from microaction.models import ModelRef, load_checkpoint
+from microaction.models import Checkpoint, ModelRef, load_checkpoint
 from microaction.models.checkpoint import check_labels
 from microaction.registry import resolve
+from microaction.skeletons import SkeletonError
 from microaction.taxonomy import ACTIONS
 
 UNREADABLE_FILE = "unreadable.json"
@@ -40,10 +42,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities [N, K] of the clips that can be read, in order of the list, and why others cannot, by URI."""
+    """Probabilities [N, K] of the clips that can be read, in order of the list, why others cannot, by URI, and probabilities
+    [N, P] of body parts if the network has classifiers of their own for them."""
 
     probabilities_NK: np.ndarray
     unreadable: dict[str, str]
+    body_NP: np.ndarray | None = None
 
 
 def run_evaluation(
@@ -57,21 +61,38 @@ def run_evaluation(
     checkpoint = load_checkpoint(resolve(settings.model))
     check_labels(checkpoint.config, ACTIONS, settings.model)
     clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))
+    skeletons = skeletons_for(checkpoint, clips, settings.skeletons)
     storage.check_writable(storage.join(settings.out, UNREADABLE_FILE))
     if settings.submission is not None:
         storage.check_writable(settings.submission)
     max_unreadable = int(settings.max_unreadable_fraction * len(clips))
-    scores = score_on_cluster(checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress)
+    scores = score_on_cluster(
+        checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress, skeletons=skeletons
+    )
     clips = [clip for clip in clips if clip.uri not in scores.unreadable]
     names = [clip.name for clip in clips]
     target_N = np.array([clip.label for clip in clips])
     if settings.submission is not None:
-        write_submission(settings.submission, names, scores.probabilities_NK)
+        write_submission(settings.submission, names, scores.probabilities_NK, scores.body_NP)
     if scores.unreadable:
         listed = json.dumps(scores.unreadable, indent=2).encode() + b"\n"
         storage.write_bytes(storage.join(settings.out, UNREADABLE_FILE), listed)
-    metrics = write_report(settings.out, names, scores.probabilities_NK, target_N, ACTIONS, checkpoint.digest)
+    metrics = write_report(
+        settings.out, names, scores.probabilities_NK, target_N, ACTIONS, checkpoint.digest, scores.body_NP
+    )
     return Evaluation(metrics, tuple(checkpoint.notices))
+
+
+def skeletons_for(checkpoint: Checkpoint, clips: Sequence[Clip], table: str | None) -> ClipSkeletons | None:
+    """Return the clips' skeletons for a checkpoint that needs them. Raises `SkeletonError`, also where it gets none."""
+    if not checkpoint.config.needs_skeletons:
+        return None
+    if table is None:
+        raise SkeletonError(
+            f"{checkpoint.ref.uri} sees the skeletons of people: give a table of them, which `microaction skeletons import` "
+            "makes"
+        )
+    return ClipSkeletons.read((clips, table))
 
 
 def score_on_cluster(
@@ -81,6 +102,8 @@ def score_on_cluster(
     batch_size: int,
     max_unreadable: int,
     on_progress: Callable[[tuple[int, int]], None],
+    *,
+    skeletons: ClipSkeletons | None = None,
 ) -> Scores:
     """Score clips in one task of the cluster, on a GPU if it has one.
 
@@ -100,7 +123,7 @@ def score_on_cluster(
 
     def score() -> Any:
         task = ray.remote(score_clips).options(**options)
-        scored = task.remote(model, clips, batch_size, max(1, int(num_cpus)), max_unreadable, channel)
+        scored = task.remote(model, clips, batch_size, max(1, int(num_cpus)), max_unreadable, channel, skeletons)
         while not ray.wait([scored], timeout=1)[0]:
             if time.monotonic() - progressed_s > settings.node_wait_s:
                 ray.cancel(scored, force=True)
@@ -120,9 +143,9 @@ def score_clips(
     num_threads: int,
     max_unreadable: int,
     channel: ProgressChannel,
-) -> tuple[np.ndarray, dict[str, str]]:
-    """Return probabilities [N, K] of the clips that can be read, sampled and cropped as in testing, and why others cannot, by
-    URI: clips → decode (CPU tasks) → classify (here).
+    skeletons: ClipSkeletons | None = None,
+) -> tuple[np.ndarray, dict[str, str], np.ndarray | None]:
+    """Return the fields of `Scores`, of clips sampled and cropped as in testing: clips → decode (CPU tasks) → classify (here).
 
     Raises `DecodeError` for the first clip beyond `max_unreadable`.
     """
@@ -130,7 +153,8 @@ def score_clips(
     if device == "cpu":
         torch.set_num_threads(num_threads)
     checkpoint = load_checkpoint(model, device=device)
-    sampling = Sampling(checkpoint.config.model.num_frames, checkpoint.config.preprocessing)
+    sampling = Sampling.of(checkpoint.config.model, checkpoint.config.preprocessing)
+    body_NP: np.ndarray | None = None
     scores_NK = np.full((len(clips), checkpoint.config.model.num_classes), np.nan, np.float32)
     unreadable: dict[str, str] = {}
     done = 0
@@ -140,12 +164,20 @@ def score_clips(
         if len(unreadable) > max_unreadable:
             raise error
 
-    for batch in read_clips(clips, np.arange(len(clips)), sampling, batch_size, on_unreadable=leave_out):
+    order = np.arange(len(clips))
+    for batch in read_clips(clips, order, sampling, batch_size, skeletons=skeletons, on_unreadable=leave_out):
         if len(batch.index_B) == 0:
             continue
-        frames_BTHWC = torch.from_numpy(batch.frames_BTHWC).to(device)
-        scores_NK[batch.index_B] = checkpoint.classify(frames_BTHWC).cpu().numpy()
+        frames_BTHWC, keypoints_BMTK3 = (
+            torch.from_numpy(array).to(device) for array in (batch.frames_BTHWC, batch.keypoints_BMTK3)
+        )
+        outputs = checkpoint.predict(frames_BTHWC, keypoints_BMTK3)
+        scores_NK[batch.index_B] = outputs.logits.softmax(dim=1).cpu().numpy()
+        if outputs.body_probabilities is not None:
+            if body_NP is None:
+                body_NP = np.full((len(clips), outputs.body_probabilities.shape[1]), np.nan, np.float32)
+            body_NP[batch.index_B] = outputs.body_probabilities.cpu().numpy()
         done += len(batch.index_B)
         channel.send((done, len(clips)))
     is_read = [clip.uri not in unreadable for clip in clips]
-    return scores_NK[is_read], unreadable
+    return scores_NK[is_read], unreadable, None if body_NP is None else body_NP[is_read]

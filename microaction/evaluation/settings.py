@@ -21,6 +21,9 @@ class EvaluateSettings(ClusterSettings):
     model: ModelLocation = Field(description=MODEL_HELP)
     clips_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
     videos: Location = Field(description="Folder of the clips.")
+    skeletons: Location | None = Field(
+        None, description="Table of the clips' skeletons, for networks that see them, such as pcan."
+    )
     out: Location = Field(description="Folder for metrics.json, per_class.csv, predictions.parquet and plots.")
     batch_size: PositiveInt = Field(16, description="Clips per forward pass.")
     max_unreadable_fraction: float = Field(
@@ -44,6 +47,9 @@ class ImportSettings(ClusterSettings):
         description="List file of clips to calibrate on. They must be clips that the weights were not trained on.",
     )
     calibrate_videos: Location | None = Field(None, description="Folder of the clips in calibrate_list.")
+    calibrate_skeletons: Location | None = Field(
+        None, description="Table of the skeletons of the clips in calibrate_list, for networks that see them."
+    )
     batch_size: PositiveInt = Field(16, description="Clips per forward pass.")
     max_unreadable_fraction: float = Field(
         0.01,

@@ -19,8 +19,8 @@ VIDEO_SUFFIX = ".mp4"
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions make the same file
 
 
-def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> None:
-    """Write the zip, with a row per clip in the order of `names`.
+def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray, body_NP: np.ndarray | None = None) -> None:
+    """Write the zip, with a row per clip in the order of `names`; see `prediction_csv`.
 
     Raises `ValueError` if a clip has no scores, two clips have the same file name, or `uri` does not end in .zip.
     """
@@ -29,13 +29,14 @@ def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray) -> N
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         entry = zipfile.ZipInfo(PREDICTION_FILE, FIXED_DATE)
-        archive.writestr(entry, prediction_csv(names, scores_NK), zipfile.ZIP_DEFLATED)
+        archive.writestr(entry, prediction_csv(names, scores_NK, body_NP), zipfile.ZIP_DEFLATED)
     storage.write_bytes(uri, file.getvalue())
 
 
-def prediction_csv(names: Sequence[str], scores_NK: np.ndarray) -> str:
+def prediction_csv(names: Sequence[str], scores_NK: np.ndarray, body_NP: np.ndarray | None = None) -> str:
     """Return a CSV: the header vid, action_pred_1…5, body_pred_1…5, and rows of action and body-part ids, most likely first.
 
+    Body parts are those of the actions, or the most likely of `body_NP`, the answers of a network's own classifiers of them.
     Raises as `write_submission`.
     """
     if np.isnan(scores_NK).any():
@@ -47,7 +48,10 @@ def prediction_csv(names: Sequence[str], scores_NK: np.ndarray) -> str:
     writer = csv.writer(text, lineterminator="\n")
     ranks = range(1, TOP_K + 1)
     writer.writerow(["vid", *(f"action_pred_{rank}" for rank in ranks), *(f"body_pred_{rank}" for rank in ranks)])
-    for video, scores_K in zip(videos, scores_NK, strict=True):
-        actions = np.argsort(-scores_K, kind="stable")[:TOP_K].tolist()
-        writer.writerow([video, *actions, *(BODY_PART_OF[action] for action in actions)])
+    for row, video in enumerate(videos):
+        actions = np.argsort(-scores_NK[row], kind="stable")[:TOP_K].tolist()
+        body = [BODY_PART_OF[action] for action in actions]
+        if body_NP is not None:
+            body = np.argsort(-body_NP[row], kind="stable")[:TOP_K].tolist()
+        writer.writerow([video, *actions, *body])
     return text.getvalue()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.models.classifier import Execution
 from microaction.settings import digest_of
+from microaction.storage import version_of
 
 Device = Literal["GPU", "CPU"]
 BATCH_WINDOWS: dict[Device, int] = {"GPU": 64, "CPU": 8}
@@ -25,5 +26,8 @@ def settings_digest(
     How the network is run changes its rounding, so it is decided once for all of a run. `relabel` says which windows of
     another run are reused.
     """
-    how = asdict(execution) | {"device": device, "batch_windows": batch_windows, "relabel": relabel}
+    skeletons = {}
+    if settings.skeletons is not None:
+        skeletons = {"skeletons": [settings.skeletons, version_of(settings.skeletons)]}
+    how = asdict(execution) | {"device": device, "batch_windows": batch_windows, "relabel": relabel} | skeletons
     return digest_of(settings, WINDOW_SETTINGS, **how)

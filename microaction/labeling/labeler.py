@@ -39,7 +39,8 @@ class Labeler:
         """Label a batch of decoded chunks (`Decoder`), whose windows share forward passes: a table of
         `schema.COMMITTED_CHUNK`."""
         try:
-            probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"])
+            keypoints_WMTK3 = joined_keypoints(batch["keypoints"], batch["keypoints_shape"])
+            probabilities_WK = self._probabilities(batch["frames"], batch["window_frames"], keypoints_WMTK3)
         except Exception as error:
             if not self.records_errors:
                 raise
@@ -61,7 +62,9 @@ class Labeler:
         }
         return pa.table({name: columns[name] for name in COMMITTED_CHUNK.names}).cast(COMMITTED_CHUNK)
 
-    def _probabilities(self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray) -> np.ndarray:
+    def _probabilities(
+        self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray, keypoints_WMTK3: np.ndarray
+    ) -> np.ndarray:
         offsets_C = np.cumsum([0, *(len(frames_NHWC) for frames_NHWC in frames_of_chunks)])
         frames_NHWC = frames_of_chunks[0] if len(frames_of_chunks) == 1 else np.concatenate(list(frames_of_chunks))
         windows_WT = np.concatenate(
@@ -70,7 +73,26 @@ class Labeler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the object store's memory is read-only, and only read here
             frames = torch.from_numpy(frames_NHWC)
-        return self.classify(frames, torch.from_numpy(windows_WT)).numpy()
+        return self.classify(frames, torch.from_numpy(windows_WT), torch.from_numpy(keypoints_WMTK3)).numpy()
+
+
+def joined_keypoints(flat_C: Iterable[np.ndarray], shape_C: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the keypoints [W, M, T, K, 3] of all windows of chunks, M being the most people that a chunk has.
+
+    `flat_C` are the numbers and `shape_C` the shapes of each chunk's; chunks without windows have none.
+    """
+    parts = [
+        flat.reshape(shape.tolist())
+        for flat, shape in ((np.asarray(flat), np.asarray(shape)) for flat, shape in zip(flat_C, shape_C, strict=True))
+        if shape[0]
+    ]
+    if not parts:
+        return np.zeros((0, 0, 0, 0, 3), np.float32)
+    num_people = max(part.shape[1] for part in parts)
+    joined: np.ndarray = np.concatenate(
+        [np.pad(part, ((0, 0), (0, num_people - part.shape[1]), (0, 0), (0, 0), (0, 0))) for part in parts]
+    )
+    return joined
 
 
 def batch_of(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from microaction.labeling.labeler import Labeler
 from microaction.labeling.pool import LabelerPool
 from microaction.labeling.settings import LabelSettings
 from microaction.models import Checkpoint, CheckpointConfig, ModelRef
-from microaction.models.classifier import Execution
+from microaction.models.classifier import Execution, no_keypoints
 from microaction.video.windows import MICROSECONDS
 
 MEASURED_S = 2.0
@@ -47,7 +47,7 @@ def measure_decoding(
 ) -> DecodingCost | None:
     """Return the cost of decoding the beginnings of some chunks, one at a time; None if none can be decoded."""
     measure = ray.remote(num_cpus=pool.decode_cpus, max_retries=0)(_decode_some)
-    decoder = Decoder.of(settings, config)
+    decoder = Decoder.of(settings, config, archive=settings.archive)
     measured = [
         get_or_cancel(measure.remote(decoder, row), settings.node_wait_s, "measuring decoding", setting="node_wait_s")
         for row in rows
@@ -60,13 +60,14 @@ def _window_s(
     model: ModelRef, config: CheckpointConfig, execution: Execution, batch_windows: int, num_threads: int
 ) -> float:
     labeler = Labeler(model, execution, batch_windows, num_threads)
-    crop, T = config.preprocessing.crop, config.num_sampled
+    crop, T = config.preprocessing.side, config.num_sampled
     B = labeler.classify.batch_size
     frames = torch.zeros(B * T, crop, crop, 3, dtype=torch.uint8)
     windows_BT = torch.arange(B * T).reshape(B, T)
+    keypoints_BMTK3 = no_keypoints(config, B)
     num_windows, started_s = 0, time.perf_counter()
     while time.perf_counter() - started_s < MEASURED_S:
-        labeler.classify(frames, windows_BT)
+        labeler.classify(frames, windows_BT, keypoints_BMTK3)
         num_windows += B
     return (time.perf_counter() - started_s) / num_windows
 

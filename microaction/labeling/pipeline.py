@@ -94,7 +94,7 @@ class Pipeline:
             memory = ExecutionResources(object_store_memory=num_blocks * block_bytes(self.settings, config))
             chunks.context.execution_options.resource_limits = memory
             decoded = chunks.map(
-                Decoder.of(self.settings, config, self.reuse),
+                Decoder.of(self.settings, config, self.reuse, archive=self.settings.archive),
                 compute=TaskPoolStrategy(),
                 num_cpus=pool.decode_cpus,
                 max_retries=DECODE_MAX_RETRIES,

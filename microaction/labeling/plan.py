@@ -77,7 +77,9 @@ def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None 
     `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`.
     """
     videos = catalog.take(plan["video_row"].combine_chunks())
-    columns = {name: plan[name] for name in PLAN.names} | {name: videos[name] for name in ("video", *REGION_COLUMNS)}
+    columns = {name: plan[name] for name in PLAN.names} | {
+        name: videos[name] for name in ("video", "fps", *REGION_COLUMNS)
+    }
     columns |= {
         "video_version": videos["version"],
         "duration_us": pa.array(durations_us(videos)),

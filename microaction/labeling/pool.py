@@ -54,4 +54,4 @@ def block_bytes(settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
     """Return the maximum size of a block's frames in bytes: windows often share frames."""
     block_us = max(BLOCK_VIDEO_US, microseconds(settings.chunk_s))
     num_frames = -(-block_us // microseconds(settings.stride_s)) * checkpoint.num_sampled
-    return num_frames * checkpoint.preprocessing.crop**2 * 3
+    return num_frames * checkpoint.preprocessing.side**2 * 3

@@ -17,6 +17,7 @@ from microaction.labeling.catalog import make_catalog, read_catalog, write_catal
 from microaction.labeling.execution import BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest
 from microaction.labeling.ledger import read_index, subtract_committed
 from microaction.labeling.measure import measure_network, query_labeler_node
+from microaction.labeling.people import check_skeletons
 from microaction.labeling.plan import count_all_windows, plan_chunks
 from microaction.labeling.pool import LabelerPool, block_bytes, labeler_pool
 from microaction.labeling.record import (
@@ -87,6 +88,7 @@ def resolve_model(settings: LabelSettings) -> ResolvedModel:
         pinned = pin(settings.model)
     checkpoint = load_checkpoint(resolve(pinned))
     check_labels(checkpoint.config, ACTIONS, settings.model)
+    check_skeletons(settings, checkpoint)
     return ResolvedModel(checkpoint, pinned)
 
 
@@ -104,6 +106,7 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_video: Callable[[i
         "model_digest": checkpoint.digest,
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
         "relabel": None if base_run is None else {"below": base_run.reuse.below, **base_run.digests},
+        "skeletons": settings.skeletons and [settings.skeletons, storage.version_of(settings.skeletons)],
     }
     refuse_other_run(settings.out, recorded, identity)  # before nodes are requested
     await_nodes(settings)

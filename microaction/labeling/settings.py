@@ -51,6 +51,11 @@ class VideoLabelSettings(BaseModel):
     batch_windows: PositiveInt | None = Field(
         None, description="Windows per forward pass. Default: 64 on a GPU, 8 on a CPU."
     )
+    skeletons: Location | None = Field(
+        None,
+        description="Table of the skeletons of the archive's videos, for networks that see them, such as pcan; it names videos "
+        "relative to the archive.",
+    )
     decode_timeout_s: PositiveFloat = Field(
         600.0, description="Time limit in seconds for decoding a whole chunk; shorter chunks have less."
     )

@@ -12,6 +12,7 @@ from microaction import storage
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.execution import BATCH_WINDOWS, Device, settings_digest
 from microaction.labeling.labeler import Labeler, batch_of
+from microaction.labeling.people import check_skeletons
 from microaction.labeling.plan import chunk_table, plan_chunks
 from microaction.labeling.probe import catalog_row
 from microaction.labeling.settings import VideoLabelSettings
@@ -46,6 +47,7 @@ def label_video(source: str | os.PathLike[str], model: str | Checkpoint, **setti
     chosen = VideoLabelSettings(**settings)
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve(model_location(model)))
     check_labels(checkpoint.config, ACTIONS, checkpoint.ref.uri)
+    check_skeletons(chosen, checkpoint)
     catalog = _catalog(os.fspath(source))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind: Device = "GPU" if device == "cuda" else "CPU"

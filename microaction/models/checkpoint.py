@@ -24,10 +24,9 @@ from microaction.models.errors import CheckpointError
 from microaction.models.families import build_model, family_of, register_family
 from microaction.models.family import Family
 from microaction.models.golden import GOLDEN_FILE, TOLERANCE, golden_difference
-from microaction.models.interface import Inputs, Network
-from microaction.models.normalize import normalize_frames
+from microaction.models.inputs import predict
+from microaction.models.interface import Network, Outputs
 from microaction.models.settings import AnyModelConfig
-from microaction.models.views import mean_of_views, split_views
 from microaction.preprocessing import Preprocessing
 from microaction.settings import DEMO_MODEL
 
@@ -69,7 +68,17 @@ class CheckpointConfig(BaseModel):
     @property
     def num_sampled(self) -> int:
         """Frames of a clip that the network sees, in all views together."""
-        return self.model.num_frames * self.preprocessing.views
+        return self.model.num_rgb_frames * self.preprocessing.views
+
+    @property
+    def num_pose_sampled(self) -> int:
+        """Frames of a clip's skeleton that the network sees, in all views together."""
+        return self.model.num_pose_frames * self.preprocessing.views
+
+    @property
+    def needs_skeletons(self) -> bool:
+        """Whether clips and windows must come with skeletons."""
+        return self.num_pose_sampled > 0 or self.preprocessing.fit == "people"
 
     @property
     def temperature(self) -> float:
@@ -113,18 +122,19 @@ class Checkpoint:
         return notices
 
     @torch.inference_mode()
-    def logits(self, frames_BTHWC: Tensor) -> Tensor:
-        """Return logits [B, K] (float32), divided by the temperature, of uint8 RGB frames [B, V·T, H, W, 3] of all views on the
-        model's device."""
-        views = self.config.preprocessing.views
-        frames_BTCHW = normalize_frames(split_views(frames_BTHWC, views), self.config.preprocessing)
-        logits_BK = mean_of_views(self.model(Inputs(frames_BTCHW)).logits.float(), views)
-        return logits_BK / self.config.temperature
+    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Outputs:
+        """Return the outputs (float32), the logits divided by the temperature, of uint8 RGB frames [B, V·T, H, W, 3] of all
+        views, and of keypoints [B, M, V·T, K, 3] for networks that see skeletons, on the model's device."""
+        outputs = predict(self.model, frames_BTHWC, keypoints_BMTK3, self.config.preprocessing)
+        return outputs._replace(logits=outputs.logits / self.config.temperature)
 
-    @torch.inference_mode()
-    def classify(self, frames_BTHWC: Tensor) -> Tensor:
-        """Return calibrated probabilities [B, K] (float32) of uint8 RGB frames on the model's device."""
-        return self.logits(frames_BTHWC).softmax(dim=1)
+    def logits(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Tensor:
+        """Return the logits [B, K] of `predict`."""
+        return self.predict(frames_BTHWC, keypoints_BMTK3).logits
+
+    def classify(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Tensor:
+        """Return calibrated probabilities [B, K] (float32) of what `predict` takes."""
+        return self.logits(frames_BTHWC, keypoints_BMTK3).softmax(dim=1)
 
 
 def save_checkpoint(model: Network, config: CheckpointConfig, uri: str) -> None:
@@ -275,8 +285,14 @@ def _fill(model: Network, weights: bytes, uri: str) -> None:
 
 
 def _digest(weights: bytes, config: CheckpointConfig) -> str:
-    """Recipe, versions, metrics and origin are left out: they describe the weights and change no prediction."""
-    relevant = config.model_dump(mode="json", include={"model", "preprocessing", "labels", "calibration"})
+    """Recipe, versions, metrics and origin are left out: they describe the weights and change no prediction.
+
+    So are values that are the defaults: a version with more settings computes the same digest.
+    """
+    relevant = config.model_dump(
+        mode="json", include={"model", "preprocessing", "labels", "calibration"}, exclude_defaults=True
+    )
+    relevant["family"] = config.model.family
     digest = hashlib.sha256(weights)
     digest.update(json.dumps(relevant, sort_keys=True).encode())
     return digest.hexdigest()

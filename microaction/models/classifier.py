@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from microaction.models.checkpoint import Checkpoint
+from microaction.models.checkpoint import Checkpoint, CheckpointConfig
 from microaction.models.families import family_of
 from microaction.models.inference import compiled
 from microaction.models.views import Views
@@ -34,24 +34,32 @@ class Classifier:
         config = checkpoint.config
         self.device = next(checkpoint.model.parameters()).device
         self._temperature, self.batch_size = config.temperature, batch_size
+        self._sees_keypoints = config.num_pose_sampled > 0
         self.num_classes = config.model.num_classes
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         dtype = torch.bfloat16 if execution.precision == "bf16" else torch.float32
         fast = family_of(config.model).for_inference(checkpoint.model, config.preprocessing, dtype)
         model = Views(fast, config.preprocessing.views)
         self._logits = compiled(model) if execution.is_compiled else model
-        crop, T = config.preprocessing.crop, config.num_sampled
+        crop, T = config.preprocessing.side, config.num_sampled
         # Compiles and warms up.
-        self(torch.zeros(1, crop, crop, 3, dtype=torch.uint8), torch.zeros(1, T, dtype=torch.int64))
+        self(
+            torch.zeros(1, crop, crop, 3, dtype=torch.uint8), torch.zeros(1, T, dtype=torch.int64), no_keypoints(config)
+        )
 
     @torch.inference_mode()
-    def __call__(self, frames_NHWC: Tensor, windows_WT: Tensor) -> Tensor:
-        """Return probabilities [W, K] (float32, on the CPU) of windows, each T rows of `frames_NHWC` (uint8). W may be 0."""
+    def __call__(self, frames_NHWC: Tensor, windows_WT: Tensor, keypoints_WMTK3: Tensor | None = None) -> Tensor:
+        """Return probabilities [W, K] (float32, on the CPU) of windows, each T rows of `frames_NHWC` (uint8), and for networks
+        that see skeletons their keypoints (float32). W may be 0."""
         W, B = len(windows_WT), self.batch_size
         batches = []
         for start in range(0, W, B):
-            windows_BT = windows_WT[torch.arange(start, start + B).clamp(max=W - 1)]
-            batches.append(self._logits(self._gathered(frames_NHWC, windows_BT)).clone())
+            chosen = torch.arange(start, start + B).clamp(max=W - 1)
+            inputs = [self._gathered(frames_NHWC, windows_WT[chosen])]
+            if self._sees_keypoints:
+                assert keypoints_WMTK3 is not None, "the decode stage gives them to networks that see skeletons"
+                inputs.append(keypoints_WMTK3[chosen].to(self.device))
+            batches.append(self._logits(*inputs).clone())
         if not batches:
             return torch.empty(0, self.num_classes)
         return (torch.cat(batches)[:W] / self._temperature).softmax(dim=1).cpu()
@@ -76,6 +84,11 @@ class Classifier:
             tensor.record_stream(network)  # its memory is free for the next copy only when the network has read it
         frames, indices = moved
         return frames[indices]
+
+
+def no_keypoints(config: CheckpointConfig, num_windows: int = 1) -> Tensor:
+    """Return keypoints [W, 1, T, K, 3] of windows in which nobody was found."""
+    return torch.zeros(num_windows, 1, config.num_pose_sampled, getattr(config.model, "num_keypoints", 0), 3)
 
 
 def is_available(device_type: str) -> bool:

@@ -7,6 +7,7 @@ configurations for Kinetics (the others). The references test with three crops o
 from typing import Any
 
 from microaction.models.c3d.family import C3DConfig
+from microaction.models.pcan.family import PCANConfig, PCANPoseConfig, PCANRGBConfig
 from microaction.models.resnet3d.family import I3DConfig, SlowFastConfig
 from microaction.models.settings import ModelConfig
 from microaction.models.timesformer.family import TimeSformerConfig
@@ -32,6 +33,10 @@ def statistics_of(config: ModelConfig) -> dict[str, Any]:
             return _bound_to(config.side)
         case UniFormerConfig():
             return UNIFORMER_STATISTICS
+        case PCANConfig():
+            return {"fit": "people", "test_side": 256}
+        case PCANPoseConfig():
+            return {"fit": "people", "short_side": 64, "crop": 56, "test_side": 64}
     return {}
 
 
@@ -48,6 +53,10 @@ def published_sampling(config: ModelConfig) -> dict[str, Any]:
             return {"sampling": "consecutive", "frame_interval": 4, "views": 4}
         case VideoViTConfig():
             return {"sampling": "uniform"}
+        case PCANConfig() | PCANPoseConfig():
+            return {"sampling": "bins", "views": 10}
+        case PCANRGBConfig():
+            return {"sampling": "bins", "views": 10, "fit": "people"}
     return {}
 
 

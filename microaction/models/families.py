@@ -52,6 +52,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "timesformer": (TIMESFORMER_FAMILY.name, {}),
     **UNIFORMER_PRESETS,
     **VIDEO_VIT_PRESETS,
+    **{family.name: (family.name, {}) for family in (PCAN_FAMILY, PCAN_RGB_FAMILY, PCAN_POSE_FAMILY)},
 }
 """Preset name → family, and the configuration in which it differs from the family's defaults."""
 
@@ -74,7 +75,7 @@ def build_model(config: ModelConfig) -> "Network":
 
 
 def create_model(name: str, **overrides: Any) -> "Network":
-    """Return a network with random weights by the name of a preset, such as "manet" or "video-swin-t", or of a family.
+    """Return a network with random weights by the name of a preset, such as "manet" or "video-swin-t", or of another family.
 
     `overrides` are fields of the family's configuration, such as `num_classes=52` or `num_frames=8`. Raises `ValueError` for
     an unknown name or field.

@@ -41,8 +41,10 @@ class Family:
 
     `config` is its configuration, `build` a network with random weights, `for_inference` a module that turns uint8 RGB frames
     [B, T, H, W, 3] into float32 logits [B, K] as fast as the device can, `param_groups` the optimizer's groups for a weight
-    decay, with `params`, `name`, `lr_factor` and `weight_decay` each. `needs_skeletons`: the network sees keypoints too. The
-    functions must be importable by name: a `Family` travels to the workers of a cluster.
+    decay, with `params`, `name`, `lr_factor` and `weight_decay` each. `batch_loss`: a module from the outputs and targets of a
+    whole global batch to its loss, for networks whose clips' losses hang on each other; others are trained with
+    `JointEmbeddingLoss`.
+    The functions must be importable by name: a `Family` travels to the workers of a cluster.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Family:
     for_inference: Callable[[Any, "ChannelStatistics", "torch.dtype"], "nn.Module"]
     param_groups: Callable[[Any, float], list[dict[str, Any]]]
     importers: tuple[Importer, ...] = ()
-    needs_skeletons: bool = False
+    batch_loss: Callable[[Any], "nn.Module"] | None = None
 
 
 def head_options(config: ClassifierConfig, init_std: float) -> "HeadOptions":

@@ -22,10 +22,13 @@ SEED = 0
 
 
 def make_golden(checkpoint: "Checkpoint") -> bytes:
-    """Return a safetensors file of `frames` [1, T, H, W, 3] (uint8) and the `logits` [1, K] that the checkpoint, on the CPU,
-    gives for them, divided by its temperature."""
-    frames_BTHWC = golden_frames(checkpoint.config)
-    return bytes(safetensors.torch.save({"frames": frames_BTHWC, "logits": checkpoint.logits(frames_BTHWC)}))
+    """Return a safetensors file of `frames` [1, T, H, W, 3] (uint8), for networks that see skeletons of `keypoints`
+    [1, 1, T, K, 3], and the `logits` [1, K] that the checkpoint, on the CPU, gives for them, divided by its temperature."""
+    tensors = {"frames": golden_frames(checkpoint.config)}
+    if checkpoint.config.num_pose_sampled:
+        tensors["keypoints"] = golden_keypoints(checkpoint.config)
+    logits_BK = checkpoint.logits(tensors["frames"], tensors.get("keypoints"))
+    return bytes(safetensors.torch.save(tensors | {"logits": logits_BK}))
 
 
 def golden_difference(checkpoint: "Checkpoint", golden: bytes) -> float:
@@ -36,8 +39,8 @@ def golden_difference(checkpoint: "Checkpoint", golden: bytes) -> float:
     """
     try:
         tensors = safetensors.torch.load(golden)
-        frames_BTHWC, expected_BK = tensors["frames"], tensors["logits"]
-        found_BK = checkpoint.logits(frames_BTHWC)
+        expected_BK = tensors["logits"]
+        found_BK = checkpoint.logits(tensors["frames"], tensors.get("keypoints"))
         return float((found_BK - expected_BK).abs().max() / expected_BK.abs().max().clamp(min=1e-6))
     except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f"no golden input and output for this network: {error}") from error
@@ -45,8 +48,17 @@ def golden_difference(checkpoint: "Checkpoint", golden: bytes) -> float:
 
 def golden_frames(config: "CheckpointConfig") -> Tensor:
     """Return frames [1, T, H, W, 3] (uint8) of a network's size: coarse noise under fine noise, different in each frame."""
-    num_frames, side = config.num_sampled, config.preprocessing.crop
+    num_frames, side = config.num_sampled, config.preprocessing.side
     rng = np.random.default_rng(SEED)
     cells = -(-side // PATCH)
     coarse = rng.integers(0, 224, (num_frames, cells, cells, 3)).repeat(PATCH, 1).repeat(PATCH, 2)[:, :side, :side]
     return torch.from_numpy((coarse + rng.integers(0, 32, coarse.shape)).astype(np.uint8)[None])
+
+
+def golden_keypoints(config: "CheckpointConfig") -> Tensor:
+    """Return the keypoints [1, 1, T, K, 3] (float32) of one person: places and scores at random, different in each frame."""
+    num_keypoints = getattr(config.model, "num_keypoints", 0)
+    shape = (1, 1, config.num_pose_sampled, num_keypoints, 1)
+    rng = np.random.default_rng(SEED + 1)
+    places = rng.random((*shape[:-1], 2)) * config.preprocessing.side
+    return torch.from_numpy(np.concatenate([places, rng.random(shape)], axis=-1).astype(np.float32))

@@ -9,7 +9,7 @@ import torch
 
 from microaction import storage
 from microaction.models.conventions import published_preprocessing
-from microaction.models.errors import CheckpointError, SkeletonsNeededError
+from microaction.models.errors import CheckpointError
 from microaction.models.families import build_model, find_importer, unwrap_state
 from microaction.models.interface import Network
 from microaction.taxonomy import ACTIONS
@@ -34,8 +34,6 @@ def read_published(uri: str) -> tuple[Network, "CheckpointConfig"]:
             raise CheckpointError(
                 f"these are weights to start training with (--init), not a whole network: {importer.description}"
             )
-        if family.needs_skeletons:
-            raise CheckpointError(str(SkeletonsNeededError()))
         try:
             config = importer.config_of(weights)
         except (KeyError, ValueError) as error:

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from microaction.models.inputs import prepare_inputs
 from microaction.models.interface import ChannelStatistics, Inputs, Network
 from microaction.models.layers import store_channels_last
 from microaction.models.normalize import normalize_frames
@@ -19,7 +20,8 @@ from microaction.models.video_classifier import VideoClassifier
 
 
 class PlainInferenceModel(nn.Module):
-    """Logits [B, K] (float32) of uint8 RGB frames [B, T, H, W, 3]: the network itself, as a copy in `dtype`.
+    """Logits [B, K] (float32) of uint8 RGB frames [B, T, H, W, 3], and keypoints [B, M, T, K, 3] for networks that see them: the
+    network itself, as a copy in `dtype`.
 
     For families without a faster form of their own.
     """
@@ -29,10 +31,14 @@ class PlainInferenceModel(nn.Module):
         self.statistics, self.dtype = statistics, dtype
         self.model = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
 
-    def forward(self, frames_BTHWC: Tensor) -> Tensor:
+    def forward(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Tensor:
         """Return the logits."""
-        frames_BTCHW = normalize_frames(frames_BTHWC, self.statistics).to(self.dtype)
-        return cast(Tensor, self.model(Inputs(frames_BTCHW)).logits.float())
+        inputs = prepare_inputs(self.model, frames_BTHWC, keypoints_BMTK3, self.statistics)
+        heatmaps_BTKHW = inputs.heatmaps_BTKHW
+        inputs = Inputs(
+            inputs.frames_BTCHW.to(self.dtype), None if heatmaps_BTKHW is None else heatmaps_BTKHW.to(self.dtype)
+        )
+        return cast(Tensor, self.model(inputs).logits.float())
 
 
 class InferenceModel(nn.Module):

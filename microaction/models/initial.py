@@ -7,7 +7,7 @@ from urllib.error import URLError
 import torch
 
 from microaction import storage
-from microaction.models.checkpoint import CONFIG_FILE, load_weights
+from microaction.models.checkpoint import CONFIG_FILE, load_checkpoint, load_weights
 from microaction.models.errors import CheckpointError
 from microaction.models.families import load_published
 from microaction.models.importing import read_weights
@@ -37,6 +37,29 @@ def load_initial_weights(model: Network, source: str) -> None:
         load_published(model, state, any_head=True)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
+
+
+def load_initial_paths(model: Network, rgb: str, pose: str) -> None:
+    """Load the weights of PCAN's paths, trained alone, into a PCAN: checkpoint directories of pcan-rgb and pcan-pose.
+
+    What only the whole has, such as the exchange between the paths, stays random. Raises `CheckpointError`.
+    """
+    from microaction.models.pcan.family import merged
+
+    states = []
+    for source, family in ((rgb, "pcan-rgb"), (pose, "pcan-pose")):
+        path = load_checkpoint(source)
+        if path.config.model.family != family:
+            raise CheckpointError(f"{source} is a checkpoint of {path.config.model.family}, not of {family}")
+        states.append(path.model.state_dict())
+    try:
+        _, unexpected = model.load_state_dict(merged(*states), strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{rgb} and {pose} are paths of another size than the network: {' '.join(str(error).split())}"
+        ) from error
+    if unexpected:
+        raise CheckpointError(f"{rgb} and {pose} are deeper than the network's paths: {unexpected[0]} has no place")
 
 
 def _download() -> Mapping[str, Any]:

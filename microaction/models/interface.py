@@ -1,12 +1,14 @@
 """What every network takes and returns. Needs torch alone.
 
-Shapes: B clips, T frames of a clip, C features or channels, H height, W width, K actions or keypoints, D embedding, L
-residual branches.
+Shapes: B clips, T frames of a clip, C features or channels, H height, W width, K actions or keypoints, P body parts, D
+embedding, L residual branches.
 """
 
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+from microaction.models.heatmaps import Heat
 
 
 class Inputs(NamedTuple):
@@ -30,10 +32,12 @@ class Outputs(NamedTuple):
     """The output of a network.
 
     `logits` [B, K]: their softmax is the actions' probabilities. `embedding` [B, D]: for the joint-embedding loss, or None.
+    `body_probabilities` [B, P]: of body parts, where a classifier of its own has an answer that the actions' does not imply.
     """
 
     logits: Tensor
     embedding: Tensor | None = None
+    body_probabilities: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -41,12 +45,14 @@ class Network(nn.Module):
 
     `dropout_probability` is the probability with which training drops a feature, and `dropout_shape` the shape [T, C] of the mask
     of one clip, or None for a network that takes no mask. `drop_path_rates` are the probabilities with which training leaves
-    out each residual branch (stochastic depth). `family` is the network's entry in `FAMILIES`, if it was built by one.
+    out each residual branch (stochastic depth). `heat`: how the heatmaps are drawn of a network that sees keypoints. `family` is
+    the network's entry in `FAMILIES`, if it was built by one.
     """
 
     dropout_probability: float = 0.0
     dropout_shape: tuple[int, int] | None = None
     drop_path_rates: tuple[float, ...] = ()
+    heat: Heat | None = None
     family: str = ""
 
     def forward(self, inputs: Inputs) -> Outputs:

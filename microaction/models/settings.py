@@ -26,6 +26,16 @@ class ModelConfig(BaseModel):
     num_classes: PositiveInt = Field(52, description="Number of labels.")
     num_frames: PositiveInt = Field(8, description="Frames of a clip that the network sees.")
 
+    @property
+    def num_rgb_frames(self) -> int:
+        """Frames of the video that the network sees."""
+        return self.num_frames
+
+    @property
+    def num_pose_frames(self) -> int:
+        """Frames of the skeleton that the network sees."""
+        return 0
+
 
 class ClassifierConfig(ModelConfig):
     """What the configurations of families that classify clips have: a head on the features of a backbone."""

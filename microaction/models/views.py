@@ -1,6 +1,6 @@
 """Several views of a clip, of which a network's probabilities are averaged. Needs torch alone.
 
-Shapes: B clips, V views of a clip, T frames of a view, H height, W width, K actions.
+Shapes: B clips, V views of a clip, T frames of a view, H height, W width, K actions or keypoints, M people.
 """
 
 import math
@@ -15,6 +15,12 @@ def split_views(frames_BTHWC: Tensor, views: int) -> Tensor:
     return frames_BTHWC.reshape(B * views, T // views, *frames_BTHWC.shape[2:])
 
 
+def split_keypoints(keypoints_BMTK3: Tensor, views: int) -> Tensor:
+    """Return keypoints of clips [B·V, M, T, K, 3] of keypoints [B, M, V·T, K, 3]."""
+    B, M, T, K, _ = keypoints_BMTK3.shape
+    return keypoints_BMTK3.reshape(B, M, views, T // views, K, 3).transpose(1, 2).flatten(0, 1)
+
+
 def mean_of_views(logits_NK: Tensor, views: int) -> Tensor:
     """Return the logarithm [B, K] of the mean of the views' probabilities; of one view, its logits as they are."""
     if views == 1:
@@ -24,14 +30,16 @@ def mean_of_views(logits_NK: Tensor, views: int) -> Tensor:
 
 
 class Views(nn.Module):
-    """A module from uint8 frames [N, T, H, W, 3] to logits [N, K], called with all views of clips [B, V·T, H, W, 3]."""
+    """A module from uint8 frames [N, T, H, W, 3], and keypoints [N, M, T, K, 3] where it takes them, to logits [N, K], called
+    with all views of clips: [B, V·T, H, W, 3] and [B, M, V·T, K, 3]."""
 
     def __init__(self, model: nn.Module, views: int) -> None:
         super().__init__()
         self.model, self.views = model, views
 
-    def forward(self, frames_BTHWC: Tensor) -> Tensor:
+    def forward(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Tensor:
         """Return the logits [B, K] of each clip."""
-        if self.views == 1:
-            return cast(Tensor, self.model(frames_BTHWC))
-        return mean_of_views(self.model(split_views(frames_BTHWC, self.views)), self.views)
+        inputs = [split_views(frames_BTHWC, self.views)]
+        if keypoints_BMTK3 is not None:
+            inputs.append(split_keypoints(keypoints_BMTK3, self.views))
+        return mean_of_views(cast(Tensor, self.model(*inputs)), self.views)

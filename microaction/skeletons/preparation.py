@@ -1,8 +1,8 @@
-"""From a clip's frames and skeleton to what PCAN sees: which frames, the square around the people, heatmaps.
+"""From a clip's frames and skeleton to what PCAN sees: the square around the people, heatmaps.
 
 Source: the published pipeline of PCAN (Li et al. 2025), whose frames and heatmaps this equals bit for bit.
 
-Shapes: M people, N frames of the clip, T sampled frames, C clips of a test, K keypoints, H height, W width.
+Shapes: M people, T sampled frames, K keypoints, H height, W width.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-TEST_SEED = 255
 BOX_PADDING = 1.25
 MIN_EXTENT = 10  # pixels, below which keypoints do not tell where the person is
 SIGMA = 0.7  # of a keypoint's heat, in pixels of the heatmap
@@ -29,44 +28,6 @@ class Box(NamedTuple):
     top: int
     right: int
     bottom: int
-
-
-def evaluation_indices(num_frames: int, num_sampled: int, num_clips: int = 1) -> np.ndarray:
-    """Return the frame indices [C·T] of the reference's test, which depend on the numbers alone.
-
-    The reference draws them with numpy's legacy generator, begun anew for each clip's RGB and pose frames.
-    """
-    legacy = np.random.RandomState(TEST_SEED)
-    clips = []
-    for clip in range(num_clips):
-        start = clip if num_frames < num_clips else clip * num_frames // num_clips
-        clips.append(_indices(num_frames, num_sampled, start, legacy))
-    return np.concatenate(clips)
-
-
-def training_indices(num_frames: int, num_sampled: int, rng: np.random.Generator) -> np.ndarray:
-    """Return random frame indices [T], as in training."""
-    return _indices(num_frames, num_sampled, int(rng.integers(num_frames)), rng)
-
-
-def _indices(
-    num_frames: int, num_sampled: int, start: int, rng: np.random.RandomState | np.random.Generator
-) -> np.ndarray:
-    """Return T of n frames: in a row from `start` and around if n < T, else one of each of T bins that grow with n."""
-    if num_frames < 1:
-        raise ValueError(f"num_frames ({num_frames}) must be at least 1")
-    places = np.arange(num_sampled)
-    if num_frames < num_sampled:
-        return (start + places) % num_frames
-    if num_frames < 2 * num_sampled:
-        is_left_out = np.zeros(num_sampled + 1, np.int64)
-        is_left_out[rng.choice(num_sampled + 1, num_frames - num_sampled, replace=False)] = 1
-        indices: np.ndarray = places + np.cumsum(is_left_out)[:-1]
-        return indices
-    borders = np.arange(num_sampled + 1) * num_frames // num_sampled
-    sizes = np.diff(borders)
-    drawn = rng.integers(sizes) if isinstance(rng, np.random.Generator) else rng.randint(sizes)
-    return borders[:-1] + drawn
 
 
 def people_box(keypoints_MTK2: np.ndarray, width: int, height: int) -> Box:

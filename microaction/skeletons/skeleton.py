@@ -3,7 +3,7 @@
 Shapes: M people, N frames of the clip, K keypoints.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -31,6 +31,24 @@ class Skeleton:
     def num_frames(self) -> int:
         """Frames of the clip."""
         return int(self.keypoints_MNK2.shape[1])
+
+    def at(self, indices_T: np.ndarray) -> Self:
+        """Return the skeleton of some of the frames, in the order of `indices_T`, which may repeat."""
+        return replace(self, keypoints_MNK2=self.keypoints_MNK2[:, indices_T], scores_MNK=self.scores_MNK[:, indices_T])
+
+    def to_bytes(self) -> bytes:
+        """Return all of it, for `from_bytes`."""
+        numbers = np.array([len(self.scores_MNK), self.num_frames, self.width, self.height], np.int32)
+        return numbers.tobytes() + self.keypoints_MNK2.tobytes() + self.scores_MNK.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the skeleton that `to_bytes` returned."""
+        M, N, width, height = np.frombuffer(data, np.int32, 4).tolist()
+        values = np.frombuffer(data, np.float32, offset=16)
+        num_coordinates = M * N * NUM_KEYPOINTS * 2
+        keypoints_MNK2 = values[:num_coordinates].reshape(M, N, NUM_KEYPOINTS, 2)
+        return cls(keypoints_MNK2, values[num_coordinates:].reshape(M, N, NUM_KEYPOINTS), width, height)
 
     @classmethod
     def checked(cls, keypoints: object, scores: object, width: int, height: int, what: str) -> Self:

@@ -16,6 +16,7 @@ from microaction.skeletons.errors import SkeletonError
 from microaction.skeletons.skeleton import NUM_KEYPOINTS, Skeleton
 
 CLIPS_PER_GROUP = 256
+ROWS_PER_GROUP = 16384  # of a long video: what a chunk does not need is not read
 
 
 def write_skeletons(skeletons: Iterable[tuple[str, Skeleton]], uri: str) -> int:
@@ -33,10 +34,10 @@ def write_skeletons(skeletons: Iterable[tuple[str, Skeleton]], uri: str) -> int:
             names.add(name)
             group.append(_rows(name, skeleton))
             if len(group) == CLIPS_PER_GROUP:
-                writer.write_table(pa.concat_tables(group))
+                writer.write_table(pa.concat_tables(group), ROWS_PER_GROUP)
                 group = []
         if group:
-            writer.write_table(pa.concat_tables(group))
+            writer.write_table(pa.concat_tables(group), ROWS_PER_GROUP)
     storage.write_bytes(uri, sink.getvalue().to_pybytes())
     return len(names)
 
@@ -55,10 +56,10 @@ def read_skeletons(uri: str) -> Iterator[tuple[str, Skeleton]]:
             video = waiting["video"].to_numpy(zero_copy_only=False)
             starts = [0, *(np.flatnonzero(video[1:] != video[:-1]) + 1).tolist()]
             for start, end in pairwise(starts):
-                yield str(video[start]), _skeleton(waiting.slice(start, end - start), uri)
+                yield str(video[start]), skeleton_of_rows(waiting.slice(start, end - start), uri)
             waiting = waiting.slice(starts[-1])
         if len(waiting):
-            yield waiting["video"][0].as_py(), _skeleton(waiting, uri)
+            yield waiting["video"][0].as_py(), skeleton_of_rows(waiting, uri)
     except pa.ArrowInvalid as error:
         raise SkeletonError(f"{uri}: not a Parquet file") from error
 
@@ -80,13 +81,13 @@ def _rows(name: str, skeleton: Skeleton) -> pa.Table:
     )
 
 
-def _skeleton(rows: pa.Table, uri: str) -> Skeleton:
-    """Return the skeleton of a clip's rows; frames or people without a row were not found."""
+def skeleton_of_rows(rows: pa.Table, uri: str, num_frames: int = 0) -> Skeleton:
+    """Return the skeleton of a clip's rows, of at least `num_frames`; frames or people without a row were not found."""
     name = rows["video"][0].as_py()
     frame_R, person_R = (rows[column].to_numpy() for column in ("frame", "person"))
     if frame_R.min() < 0 or person_R.min() < 1:
         raise SkeletonError(f"{uri}: {name}: frames are counted from 0, and people from 1")
-    shape = (int(person_R.max()), int(frame_R.max()) + 1, NUM_KEYPOINTS, 3)
+    shape = (int(person_R.max()), max(int(frame_R.max()) + 1, num_frames), NUM_KEYPOINTS, 3)
     values_MNK3 = np.zeros(shape, np.float32)
     flat = rows["keypoints"].combine_chunks().flatten().to_numpy()
     values_MNK3[person_R - 1, frame_R] = flat.reshape(-1, NUM_KEYPOINTS, 3)

@@ -1,15 +1,18 @@
 """A dataset of short clips in MA-52's layout: folders, list files, and the subject in each file name.
 
 `<root>/train/SSSS_BB_NNNN.mp4`: subject, body part label, and a number that counts from 1 within the split. The lists
-`<root>/train_list_videos.txt` and `<root>/val_list_videos.txt` have a line "name.mp4 action" for each clip.
+`<root>/train_list_videos.txt` and `<root>/val_list_videos.txt` have a line "name.mp4 action" for each clip;
+`<root>/train_skeletons.parquet` and `<root>/val_skeletons.parquet`, where they are asked for, hold the people's keypoints.
 """
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, render_clip
+from microaction.skeletons import Skeleton, write_skeletons
+from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, clip_keypoints, render_clip
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
@@ -28,6 +31,8 @@ class SyntheticDataset:
     val_dir: Path
     train_list: Path
     val_list: Path
+    train_skeletons: Path
+    val_skeletons: Path
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,11 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     seed: int = 0,
     size: tuple[int, int] = DEFAULT_SIZE,
     fps: int = DEFAULT_FPS,
+    with_skeletons: bool = False,
     num_processes: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyntheticDataset:
-    """Render the clips that do not exist yet, then write the lists.
+    """Render the clips that do not exist yet, then write the lists, and with `with_skeletons` the tables of their skeletons.
 
     Actions take turns: each has the same number of clips, plus or minus one, spread over as many subjects as it has clips;
     with a multiple of 52 clips the numbers are equal. Train and val have no subject in common. A second call, after an
@@ -85,7 +91,13 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
         )
     base = Path(root)
     dataset = SyntheticDataset(
-        base, base / "train", base / "val", base / "train_list_videos.txt", base / "val_list_videos.txt"
+        base,
+        base / "train",
+        base / "val",
+        base / "train_list_videos.txt",
+        base / "val_list_videos.txt",
+        base / "train_skeletons.parquet",
+        base / "val_skeletons.parquet",
     )
     for folder in (dataset.train_dir, dataset.val_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +110,9 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     run_jobs(_render, missing, num_processes=num_processes, batch_size=BATCH_SIZE, on_progress=on_progress)
     _write_list(dataset.train_list, train)
     _write_list(dataset.val_list, val)
+    if with_skeletons:
+        write_skeletons(_skeletons(train), str(dataset.train_skeletons))
+        write_skeletons(_skeletons(val), str(dataset.val_skeletons))
     return dataset
 
 
@@ -116,6 +131,14 @@ def _plan(recipe: _Recipe, folder: Path, subjects: range, num_clips: int) -> lis
 
 def _render(job: ClipJob) -> None:
     render_clip(job.path, subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps)
+
+
+def _skeletons(jobs: list[ClipJob]) -> Iterator[tuple[str, Skeleton]]:
+    for job in jobs:
+        yield (
+            job.path.name,
+            clip_keypoints(subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps),
+        )
 
 
 def _check_recipe(root: Path, recipe: _Recipe) -> None:

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from microaction.skeletons import Skeleton
 from microaction.synthetic.dataset import write_atomically
 from microaction.synthetic.performance import Performance
-from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_action, check_size, draw_frames, encode_video
+from microaction.synthetic.render import (
+    DEFAULT_FPS,
+    DEFAULT_SIZE,
+    check_action,
+    check_size,
+    draw_frames,
+    drawn_keypoints,
+    encode_video,
+)
 from microaction.synthetic.subject import Subject
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS
@@ -108,6 +117,24 @@ def make_interview(
         frames = draw_frames(subject, performances, num_frames, rng, size=size, fps=fps)
         encode_video(path, frames, size, fps)
     return events
+
+
+def interview_keypoints(
+    *,
+    subject_seed: int,
+    seed: int,
+    duration_s: float,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    fps: int = DEFAULT_FPS,
+    actions: Sequence[int] | None = None,
+    gap_s: tuple[float, float] = GAP_S,
+) -> Skeleton:
+    """Return the keypoints in the interview that `make_interview` draws of the same arguments, with a detector's errors."""
+    events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
+    rng = np.random.default_rng([seed, subject_seed, 0x1B])
+    performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
+    subject, num_frames = Subject.from_seed(subject_seed), round(duration_s * fps)
+    return drawn_keypoints(subject, performances, num_frames, rng, size=size, fps=fps)
 
 
 def make_interviews(

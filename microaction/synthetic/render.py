@@ -12,7 +12,10 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from microaction.skeletons import Skeleton as Keypoints
+from microaction.synthetic.canvas import Canvas
 from microaction.synthetic.figure import draw_figure
+from microaction.synthetic.keypoints import detected
 from microaction.synthetic.motions import MOTIONS
 from microaction.synthetic.performance import Idler, Performance, act
 from microaction.synthetic.room import Room
@@ -51,15 +54,28 @@ def render_clip(
     fps: int = DEFAULT_FPS,
 ) -> None:
     """Write a clip of about two seconds in which the subject performs the action (0..51) and no other."""
-    check_action(action)
     rng = np.random.default_rng([seed, subject_seed, 0xC1])
+    performance, num_frames = _clip(action, fps, rng)
+    frames = draw_frames(Subject.from_seed(subject_seed), [performance], num_frames, rng, size=size, fps=fps)
+    encode_video(path, frames, size, fps)
+
+
+def clip_keypoints(
+    *, subject_seed: int, action: int, seed: int, size: tuple[int, int] = DEFAULT_SIZE, fps: int = DEFAULT_FPS
+) -> Keypoints:
+    """Return the keypoints in the clip that `render_clip` draws of the same arguments, with a detector's errors."""
+    rng = np.random.default_rng([seed, subject_seed, 0xC1])
+    performance, num_frames = _clip(action, fps, rng)
+    return drawn_keypoints(Subject.from_seed(subject_seed), [performance], num_frames, rng, size=size, fps=fps)
+
+
+def _clip(action: int, fps: int, rng: np.random.Generator) -> tuple[Performance, int]:
+    """Return what happens in a clip, and its number of frames."""
+    check_action(action)
     duration_s = int(rng.integers(MIN_CLIP_FRAMES, MAX_CLIP_FRAMES + 1)) / 30
     start_s = float(rng.uniform(-MAX_START_S, MAX_START_S))
     end_s = duration_s + float(rng.uniform(-MAX_REST_S, 1.0))  # most clips end before the action does
-    performance = Performance.random(action, start_s, end_s, rng)
-    subject, num_frames = Subject.from_seed(subject_seed), round(duration_s * fps)
-    frames = draw_frames(subject, [performance], num_frames, rng, size=size, fps=fps)
-    encode_video(path, frames, size, fps)
+    return Performance.random(action, start_s, end_s, rng), round(duration_s * fps)
 
 
 def draw_frames(
@@ -72,6 +88,36 @@ def draw_frames(
     fps: int,
 ) -> Iterator[np.ndarray]:
     """Yield the frames [H, W, 3] (uint8). Performances must be ordered by time and must not overlap."""
+    for room, canvas, skeleton, time_s in _scenes(subject, performances, num_frames, rng, size=size, fps=fps):
+        draw_figure(canvas, skeleton)
+        yield room.expose(canvas, time_s)
+
+
+def drawn_keypoints(
+    subject: Subject,
+    performances: Sequence[Performance],
+    num_frames: int,
+    rng: np.random.Generator,
+    *,
+    size: tuple[int, int],
+    fps: int,
+) -> Keypoints:
+    """Return the keypoints in the frames that `draw_frames` yields for the same arguments, with a detector's errors."""
+    scenes = _scenes(subject, performances, num_frames, rng, size=size, fps=fps)
+    errors = rng.spawn(1)[0]
+    return detected(((canvas, skeleton) for _, canvas, skeleton, _ in scenes), size, errors)
+
+
+def _scenes(
+    subject: Subject,
+    performances: Sequence[Performance],
+    num_frames: int,
+    rng: np.random.Generator,
+    *,
+    size: tuple[int, int],
+    fps: int,
+) -> Iterator[tuple[Room, Canvas, Skeleton, float]]:
+    """Yield the room, its image without the person, the person's joints, and the time of each frame."""
     idler = Idler.random(rng)
     room = Room(*check_size(size), rng)
     upcoming = list(reversed(performances))
@@ -82,9 +128,7 @@ def draw_frames(
         posture = idler.posture(time_s)
         if upcoming:
             act(posture, upcoming[-1], time_s)
-        canvas = room.canvas(time_s)
-        draw_figure(canvas, Skeleton(subject, posture))
-        yield room.expose(canvas, time_s)
+        yield room, room.canvas(time_s), Skeleton(subject, posture), time_s
 
 
 def encode_video(path: str | os.PathLike[str], frames: Iterator[np.ndarray], size: tuple[int, int], fps: int) -> None:

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from microaction.models import Inputs, JointEmbeddingLoss, Network, build_model
-from microaction.models.initial import load_initial_weights
+from microaction.models import JointEmbeddingLoss, Network, Outputs, build_model
+from microaction.models.families import family_of
+from microaction.models.initial import load_initial_paths, load_initial_weights
+from microaction.models.inputs import predict, prepare_inputs
 from microaction.models.layers import store_channels_last
-from microaction.models.normalize import normalize_frames
 from microaction.models.video_classifier import VideoClassifier
-from microaction.models.views import mean_of_views, split_views
 from microaction.training.batch_norm import convert_batch_norms
 from microaction.training.errors import TrainingError
+from microaction.training.global_batch import gather_batch, sum_of
 from microaction.training.optimizer import build_optimizer, scaled_learning_rate, schedule, set_learning_rate
 from microaction.training.settings import TrainSettings
 
@@ -50,8 +51,8 @@ class Learner:
         self.settings, self.recipe, self.device, self.num_ranks = settings, settings.recipe, device, num_ranks
         torch.manual_seed(settings.seed)  # the same initial weights everywhere
         self.model = build_model(settings.model)
-        if settings.init is not None and not resumes:
-            load_initial_weights(self.model, settings.init)
+        if not resumes:
+            load_initial(self.model, settings)
         if self.recipe.gradient_checkpointing:
             _keep_inputs_alone(self.model)
         self.model.to(device)
@@ -61,6 +62,8 @@ class Learner:
         self.loss = JointEmbeddingLoss(
             label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
         ).to(device)
+        of_batch = family_of(settings.model).batch_loss
+        self.batch_loss = None if of_batch is None else of_batch(self.model)
         self.optimizer = build_optimizer(self.model, settings.model, self.recipe)
         self.rate_factor = schedule(self.recipe, num_steps)
         self.ema_model: AveragedModel | None = None
@@ -68,11 +71,19 @@ class Learner:
             average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
             self.ema_model = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
-    def train_step(self, frames_BTHWC: Tensor, target_B: Tensor, index_B: Sequence[int], step: int) -> Tensor:
+    def train_step(
+        self,
+        frames_BTHWC: Tensor,
+        target_B: Tensor,
+        index_B: Sequence[int],
+        step: int,
+        keypoints_BMTK3: Tensor | None = None,
+    ) -> Tensor:
         """Do one step of the optimizer: step number `step` (from 0) of the run.
 
-        `frames_BTHWC` are uint8 and `target_B` int64, both on the device; `index_B` identifies the clips. Returns this worker's
-        part of the loss (a scalar without gradient): the mean over all workers is that of the global batch.
+        `frames_BTHWC` are uint8, `target_B` int64 and `keypoints_BMTK3`, for networks that see skeletons, float32, all on the
+        device; `index_B` identifies the clips. Returns this worker's part of the loss (a scalar without gradient): the mean over
+        all workers is that of the global batch.
         """
         self.replica.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -82,7 +93,8 @@ class Learner:
             # The gradients of all workers are reduced once per step.
             accumulates = number < len(parts) and isinstance(self.replica, DistributedDataParallel)
             with cast(DistributedDataParallel, self.replica).no_sync() if accumulates else nullcontext():
-                loss += self._backward(frames_BTHWC[part], target_B[part], index_B[part], step)
+                keypoints = None if keypoints_BMTK3 is None else keypoints_BMTK3[part]
+                loss += self._backward(frames_BTHWC[part], target_B[part], index_B[part], step, keypoints)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
         set_learning_rate(self.optimizer, scaled_learning_rate(self.recipe) * self.rate_factor(step))
         self.optimizer.step()
@@ -96,14 +108,11 @@ class Learner:
         return self.model if self.ema_model is None else cast(Network, self.ema_model.module)
 
     @torch.inference_mode()
-    def classify(self, frames_BTHWC: Tensor) -> Tensor:
-        """Return logits [B, K] (float32) of uint8 frames of all views on the device."""
+    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Outputs:
+        """Return the outputs (float32) of uint8 frames, and keypoints, of all views on the device."""
         self.eval_model.eval()
-        views = self.settings.preprocessing.views
-        frames_BTCHW = normalize_frames(split_views(frames_BTHWC, views), self.settings.preprocessing)
         with self._precision():
-            outputs = self.eval_model(Inputs(frames_BTCHW))
-        return mean_of_views(outputs.logits.float(), views)
+            return predict(self.eval_model, frames_BTHWC, keypoints_BMTK3, self.settings.preprocessing)
 
     def state(self) -> dict[str, Any]:
         """Return all that training resumes from, copied, so that the next step does not change it; tensors are on the CPU."""
@@ -126,24 +135,42 @@ class Learner:
         borders = [round(part * num_clips / num_parts) for part in range(num_parts + 1)]
         return [slice(start, end) for start, end in itertools.pairwise(borders)]
 
-    def _backward(self, frames_BTHWC: Tensor, target_B: Tensor, index_B: Sequence[int], step: int) -> Tensor:
-        # A mean over the global batch, whatever the size of each worker's part; clips that could not be read count as nothing.
-        weight = len(index_B) * self.num_ranks / self.recipe.batch_size
-        if len(index_B) == 0:  # the other workers wait for this one's gradients: it adds zeros
+    def _backward(
+        self,
+        frames_BTHWC: Tensor,
+        target_B: Tensor,
+        index_B: Sequence[int],
+        step: int,
+        keypoints_BMTK3: Tensor | None,
+    ) -> Tensor:
+        num_clips = len(index_B)
+        if num_clips == 0:  # the other workers wait for this one's gradients: it adds zeros
             frames_BTHWC, target_B = frames_BTHWC.new_zeros((1, *frames_BTHWC.shape[1:])), target_B.new_zeros(1)
+            if keypoints_BMTK3 is not None:
+                keypoints_BMTK3 = keypoints_BMTK3.new_zeros((1, *keypoints_BMTK3.shape[1:]))
             index_B = [0]
-        frames_BTCHW = normalize_frames(frames_BTHWC, self.settings.preprocessing)
+        inputs = prepare_inputs(self.model, frames_BTHWC, keypoints_BMTK3, self.settings.preprocessing)
         with self._precision():
-            inputs = Inputs(
-                frames_BTCHW,
-                dropout_mask_BTC=self._dropout_mask(index_B, step),
-                drop_path_mask_BL=self._drop_path_mask(index_B, step),
+            outputs = self.replica(
+                inputs._replace(
+                    dropout_mask_BTC=self._dropout_mask(index_B, step),
+                    drop_path_mask_BL=self._drop_path_mask(index_B, step),
+                )
             )
-            outputs = self.replica(inputs)
+        if self.batch_loss is not None:
+            max_clips = -(-self.recipe.batch_size // self.num_ranks)
+            outputs, target_B = gather_batch(outputs, target_B, num_clips, max_clips)
+            # If not one clip of the batch could be read, a loss of 0 that still has gradients.
+            loss = self.batch_loss(outputs, target_B) if len(target_B) else 0 * sum_of(outputs)
+            # Every worker has the loss of the global batch, of whose gradient its own clips give a part; parts are averaged.
+            (loss * self.num_ranks).backward()
+            return cast(Tensor, loss.detach())
+        # A mean over the global batch, whatever the size of each worker's part; clips that could not be read count as nothing.
+        weight = num_clips * self.num_ranks / self.recipe.batch_size
         embedding_BD = None if outputs.embedding is None else outputs.embedding.float()
-        loss: Tensor = weight * self.loss(outputs.logits.float(), embedding_BD, target_B)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        loss = weight * self.loss(outputs.logits.float(), embedding_BD, target_B)
+        loss.backward()
+        return cast(Tensor, loss.detach())
 
     def _dropout_mask(self, index_B: Sequence[int], step: int) -> Tensor | None:
         """Return dropout [B, T, C]: 0 or 1/(1 − dropout) for every feature of every frame."""
@@ -168,6 +195,14 @@ class Learner:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+
+def load_initial(model: Network, settings: TrainSettings) -> None:
+    """Load the weights that training starts with, if the settings name any. Raises `CheckpointError`."""
+    if settings.init is not None and settings.init_pose is not None:
+        load_initial_paths(model, settings.init, settings.init_pose)
+    elif settings.init is not None:
+        load_initial_weights(model, settings.init)
 
 
 def _keep_inputs_alone(model: Network) -> None:

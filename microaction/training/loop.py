@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from microaction import storage
 from microaction.clips.ingest import read_clips
-from microaction.clips.manifest import Clip
 from microaction.clips.sample import Augmentation, Sampling
+from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
 from microaction.evaluation.calibration import fit_temperature, probabilities_of
 from microaction.evaluation.metrics import measure
@@ -38,7 +39,7 @@ from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
 from microaction.training.state import BackgroundWriter, Epoch, RunState, load_state, save_state
 from microaction.training.telemetry import SCORE, Metrics, TimedIterator
-from microaction.training.validation import validate
+from microaction.training.validation import ValidationScores, validate
 from microaction.versions import versions
 from microaction.video import DecodeError
 from microaction.video.transforms import ResizedCrop
@@ -50,13 +51,18 @@ class Trainer:
     """One training worker: its learner, its shard of the clips, and how far the run is."""
 
     def __init__(
-        self, settings: TrainSettings, label_embeddings_KD: Tensor, channel: ProgressChannel, num_threads: int
+        self,
+        settings: TrainSettings,
+        label_embeddings_KD: Tensor,
+        channel: ProgressChannel,
+        num_threads: int,
+        skeletons: ClipSkeletons | None = None,
     ) -> None:
         context = ray.train.get_context()
         self.rank, self.num_ranks = context.get_world_rank(), context.get_world_size()
         self.settings, self.recipe = settings, settings.recipe
         self.run_uri = storage.join(settings.storage_path, settings.name)
-        self.channel = channel
+        self.channel, self.skeletons = channel, skeletons
         self.device = ray.train.torch.get_device()
         if self.device.type == "cpu":
             torch.set_num_threads(num_threads)
@@ -87,10 +93,12 @@ class Trainer:
             epoch = self.state.step // self.num_steps
             timing = self._train_epoch(epoch)
             started_s = time.monotonic()
-            logits_NK, clips = validate(self.learner, self.val_clips, self.state.unreadable, self._leave_out)
+            scores = validate(
+                self.learner, self.val_clips, self.state.unreadable, self._leave_out, skeletons=self.skeletons
+            )
             timing["validation_s"] = time.monotonic() - started_s
             if self.rank == 0:
-                self._end_epoch(epoch, logits_NK, clips, timing)
+                self._end_epoch(epoch, scores, timing)
         self.writer.wait()
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -99,17 +107,26 @@ class Trainer:
         order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
         shard = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
         augmentation = augmentation_of(self.settings, epoch)
-        sampling = Sampling(self.settings.model.num_frames, self.settings.preprocessing, augmentation)
+        sampling = Sampling.of(self.settings.model, self.settings.preprocessing, augmentation)
         first_step = self.state.step
         rest = shard[first_step - epoch * self.num_steps :]
-        batches = read_clips(self.train_clips, rest.reshape(-1), sampling, rest.shape[1], on_unreadable=self._leave_out)
+        batches = read_clips(
+            self.train_clips,
+            rest.reshape(-1),
+            sampling,
+            rest.shape[1],
+            skeletons=self.skeletons,
+            on_unreadable=self._leave_out,
+        )
         waiting = TimedIterator(batches)
         losses: list[Tensor] = []
         started_s = time.monotonic()
         reported_s, reported_waiting_s = started_s, 0.0
-        for step, (batch, frames_BTHWC) in enumerate(on_device(waiting, self.device), start=first_step):
+        on_its_way = on_device(waiting, self.device)
+        for step, (batch, frames_BTHWC, keypoints_BMTK3) in enumerate(on_its_way, start=first_step):
             target_B = torch.from_numpy(batch.target_B).to(self.device)
-            losses.append(self.learner.train_step(frames_BTHWC, target_B, batch.index_B.tolist(), step))
+            loss = self.learner.train_step(frames_BTHWC, target_B, batch.index_B.tolist(), step, keypoints_BMTK3)
+            losses.append(loss)
             done = step + 1 - epoch * self.num_steps
             if done % STEPS_PER_REPORT == 0 or done == self.num_steps:
                 self._record(losses)
@@ -183,13 +200,18 @@ class Trainer:
                 f"max_unreadable_fraction ({self.settings.max_unreadable_fraction}) allows",
             )
 
-    def _end_epoch(self, epoch: int, logits_NK: np.ndarray, clips: list[Clip], timing: dict[str, float]) -> None:
+    def _end_epoch(self, epoch: int, scores: ValidationScores, timing: dict[str, float]) -> None:
         """Evaluate, keep the checkpoint if it is the best so far, and write the logs."""
+        logits_NK, body_NP, clips = scores
         target_N = np.array([clip.label for clip in clips])
         temperature = fit_temperature(logits_NK, target_N)
         probabilities_NK = probabilities_of(logits_NK, temperature)
         losses = self.state.losses[epoch * self.num_steps : self.state.step]
-        metrics = {"loss": float(losses.mean()), **measure(probabilities_NK, target_N), "temperature": temperature}
+        metrics = {
+            "loss": float(losses.mean()),
+            **measure(probabilities_NK, target_N, body_NP),
+            "temperature": temperature,
+        }
         self.metrics.observe_epoch(metrics)
         rate = self.learner.optimizer.param_groups[0]["lr"]
         finished = Epoch(epoch + 1, rate, len(self.state.unreadable), metrics, timing, time.time())
@@ -207,7 +229,7 @@ class Trainer:
             if is_best:
                 uri = checkpoint_uri(self.run_uri, epoch + 1)
                 names = [clip.name for clip in clips]
-                predictions = predictions_table(names, probabilities_NK, target_N)
+                predictions = predictions_table(names, probabilities_NK, target_N, body_NP)
                 storage.write_bytes(storage.join(uri, PREDICTIONS_FILE), predictions)
                 save_checkpoint(model, config, uri)
 
@@ -266,4 +288,5 @@ def train_process(config: dict[str, Any]) -> None:
     family: Family = config["family"]  # workers may not know families that are defined outside of this package
     register_family(family)
     settings = TrainSettings.model_validate_json(config["settings"])
-    Trainer(settings, config["label_embeddings"], config["channel"], config["num_threads"]).run()
+    skeletons = None if config["skeletons"] is None else ray.get(config["skeletons"][0])
+    Trainer(settings, config["label_embeddings"], config["channel"], config["num_threads"], skeletons).run()

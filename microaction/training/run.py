@@ -24,15 +24,15 @@ from microaction.models import (
     load_checkpoint,
 )
 from microaction.models.families import family_of
-from microaction.models.initial import load_initial_weights
 from microaction.training.checkpoints import export_best
 from microaction.training.errors import TrainingError
+from microaction.training.learner import load_initial
 from microaction.training.loop import train_process
 from microaction.training.order import steps_per_epoch
 from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE
 from microaction.training.settings import TrainSettings
-from microaction.training.split import read_splits
+from microaction.training.split import read_skeletons_of_lists, read_splits
 from microaction.training.state import load_state
 from microaction.video import DecodeError
 
@@ -63,8 +63,9 @@ def run_training(
 ) -> TrainingResult:
     """Train, or continue to train, the run `settings.name`; its best checkpoint ends up in `<storage_path>/<name>/best`.
 
-    Needs a running Ray. Raises `ManifestError` for unusable lists, `CheckpointError` for unusable initial weights, `StateError`
-    for a saved state that cannot be read and `TrainingError` for settings that cannot work here.
+    Needs a running Ray. Raises `ManifestError` for unusable lists, `SkeletonError` for unusable skeletons, `CheckpointError` for
+    unusable initial weights, `StateError` for a saved state that cannot be read and `TrainingError` for settings that cannot
+    work here.
     """
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
@@ -74,7 +75,8 @@ def run_training(
             f"recipe.batch_size ({settings.recipe.batch_size}) exceeds the {len(train_clips)} training clips: make it smaller"
         )
     if settings.init is not None:
-        load_initial_weights(build_model(settings.model), settings.init)  # fails now if anything is wrong with them
+        load_initial(build_model(settings.model), settings)  # fails now if anything is wrong with them
+    skeletons = read_skeletons_of_lists(settings)
     run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 
@@ -83,6 +85,8 @@ def run_training(
     min_workers, max_workers = settings.min_workers or settings.num_workers, settings.num_workers
     ray_uri = storage.join(run_uri, RAY_FOLDER)
     channel = ProgressChannel()
+    # In the object store, where the workers of a node share one copy; in a list, so that Ray passes it on as a reference.
+    shared_skeletons = None if skeletons is None else [ray.put(skeletons)]
 
     def fit() -> None:
         TorchTrainer(
@@ -93,6 +97,7 @@ def run_training(
                 "label_embeddings": embeddings_KD,
                 "channel": channel,
                 "num_threads": num_threads,
+                "skeletons": shared_skeletons,
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=max_workers if min_workers == max_workers else (min_workers, max_workers),

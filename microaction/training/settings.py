@@ -10,6 +10,7 @@ from microaction.models.families import family_of
 from microaction.models.settings import AnyModelConfig, default_model_config, parse_model_config
 from microaction.preprocessing import Preprocessing
 from microaction.settings import Location
+from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.taxonomy import ACTIONS
 from microaction.training.recipes import RecipeName, recipe_of
 
@@ -142,6 +143,10 @@ class TrainSettings(WorkerSettings):
     train_videos: Location = Field(description="Folder of the clips in train_list.")
     val_list: Location | None = Field(None, description="List file of the clips to validate on after each epoch.")
     val_videos: Location | None = Field(None, description="Folder of the clips in val_list.")
+    train_skeletons: Location | None = Field(
+        None, description="Table of the skeletons of the clips in train_list, for networks that see them, such as pcan."
+    )
+    val_skeletons: Location | None = Field(None, description="Table of the skeletons of the clips in val_list.")
     split_by: Literal["list", "subject"] = Field(
         "list",
         description="`list`: as the two lists say; `subject`: split the clips of both lists again, so that no subject is on "
@@ -160,6 +165,11 @@ class TrainSettings(WorkerSettings):
     label_embeddings: Location | None = Field(
         None,
         description="Word-vector text file (word2vec, GloVe or fastText; .gz too). Default: the table that the package ships.",
+    )
+    init_pose: Location | None = Field(
+        None,
+        description="For pcan: a checkpoint of its pose path, trained alone (pcan-pose); init is then one of its RGB path "
+        "(pcan-rgb).",
     )
     init: Literal["imagenet"] | Location | None = Field(
         None,
@@ -191,10 +201,7 @@ class TrainSettings(WorkerSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainSettings":
-        if family_of(self.model).needs_skeletons:
-            raise ValueError(
-                f"{self.model.family} sees skeletons, which lists of clips do not have: choose another network"
-            )
+        self._check_skeletons()
         side = getattr(self.model, "side", self.preprocessing.crop)
         if side != self.preprocessing.crop:
             raise ValueError(
@@ -220,3 +227,34 @@ class TrainSettings(WorkerSettings):
                 "every worker has a clip of every batch"
             )
         return self
+
+    @property
+    def needs_skeletons(self) -> bool:
+        """Whether the network needs the clips' skeletons."""
+        return self.model.num_pose_frames > 0 or self.preprocessing.fit == "people"
+
+    def _check_skeletons(self) -> None:
+        given = {"train": (self.train_list, self.train_skeletons), "val": (self.val_list, self.val_skeletons)}
+        for name, (clips_list, skeletons) in given.items():
+            if self.needs_skeletons and clips_list is not None and skeletons is None:
+                raise ValueError(
+                    f"the network sees the skeletons of people: give {name}_skeletons, a table that `microaction skeletons "
+                    "import` makes"
+                )
+            if skeletons is not None and not self.needs_skeletons:
+                raise ValueError(
+                    f"{name}_skeletons is given, but {self.model.family} does not see skeletons: leave it out"
+                )
+        num_keypoints = getattr(self.model, "num_keypoints", NUM_KEYPOINTS)
+        if num_keypoints != NUM_KEYPOINTS:
+            raise ValueError(f"model.num_keypoints ({num_keypoints}) must be {NUM_KEYPOINTS}, those of a skeleton")
+        if family_of(self.model).batch_loss is not None:
+            if self.recipe.micro_batch_size is not None:
+                raise ValueError(
+                    f"recipe.micro_batch_size: the loss of {self.model.family} hangs on the whole batch: leave it out, or "
+                    "make recipe.batch_size smaller"
+                )
+            if self.recipe.label_smoothing:
+                raise ValueError(f"recipe.label_smoothing: the loss of {self.model.family} has none: leave it out")
+        if self.init_pose is not None and (self.model.family != "pcan" or self.init is None):
+            raise ValueError("init_pose belongs to pcan, and to init with its RGB path: give both or none")

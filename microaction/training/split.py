@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from microaction.clips.manifest import Clip, ManifestError, read_list
+from microaction.clips.skeletons import ClipSkeletons
 from microaction.training.settings import TrainSettings
 
 
@@ -15,14 +16,25 @@ def read_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
     Raises `ManifestError` for unusable lists, and with `split_by` subject for clips without a known subject or too few
     subjects.
     """
-    num_classes = settings.model.num_classes
-    train = read_list(settings.train_list, settings.train_videos, num_classes)
-    validation: list[Clip] = []
-    if settings.val_list is not None and settings.val_videos is not None:
-        validation = read_list(settings.val_list, settings.val_videos, num_classes)
+    train, validation = _read_lists(settings)
     if settings.split_by == "list":
         return train, validation
     return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
+
+
+def read_skeletons_of_lists(settings: TrainSettings) -> ClipSkeletons | None:
+    """Return the skeletons of the clips of both lists, if the network needs them. Raises `SkeletonError` and `ManifestError`."""
+    tables = (settings.train_skeletons, settings.val_skeletons)
+    lists = [(clips, table) for clips, table in zip(_read_lists(settings), tables, strict=True) if table is not None]
+    return ClipSkeletons.read(*lists) if lists else None
+
+
+def _read_lists(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
+    num_classes = settings.model.num_classes
+    train = read_list(settings.train_list, settings.train_videos, num_classes)
+    if settings.val_list is None or settings.val_videos is None:
+        return train, []
+    return train, read_list(settings.val_list, settings.val_videos, num_classes)
 
 
 def split_by_subject(clips: Sequence[Clip], val_fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:

@@ -6,7 +6,7 @@ Shapes: N frames, W windows, T frames of a window, H height, W width, C = 3 (RGB
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -73,6 +73,14 @@ def decode_frames(
     return _stack(frames, name_of(source))[inverse]
 
 
+class WindowFraming(Protocol):
+    """Cuts the frames of one window."""
+
+    def square(self, frame_HWC: np.ndarray) -> np.ndarray:
+        """Return what the network sees of a frame [H, W, 3] (uint8, RGB)."""
+        ...
+
+
 @dataclass(frozen=True)
 class ChunkFrames:
     """The pixels that a chunk's windows need: each frame once, and an index of the T frames of each window.
@@ -97,6 +105,7 @@ def decode_chunk(
     num_segments: int = 8,
     sampling: FrameSampling | None = None,
     framing: Framing | None = None,
+    framings: Sequence[WindowFraming] | None = None,
     seek_points: Sequence[SeekPoint] = (),
 ) -> ChunkFrames:
     """Decode the frames of the windows that start in `span`, each once, in one pass.
@@ -105,7 +114,8 @@ def decode_chunk(
     those frames. A stream without an index needs the `seek_points` of `probe` for that: without them, it is decoded from its
     beginning. From each window, T = `num_segments` frames are taken: those on the screen in the middle of its T equal parts.
     At a constant frame rate that is the reference's rule for testing, `segment_indices(n)`. With `sampling`, that rule is
-    applied instead. Windows may extend past the end of the span, and are complete.
+    applied instead. With `framings`, one for each window, a frame is cut otherwise for each window that it is in. Windows may
+    extend past the end of the span, and are complete.
 
     Of a damaged video, the undamaged windows are returned: frames count as damaged from the first packet that cannot be
     decoded up to the next random access point. Raises `DecodeError` if no window is left, `ValueError` if `windows` is
@@ -122,21 +132,30 @@ def decode_chunk(
     times_WT = [sampling.window_times(window) for window in windows]
     times_s = sorted({time for times_T in times_WT for time in times_T})
     frames: list[np.ndarray] = []
-    row_of: dict[Fraction, int] = {}
+    row_of: dict[tuple[int, Fraction], int] = {}
     damage = ""
     with open_counted(source) as file:
-        square = (framing or Framing()).square
+        square = (framing or Framing()).square if framings is None else np.copy
         for first, last, image, reason in av_backend.frames_at_times(file, times_s, square, seek_points):
             if image is None:
                 damage = damage or reason
                 continue
-            row_of.update((times_s[target], len(frames)) for target in range(first, last + 1))
-            frames.append(image)
+            shown = set(times_s[first : last + 1])
+            if framings is None:
+                row_of.update(((0, time), len(frames)) for time in shown)
+                frames.append(image)
+                continue
+            for number, (of_window, times_T) in enumerate(zip(framings, times_WT, strict=True)):
+                here = shown.intersection(times_T)
+                if here:
+                    row_of.update(((number, time), len(frames)) for time in here)
+                    frames.append(of_window.square(image))
         num_bytes = file.num_bytes
     window_frames_WT = np.full((len(windows), sampling.num_sampled), -1, np.int32)
-    for window_frames_T, times_T in zip(window_frames_WT, times_WT, strict=True):
-        if all(time in row_of for time in times_T):
-            window_frames_T[:] = [row_of[time] for time in times_T]
+    for number, times_T in enumerate(times_WT):
+        keys = [(0 if framings is None else number, time) for time in times_T]
+        if all(key in row_of for key in keys):
+            window_frames_WT[number] = [row_of[key] for key in keys]
     assert bool(damage) == bool((window_frames_WT < 0).any()), "missing frames have a reason"
     if damage and (window_frames_WT < 0).all():
         raise DecodeError(name_of(source), damage)

@@ -4,13 +4,13 @@ Shapes: H height, W width, C = 3 (RGB, uint8).
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
 
 from microaction.errors import InvalidRegionError
-from microaction.preprocessing import Preprocessing
+from microaction.preprocessing import Fit, Preprocessing
 from microaction.video.transforms import center_crop, resize, resize_short_side
 
 
@@ -29,12 +29,12 @@ class Framing:
 
     With fit "crop", as in the reference, the short side is resized to `short_side` pixels and the center is cropped.
     With "pad", the whole frame is kept and filled up to a square with `padding_color` (RGB). Both act on `region` alone
-    if it is given.
+    if it is given. Squares around people (`fit` "people") are cut by `microaction.skeletons.framing`.
     """
 
     short_side: int = 256
     crop: int = 224
-    fit: Literal["crop", "pad"] = "crop"
+    fit: Fit = "crop"
     region: Region | None = None
     padding_color: tuple[int, int, int] = (0, 0, 0)
 

@@ -1,7 +1,7 @@
 """Which frames of a clip or window the network sees.
 
 Sources: `segments` is the sampling of Guo et al. 2024, from the authors' published code; `consecutive` is that of mmaction2's
-`SampleFrames`; `uniform` that of VideoMAE's fine-tuning.
+`SampleFrames`; `uniform` that of VideoMAE's fine-tuning; `bins` that of PCAN's published pipeline (Li et al. 2025).
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from microaction.video.windows import MICROSECONDS, Span
 NOMINAL_FPS = (
     30  # of MA-52's clips: consecutive frames of a window are as far apart as in training, whatever the video's rate
 )
+TEST_SEED = 255  # of `bins`
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,15 @@ class FrameSampling:
         """Return frame indices of a clip of `num_frames` frames (int64).
 
         With `rng`, [T], drawn as in training. Without it [V·T], view after view, as in testing. They ascend within a view,
-        unless consecutive frames run past the end of the clip: they go on from its beginning.
+        unless frames in a row run past the end of the clip: they go on from its beginning.
         """
         if num_frames < 1:
             raise ValueError(f"num_frames ({num_frames}) must be at least 1")
         match self.rule:
             case "consecutive":
                 return consecutive_indices(num_frames, self.num_frames, self.interval, self.views, rng)
+            case "bins":
+                return bin_indices(num_frames, self.num_frames, self.views, rng)
             case "uniform" if rng is not None:
                 return uniform_indices(num_frames, self.num_frames, rng)
             case "segments" if rng is not None:
@@ -62,11 +65,11 @@ class FrameSampling:
     def window_times(self, window: Span) -> list[Fraction]:
         """Return the times of a window's frames [V·T] in exact seconds, as in testing.
 
-        Segments have their frames in the middle of equal parts of the window; consecutive frames follow each other at the rate
-        of MA-52's clips, 30 frames/s.
+        Segments have their frames in the middle of equal parts of the window. The other rules count frames: they see the window
+        at the rate of MA-52's clips, 30 frames/s.
         """
         length = window.end_us - window.start_us
-        if self.rule == "consecutive":
+        if self.rule in ("consecutive", "bins"):
             num_frames = max(1, round(Fraction(length * NOMINAL_FPS, MICROSECONDS)))
             return _middles(window, self.indices(num_frames).tolist(), num_frames)
         parts = self.num_frames * self.views
@@ -121,6 +124,40 @@ def consecutive_indices(
         offsets = np.array([last // 2]) if views == 1 else np.round(np.arange(views) * (last / (views - 1)))
     indices: np.ndarray = (offsets[:, None].astype(np.int64) + steps).ravel() % num_frames
     return indices
+
+
+def bin_indices(
+    num_frames: int, num_sampled: int, views: int = 1, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return T frames in a row, and around, of a clip of less; else a random one of each of T bins that grow with the clip.
+
+    With `rng`, [T]. Without it, [V·T] as the reference tests: drawn by numpy's legacy generator, begun anew for each clip, so
+    that they depend on the numbers alone.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames ({num_frames}) must be at least 1")
+    if rng is not None:
+        return _drawn_from_bins(num_frames, num_sampled, int(rng.integers(num_frames)), rng)
+    legacy = np.random.RandomState(TEST_SEED)
+    starts = [view if num_frames < views else view * num_frames // views for view in range(views)]
+    return np.concatenate([_drawn_from_bins(num_frames, num_sampled, start, legacy) for start in starts])
+
+
+def _drawn_from_bins(
+    num_frames: int, num_sampled: int, start: int, rng: np.random.RandomState | np.random.Generator
+) -> np.ndarray:
+    places = np.arange(num_sampled)
+    if num_frames < num_sampled:
+        return (start + places) % num_frames
+    if num_frames < 2 * num_sampled:
+        is_left_out = np.zeros(num_sampled + 1, np.int64)
+        is_left_out[rng.choice(num_sampled + 1, num_frames - num_sampled, replace=False)] = 1
+        indices: np.ndarray = places + np.cumsum(is_left_out)[:-1]
+        return indices
+    borders = np.arange(num_sampled + 1) * num_frames // num_sampled
+    sizes = np.diff(borders)
+    drawn = rng.integers(sizes) if isinstance(rng, np.random.Generator) else rng.randint(sizes)
+    return borders[:-1] + drawn
 
 
 def _middles(window: Span, indices: Sequence[int], parts: int) -> list[Fraction]:

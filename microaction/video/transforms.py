@@ -37,15 +37,28 @@ def center_crop(frames_THWC: np.ndarray, size: int) -> np.ndarray:
     return frames_THWC[..., top : top + size, left : left + size, :]
 
 
-def multi_scale_crop(
-    frames_THWC: np.ndarray, size: int, scales: Sequence[float], rng: np.random.Generator
-) -> np.ndarray:
-    """Apply one random crop to all frames of a clip, resize it to `size`×`size`, and flip it horizontally half of the time.
+class Crop(NamedTuple):
+    """A rectangle of a frame in pixels, and whether it is mirrored."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    is_flipped: bool
+
+    def of(self, frames_THWC: np.ndarray, size: int) -> np.ndarray:
+        """Return this part of each frame, resized to `size`×`size`."""
+        crops = frames_THWC[:, self.top : self.top + self.height, self.left : self.left + self.width]
+        resized = np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+        return np.ascontiguousarray(resized[:, :, ::-1]) if self.is_flipped else resized
+
+
+def draw_multi_scale_crop(H: int, W: int, scales: Sequence[float], rng: np.random.Generator) -> Crop:
+    """Return a random crop of frames, mirrored half of the time.
 
     Each side of the crop is the short side times one of `scales`, the two at most one step apart; the crop lies at one of 13
     offsets. The reference's scales are 1, 0.875, 0.75 and 0.66.
     """
-    H, W = frames_THWC.shape[1:3]
     short_side = min(H, W)
     sides = [int(short_side * scale) for scale in scales]
     pairs = [
@@ -57,11 +70,7 @@ def multi_scale_crop(
     height, width = pairs[rng.integers(len(pairs))]
     offsets = crop_offsets(H - height, W - width)
     top, left = offsets[rng.integers(len(offsets))]
-    flip = rng.random() < FLIP_PROBABILITY
-    crops = frames_THWC[:, top : top + height, left : left + width]
-    if flip:
-        crops = crops[:, :, ::-1]
-    return np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+    return Crop(top, left, height, width, bool(rng.random() < FLIP_PROBABILITY))
 
 
 class ResizedCrop(NamedTuple):
@@ -71,14 +80,13 @@ class ResizedCrop(NamedTuple):
     aspect: tuple[float, float]
 
 
-def resized_crop(frames_THWC: np.ndarray, size: int, crop: ResizedCrop, rng: np.random.Generator) -> np.ndarray:
-    """Apply one random crop to all frames of a clip, resize it to `size`×`size`, and flip it horizontally half of the time.
+def draw_resized_crop(H: int, W: int, ranges: ResizedCrop, rng: np.random.Generator) -> Crop:
+    """Return a random crop of frames, mirrored half of the time.
 
     Of ten candidates the first that fits into the frame is taken, else the center square. The aspect is drawn log-uniformly.
     """
-    H, W = frames_THWC.shape[1:3]
-    area = H * W * rng.uniform(*crop.area, NUM_CANDIDATES)
-    low, high = np.log(crop.aspect)
+    area = H * W * rng.uniform(*ranges.area, NUM_CANDIDATES)
+    low, high = np.log(ranges.aspect)
     aspect = np.exp(rng.uniform(low, high, NUM_CANDIDATES))
     widths, heights = np.rint(np.sqrt(area * aspect)).astype(int), np.rint(np.sqrt(area / aspect)).astype(int)
     place_y, place_x, flip = rng.random(3)
@@ -89,10 +97,7 @@ def resized_crop(frames_THWC: np.ndarray, size: int, crop: ResizedCrop, rng: np.
     else:
         height = width = min(H, W)
         top, left = (H - height) // 2, (W - width) // 2
-    crops = frames_THWC[:, top : top + height, left : left + width]
-    if flip < FLIP_PROBABILITY:
-        crops = crops[:, :, ::-1]
-    return np.stack([resize(np.ascontiguousarray(frame), size, size) for frame in crops])
+    return Crop(top, left, height, width, bool(flip < FLIP_PROBABILITY))
 
 
 def jitter_colors(frames_THWC: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

@@ -160,17 +160,17 @@ def train(folder: Path, name: str, seed: int) -> dict[str, float]:
     for epoch in range(epochs):
         order = epoch_order(np.array([clip.label for clip in clips]), seed, epoch, settings.recipe.class_balance)
         augmentation = Augmentation(seed, epoch, settings.recipe.crop_scales)
-        sampling = Sampling(model.num_frames, SMALL_PIXELS, augmentation)
+        sampling = Sampling.of(model, SMALL_PIXELS, augmentation)
         shares = shard_of_batches(order, settings.recipe.batch_size, 0, 1)
         for step, places in enumerate(shares, start=epoch * num_steps):
             batch = decoded(clips, places, sampling)
             target_B = torch.from_numpy(batch.target_B)
             learner.train_step(torch.from_numpy(batch.frames_BTHWC), target_B, batch.index_B.tolist(), step)
     val = read_list(str(folder / "val.txt"), str(folder / "proxies"), 52)
-    sampling = Sampling(model.num_frames, SMALL_PIXELS)
+    sampling = Sampling.of(model, SMALL_PIXELS)
     logits_NK = np.concatenate(
         [
-            learner.classify(torch.from_numpy(decoded(val, places, sampling).frames_BTHWC)).numpy()
+            learner.predict(torch.from_numpy(decoded(val, places, sampling).frames_BTHWC)).logits.numpy()
             for places in np.array_split(np.arange(len(val)), len(val) // 16)
         ]
     )
@@ -191,9 +191,14 @@ def calibrated_metrics(logits_NK: np.ndarray, target_N: np.ndarray) -> dict[str,
 
 
 def decoded(clips: list[Clip], places: np.ndarray, sampling: Sampling) -> ClipBatch:
-    frames = [decode_clip(clips[place % len(clips)].uri, int(place), sampling) for place in places]
+    samples = [decode_clip(clips[place % len(clips)].uri, int(place), sampling) for place in places]
     index_B = places % len(clips)
-    return ClipBatch(np.stack(frames), np.array([clips[index].label for index in index_B]), index_B)
+    return ClipBatch(
+        np.stack([sample.frames_THWC for sample in samples]),
+        np.array([clips[index].label for index in index_B]),
+        index_B,
+        np.stack([sample.keypoints_MTK3 for sample in samples]),
+    )
 
 
 def work(folder: Path, task: tuple[str, int]) -> None:

@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from microaction.clips.sample import Augmentation, Sampling, decode_clip, load_clip
+from microaction.clips.sample import Augmentation, Sample, Sampling, decode_clip, load_clip
 from microaction.preprocessing import Preprocessing
 from microaction.video.proxy import encode_proxy
 from tests.benchmarks.timing import console, cpu_name, medians, print_rates
@@ -43,7 +41,7 @@ def main() -> None:
         sizes = [path.stat().st_size / 2**20 for path in (originals[0], proxies[0])]
         console.print(f"an original takes {sizes[0]:.1f} MiB, its proxy {sizes[1]:.1f} MiB")
         load_clip(str(proxies[0]), 0, SAMPLING)
-        taken_ms: dict[Callable[[str, int, Sampling], np.ndarray], list[float]] = {decode_clip: [], load_clip: []}
+        taken_ms: dict[Callable[[str, int, Sampling], Sample], list[float]] = {decode_clip: [], load_clip: []}
         for _ in range(ROUNDS):
             for read, each_ms in taken_ms.items():
                 for index, path in enumerate(proxies):

@@ -58,7 +58,9 @@ class StubDecoder(Decoder):
 class StubLabeler(LabelerActor):
     """Gives all actions the same probability."""
 
-    def _probabilities(self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray) -> np.ndarray:
+    def _probabilities(
+        self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray, keypoints_WMTK3: np.ndarray
+    ) -> np.ndarray:
         num_windows = sum(len(windows) for windows in windows_of_chunks)
         return np.full((num_windows, len(ACTIONS)), 1 / len(ACTIONS), np.float32)
 

@@ -29,14 +29,16 @@ def gathered(batches: list[ClipBatch]) -> dict[int, np.ndarray]:
 
 
 def test_clips_are_sampled_by_the_rule_of_the_reference(clips: list[Clip]) -> None:
-    frames = load_clip(clips[7].uri, 7, AS_IN_TESTING)
+    frames = load_clip(clips[7].uri, 7, AS_IN_TESTING).frames_THWC
     assert frames.shape == (8, 64, 64, 3)
     assert [number_of(frame) for frame in frames] == segment_indices(47).tolist()
 
 
 def test_random_sampling_depends_only_on_seed_epoch_and_clip(clips: list[Clip]) -> None:
     def drawn(seed: int, epoch: int, index: int) -> bytes:
-        return load_clip(clips[30].uri, index, Sampling(8, PIXELS, Augmentation(seed, epoch, SCALES))).tobytes()
+        return load_clip(
+            clips[30].uri, index, Sampling(8, PIXELS, Augmentation(seed, epoch, SCALES))
+        ).frames_THWC.tobytes()
 
     assert drawn(1, 2, 3) == drawn(1, 2, 3)
     assert len({drawn(1, 2, 3), drawn(9, 2, 3), drawn(1, 9, 3), drawn(1, 2, 9)}) == 4
@@ -51,7 +53,7 @@ def test_batches_follow_the_order_without_loss_or_repetition(clips: list[Clip]) 
     assert np.concatenate([batch.target_B for batch in batches]).tolist() == order.tolist()
     assert [len(batch.target_B) for batch in batches] == [5] * 7 + [2]
     for index, frames in gathered(batches).items():
-        np.testing.assert_array_equal(frames, load_clip(clips[index].uri, index, AS_IN_TESTING))
+        np.testing.assert_array_equal(frames, load_clip(clips[index].uri, index, AS_IN_TESTING).frames_THWC)
 
 
 @pytest.fixture
@@ -97,11 +99,11 @@ def test_only_the_region_of_a_clip_is_read(clips: list[Clip]) -> None:
     for sampling in (AS_IN_TESTING, Sampling(8, PIXELS, Augmentation(0, 0, SCALES))):
         seen = gathered(list(read_clips(mixed, np.arange(6), sampling, 3)))
         for index, clip in enumerate(clips[:6]):
-            same = np.array_equal(seen[index], load_clip(clip.uri, index, sampling))
+            same = np.array_equal(seen[index], load_clip(clip.uri, index, sampling).frames_THWC)
             assert same == (index % 2 == 0)
     whole = decode_frames(clips[1].uri, segment_indices(41).tolist())
     expected = [Framing(72, 64).square(np.ascontiguousarray(frame[:40, :36])) for frame in whole]
-    np.testing.assert_array_equal(load_clip(clips[1].uri, 1, AS_IN_TESTING, region), np.stack(expected))
+    np.testing.assert_array_equal(load_clip(clips[1].uri, 1, AS_IN_TESTING, region).frames_THWC, np.stack(expected))
 
 
 @pytest.mark.cluster
@@ -139,7 +141,7 @@ def test_a_draw_beyond_the_last_clip_has_other_random_numbers(clips: list[Clip])
     assert batch.index_B.tolist() == [4, 4, 4]
     assert batch.target_B.tolist() == [4, 4, 4]
     assert len({frames.tobytes() for frames in batch.frames_BTHWC}) == 3
-    np.testing.assert_array_equal(batch.frames_BTHWC[1], load_clip(clips[4].uri, 9, sampling))
+    np.testing.assert_array_equal(batch.frames_BTHWC[1], load_clip(clips[4].uri, 9, sampling).frames_THWC)
 
 
 @pytest.mark.cluster
@@ -153,7 +155,7 @@ def test_skipped_clips_leave_the_others_in_their_batches(clips: list[Clip], tmp_
     assert [batch.index_B.tolist() for batch in batches] == [[0], [2], [], [6]]
     assert [Path(error.uri).name for error in errors] == ["0.mp4", "1.mp4", "2.mp4", "5.mp4"]
     assert "does not lie inside the frame" in errors[3].reason
-    np.testing.assert_array_equal(batches[1].frames_BTHWC[0], load_clip(clips[2].uri, 2, AS_IN_TESTING))
+    np.testing.assert_array_equal(batches[1].frames_BTHWC[0], load_clip(clips[2].uri, 2, AS_IN_TESTING).frames_THWC)
 
 
 @pytest.mark.cluster

@@ -76,7 +76,9 @@ def test_a_network_sees_nearly_the_same_pixels_of_a_proxy(tmp_path: Path, shared
     (tmp_path / "p.mp4").write_bytes(encode_proxy(path, 256).data)
     for augmentation in (None, Augmentation(seed=1, epoch=2, crop_scales=(1.0, 0.75))):
         sampling = Sampling(8, Preprocessing(), augmentation)
-        original, proxy = (decode_clip(str(each), 5, sampling).astype(int) for each in (path, tmp_path / "p.mp4"))
+        original, proxy = (
+            decode_clip(str(each), 5, sampling).frames_THWC.astype(int) for each in (path, tmp_path / "p.mp4")
+        )
         assert original.shape == proxy.shape
         assert np.abs(original - proxy).mean() < 2
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import microaction
-from microaction.models import PRESETS, CheckpointConfig, load_checkpoint, save_checkpoint
+from microaction.models import CheckpointConfig, load_checkpoint, save_checkpoint
 from microaction.models.golden import golden_difference, make_golden
 from microaction.models.settings import parse_model_config
 from microaction.preprocessing import Preprocessing
@@ -24,7 +24,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "preset", [pytest.param(preset, marks=() if preset in FEW else pytest.mark.slow) for preset in PRESETS]
+    "preset", [pytest.param(preset, marks=() if preset in FEW else pytest.mark.slow) for preset in SMALL_NETWORKS]
 )
 def test_chunked_equals_unchunked(preset: str, video: Path, tmp_path: Path) -> None:
     sampling = {"sampling": "consecutive", "frame_interval": 2, "views": 2} if preset == "video-swin-t" else {}

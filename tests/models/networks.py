@@ -30,8 +30,14 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "vit-s": {"width": 24, "depth": 2, "num_heads": 3, "side": 32, "num_frames": 4},
     "vit-b": {"width": 32, "depth": 2, "num_heads": 4, "side": 32, "num_frames": 4},
     "vit-l": {"width": 48, "depth": 3, "num_heads": 4, "side": 32, "num_frames": 4},
+    "pcan-rgb": {"width": 8, "depths": (1, 1, 1, 1), "num_frames": 4},
 }
-"""Every preset at reduced size."""
+"""Every preset that sees frames alone, at reduced size."""
+SMALL_POSE_NETWORKS: dict[str, dict[str, Any]] = {
+    "pcan": {"rgb_width": 8, "pose_width": 4, "rgb_depths": (1, 1, 1, 1), "pose_depths": (1, 1, 1), "num_frames": 4},
+    "pcan-pose": {"width": 4, "depths": (1, 1, 1), "num_frames": 16},
+}
+"""Every preset that sees skeletons, at reduced size."""
 SIDE = 32  # of frames that all of them take
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]

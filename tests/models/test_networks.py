@@ -9,7 +9,7 @@ from microaction.models.normalize import normalize_frames
 from microaction.models.video_classifier import joint_logits
 from microaction.preprocessing import Preprocessing
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
-from tests.models.networks import SIDE, SMALL_NETWORKS, normal_frames, small_network
+from tests.models.networks import SIDE, SMALL_NETWORKS, SMALL_POSE_NETWORKS, normal_frames, small_network
 
 STATISTICS = Preprocessing()
 # Of the papers' networks with 52 classes.
@@ -29,7 +29,7 @@ NUM_PARAMETERS = {
 
 
 def test_every_preset_is_tested_at_reduced_size() -> None:
-    assert SMALL_NETWORKS.keys() == PRESETS.keys()
+    assert SMALL_NETWORKS.keys() | SMALL_POSE_NETWORKS.keys() == PRESETS.keys()
 
 
 @pytest.mark.parametrize("preset", NUM_PARAMETERS)
@@ -48,7 +48,7 @@ def test_a_network_has_about_as_many_parameters_as_the_papers(preset: str, milli
     assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SMALL_NETWORKS)
 def test_clips_are_classified_independently_of_each_other(preset: str) -> None:
     network = small_network(preset)
     frames_BTCHW = normal_frames(network)
@@ -60,7 +60,7 @@ def test_clips_are_classified_independently_of_each_other(preset: str) -> None:
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SMALL_NETWORKS)
 def test_the_order_of_frames_matters_but_to_tsn(preset: str) -> None:
     network = small_network(preset)
     frames_BTCHW = normal_frames(network)
@@ -70,14 +70,14 @@ def test_the_order_of_frames_matters_but_to_tsn(preset: str) -> None:
     assert difference < 1e-5 if preset == "tsn" else difference > 1e-4
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SMALL_NETWORKS)
 def test_wrong_numbers_of_frames_are_refused(preset: str) -> None:
     network = small_network(preset)
     with pytest.raises(ValueError, match="must be"):
         network(Inputs(normal_frames(network)[:, :-1]))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SMALL_NETWORKS)
 @pytest.mark.parametrize("head", ["plain", pytest.param("hierarchical", marks=pytest.mark.slow)])
 def test_the_form_for_inference_computes_the_same(preset: str, head: str) -> None:
     network = small_network(preset, head=head, joint_embedding=True, embedding_dim=12)
@@ -95,7 +95,7 @@ def test_the_form_for_inference_computes_the_same(preset: str, head: str) -> Non
     assert {parameter.requires_grad for parameter in fast.parameters()} == {False}
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SMALL_NETWORKS)
 def test_every_parameter_has_a_gradient(preset: str) -> None:
     network = small_network(preset, head="hierarchical", joint_embedding=True, embedding_dim=12, dropout=0.0).train()
     outputs = network(Inputs(normal_frames(network)))

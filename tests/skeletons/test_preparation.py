@@ -13,20 +13,19 @@ from microaction.skeletons.preparation import (
     Box,
     crop_frames,
     crop_keypoints,
-    evaluation_indices,
     flipped,
     heatmaps,
     people_box,
     scaled_keypoints,
-    training_indices,
 )
+from microaction.video.sampling import bin_indices
 
 COUNTS, LENGTHS = st.integers(1, 400), st.sampled_from([8, 32])
 
 
 @given(COUNTS, LENGTHS, st.integers(0, 2**32))
 def test_frames_are_drawn_by_the_rule(n: int, T: int, seed: int) -> None:
-    for indices in (training_indices(n, T, np.random.default_rng(seed)), evaluation_indices(n, T)):
+    for indices in (bin_indices(n, T, rng=np.random.default_rng(seed)), bin_indices(n, T)):
         assert len(indices) == T
         assert 0 <= indices.min() <= indices.max() < n
         if n < T:
@@ -38,11 +37,11 @@ def test_frames_are_drawn_by_the_rule(n: int, T: int, seed: int) -> None:
 
 
 def test_clips_of_a_test_differ_and_depend_on_the_numbers_alone() -> None:
-    clips = evaluation_indices(61, 8, 10).reshape(10, 8)
+    clips = bin_indices(61, 8, 10).reshape(10, 8)
     assert len({tuple(clip) for clip in clips.tolist()}) > 5
-    assert np.array_equal(clips, evaluation_indices(61, 8, 10).reshape(10, 8))
-    assert np.array_equal(clips[0], evaluation_indices(61, 8, 1))
-    starts = evaluation_indices(5, 8, 10).reshape(10, 8)[:, 0]
+    assert np.array_equal(clips, bin_indices(61, 8, 10).reshape(10, 8))
+    assert np.array_equal(clips[0], bin_indices(61, 8, 1))
+    starts = bin_indices(5, 8, 10).reshape(10, 8)[:, 0]
     assert starts.tolist() == [clip % 5 for clip in range(10)], "clip i starts at frame i of a very short one"
 
 
@@ -117,7 +116,7 @@ def test_frames_and_heatmaps_are_the_references_bit_for_bit(shared: Path) -> Non
     for name in records:
         if name.startswith("pose.sampling.") and name != "pose.sampling.num_frames":
             _, _, kind, num_clips, num_frames = name.split(".")
-            indices = evaluation_indices(int(num_frames), 8 if kind == "RGB" else 32, int(num_clips))
+            indices = bin_indices(int(num_frames), 8 if kind == "RGB" else 32, int(num_clips))
             assert np.array_equal(indices, records[name]), name
     keypoints = np.nan_to_num(records["pose.annotation.keypoint"])
     keypoints = scaled_keypoints(keypoints, (1296, 1080), (260, 216))
@@ -134,7 +133,7 @@ def test_frames_and_heatmaps_are_the_references_bit_for_bit(shared: Path) -> Non
     assert np.array_equal(np.stack([found[0], found[7]]), expected)
     heat = heatmaps(records["pose.train0.keypoint"][None], scores[:, pose], 56)
     assert np.array_equal(heat.transpose(1, 0, 2, 3), records["pose.train0.heat"])
-    pose = evaluation_indices(61, 32)
+    pose = bin_indices(61, 32)
     box = people_box(keypoints[:, pose], 260, 216)
     heat = heatmaps(crop_keypoints(keypoints[:, pose], box, 256), records["pose.annotation.score"][:, pose], 64)
     np.testing.assert_allclose(heat.sum(axis=(0, 2, 3)), records["pose.val.heat_sums"][0], rtol=1e-6)

@@ -156,7 +156,7 @@ def test_the_average_of_the_weights_is_evaluated() -> None:
             torch.testing.assert_close(value, expected[name], msg=name)
     assert not torch.equal(found["action.weight"], now["action.weight"])
     frames_BTHWC, _, _ = batch(9)
-    assert not torch.equal(averaged.classify(frames_BTHWC), plain.classify(frames_BTHWC))
+    assert not torch.equal(averaged.predict(frames_BTHWC).logits, plain.predict(frames_BTHWC).logits)
 
 
 def test_bf16_trains_close_to_fp32_and_keeps_fp32_weights() -> None:

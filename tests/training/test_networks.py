@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microaction.models import PRESETS, default_label_embeddings
+from microaction.models import default_label_embeddings
 from microaction.training.learner import Learner
 from microaction.training.run import with_embedding_dim
 from tests.models.networks import SIDE, SMALL_NETWORKS
@@ -25,7 +25,9 @@ FIRST_OF_FAMILIES = (
     "uniformer-s",
     "vit-s",
 )
-EACH = [pytest.param(preset, marks=() if preset in FIRST_OF_FAMILIES else pytest.mark.slow) for preset in PRESETS]
+EACH = [
+    pytest.param(preset, marks=() if preset in FIRST_OF_FAMILIES else pytest.mark.slow) for preset in SMALL_NETWORKS
+]
 
 
 def learner(preset: str, *, head: str = "plain", **recipe: object) -> Learner:
@@ -64,7 +66,7 @@ def test_a_loaded_state_continues_bit_for_bit(preset: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SMALL_NETWORKS)
 def test_a_network_learns_a_batch(preset: str) -> None:
     of = learner(preset, warmup_epochs=0.0, schedule="cosine", epochs=4)
     clips = batch(of, 1)

@@ -121,7 +121,7 @@ def trained_without_ray(of: TrainSettings, unreadable: str) -> tuple[list[float]
         sampling = Sampling(of.model.num_frames, of.preprocessing, Augmentation(of.seed, epoch, of.recipe.crop_scales))
         for step, draws in enumerate(shard_of_batches(order, of.recipe.batch_size, 0, 1), start=epoch * num_steps):
             readable = [int(draw) for draw in draws if clips[draw].name != unreadable]
-            frames_BTHWC = np.stack([decode_clip(clips[draw].uri, draw, sampling) for draw in readable])
+            frames_BTHWC = np.stack([decode_clip(clips[draw].uri, draw, sampling).frames_THWC for draw in readable])
             target_B = torch.tensor([clips[draw].label for draw in readable])
             losses.append(learner.train_step(torch.from_numpy(frames_BTHWC), target_B, readable, step).item())
         state = {"averaged": learner.eval_model, "last": learner.model}

@@ -6,11 +6,11 @@ from microaction.video.transforms import (
     ResizedCrop,
     center_crop,
     crop_offsets,
+    draw_multi_scale_crop,
+    draw_resized_crop,
     erase,
     jitter_colors,
-    multi_scale_crop,
     resize_short_side,
-    resized_crop,
 )
 
 
@@ -49,7 +49,7 @@ def test_training_crops_match_the_references_recipe() -> None:
     rng = np.random.default_rng(0)
     sizes, flips = set(), 0
     for _ in range(300):
-        crop = multi_scale_crop(ramp, 224, RecipeConfig().crop_scales, rng)
+        crop = draw_multi_scale_crop(*ramp.shape[1:3], RecipeConfig().crop_scales, rng).of(ramp, 224)
         assert crop.shape == (2, 224, 224, 3)
         assert (crop[0] == crop[1]).all(), "one crop for all frames of a clip"
         columns, rows = crop[0, 0, :, 0].astype(int), crop[0, :, 0, 1].astype(int)
@@ -76,7 +76,7 @@ def test_resized_crops_have_the_asked_areas_and_shapes() -> None:
     frames[..., 0], frames[..., 1] = np.arange(400)[:, None] // 4, np.arange(600) // 4
     areas, flips = [], 0
     for _ in range(300):
-        crop = resized_crop(frames, 64, RESIZED, rng)
+        crop = draw_resized_crop(frames.shape[1], frames.shape[2], RESIZED, rng).of(frames, 64)
         assert crop.shape == (2, 64, 64, 3)
         assert np.array_equal(crop[0], crop[1]), "all frames of a clip have the same crop"
         height = 4 * (int(crop[0, -1, 0, 0]) - int(crop[0, 0, 0, 0]))
@@ -91,7 +91,10 @@ def test_resized_crops_have_the_asked_areas_and_shapes() -> None:
 
 
 def test_a_crop_that_never_fits_is_the_center_square() -> None:
-    crop = resized_crop(coordinates(), 40, ResizedCrop((1.0, 1.0), (0.1, 0.11)), np.random.default_rng(1))
+    frames = coordinates()
+    crop = draw_resized_crop(
+        frames.shape[1], frames.shape[2], ResizedCrop((1.0, 1.0), (0.1, 0.11)), np.random.default_rng(1)
+    ).of(frames, 40)
     columns = sorted({int(crop[0, 0, 0, 1]), int(crop[0, 0, -1, 1])})
     assert columns == [10, 49]
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from microaction.models.errors import SkeletonsNeededError
 from microaction.models.family import MA52_LICENSE, Family, Importer, StateDict, for_inference, head_options
 from microaction.models.mapping import MMACTION_CLASSIFIER, Layout, Tensors, has_keys, load_layout, stage_depths
 from microaction.models.param_groups import one_group
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from microaction.models.interface import ChannelStatistics
+    from microaction.models.interface import ChannelStatistics, Network
     from microaction.models.pcan.network import PCAN, PoseNetwork, RGBNetwork
 
 CLASSIFIER_STD = 0.01
+FRAMES_RATIO = 4  # pose frames for each RGB frame
 Four = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 Three = tuple[PositiveInt, PositiveInt, PositiveInt]
 KEYPOINTS_HELP = "Keypoints of a skeleton."
@@ -37,6 +37,11 @@ class PCANConfig(ModelConfig):
     rgb_depths: Four = Field((3, 4, 6, 3), description="Blocks of the RGB path's four stages.")
     pose_depths: Three = Field((4, 6, 3), description="Blocks of the pose path's three stages.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before the classifiers.")
+
+    @property
+    def num_pose_frames(self) -> int:
+        """Frames of the skeleton: four for each of the video."""
+        return FRAMES_RATIO * self.num_frames
 
     @model_validator(mode="after")
     def _classes_fit(self) -> "PCANConfig":
@@ -63,6 +68,16 @@ class PCANPoseConfig(ClassifierConfig):
     num_keypoints: PositiveInt = Field(28, description=KEYPOINTS_HELP)
     width: PositiveInt = Field(32, description="Channels of the stem.")
     depths: Three = Field((4, 6, 3), description="Blocks of the three stages.")
+
+    @property
+    def num_rgb_frames(self) -> int:
+        """No frames of the video."""
+        return 0
+
+    @property
+    def num_pose_frames(self) -> int:
+        """Frames of the skeleton."""
+        return self.num_frames
 
 
 def build(config: PCANConfig) -> "PCAN":
@@ -101,9 +116,18 @@ def build_pose(config: PCANPoseConfig) -> "PoseNetwork":
     )
 
 
-def no_inference(model: Any, statistics: "ChannelStatistics", dtype: "torch.dtype") -> "nn.Module":  # noqa: ARG001
-    """Raise `SkeletonsNeededError`: frames alone are not what the network sees."""
-    raise SkeletonsNeededError
+def plain_inference(model: "Network", statistics: "ChannelStatistics", dtype: "torch.dtype") -> "nn.Module":
+    """Return a module of frames and keypoints; see `PlainInferenceModel`."""
+    from microaction.models.inference import PlainInferenceModel
+
+    return PlainInferenceModel(model, statistics, dtype)
+
+
+def pcan_loss(model: "PCAN") -> "nn.Module":
+    """Return the loss of a network."""
+    from microaction.models.pcan.loss import PCANLoss
+
+    return PCANLoss(model)
 
 
 def _exchange_rules(stage: int, number: int) -> tuple[tuple[str, str], ...]:
@@ -215,14 +239,14 @@ PCAN_FAMILY = Family(
     name="pcan",
     config=PCANConfig,
     build=build,
-    for_inference=no_inference,
+    for_inference=plain_inference,
     param_groups=one_group,
     importers=(
         Importer(
             AUTHORS.name, is_authors, partial(load_layout, AUTHORS), config_of=authors_config, license=MA52_LICENSE
         ),
     ),
-    needs_skeletons=True,
+    batch_loss=pcan_loss,
 )
 
 PCAN_RGB_FAMILY = Family(
@@ -238,8 +262,7 @@ PCAN_POSE_FAMILY = Family(
     name="pcan-pose",
     config=PCANPoseConfig,
     build=build_pose,
-    for_inference=no_inference,
+    for_inference=plain_inference,
     param_groups=one_group,
     importers=(Importer(AUTHORS_POSE.name, is_pose, partial(load_layout, AUTHORS_POSE)),),
-    needs_skeletons=True,
 )

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from microaction.models.heatmaps import Heat
 from microaction.models.interface import Inputs, Network, Outputs
 from microaction.models.layers import Scales
+from microaction.models.pcan.family import FRAMES_RATIO
 from microaction.models.resnet3d.network import residual_stage
 from microaction.models.video_classifier import HeadOptions, VideoClassifier
 from microaction.taxonomy import ACTIONS, BODY_PARTS
 
 EXPANSION = 4
-FRAMES_RATIO = 4  # pose frames for each RGB frame
 LATERAL_KERNEL, LATERAL_PADDING = 7, 3
 NUM_HEADS = 8
 ATTENTION_DROPOUT = 0.1
@@ -30,6 +31,7 @@ RECTIFICATION = {"rgb": 5.0, "pose": 1.0}  # weights of the prototypes' cosines 
 CLASSIFIER_STD = 0.01
 EPSILON = 1e-12
 RGB_DEPTHS, POSE_DEPTHS = (3, 4, 6, 3), (4, 6, 3)
+HEAT, POSE_HEAT = Heat(0.25, 0.7), Heat(1.0, 0.6)  # of the whole, and of the pose path alone
 RGB_INFLATED, POSE_INFLATED = (False, False, True, True), (False, True, True)
 
 
@@ -261,6 +263,8 @@ class PCAN(Network):
     `drop_path_rates` are those of the attentions' weights.
     """
 
+    heat = HEAT
+
     def __init__(
         self,
         num_frames: int = 8,
@@ -370,6 +374,7 @@ class PoseNetwork(VideoClassifier):
     """
 
     backbone: Path
+    heat = POSE_HEAT
 
     def __init__(
         self,
