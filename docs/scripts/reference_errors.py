@@ -21,6 +21,10 @@ FAILURES = {
         "The region of the catalog does not lie inside the video's frames.",
         "Correct `region_left`, `region_top`, `region_width` and `region_height` in the catalog.",
     ),
+    FailureKind.NO_SKELETON: (
+        "The table of skeletons has no keypoints of this part of the video, so nothing tells where the people are.",
+        "Complete the table; it names videos relative to the archive. A changed table is new work for the same command.",
+    ),
     FailureKind.WORKER_DIED: (
         "The chunk killed, stalled or failed the process that worked on it, alone and more than once.",
         "Look for nodes out of memory (`ray status`, Ray's logs), then pass `--retry-failed`.",

@@ -82,10 +82,13 @@ def scaled_keypoints(keypoints: np.ndarray, from_size: tuple[int, int], to_size:
     return scaled
 
 
-def heatmaps(keypoints_MTK2: np.ndarray, scores_MTK: np.ndarray, side: int, scale: float = 0.25) -> np.ndarray:
+def heatmaps(
+    keypoints_MTK2: np.ndarray, scores_MTK: np.ndarray, side: int, scale: float = 0.25, sigma: float = SIGMA
+) -> np.ndarray:
     """Return the heat of keypoints [T, K, side, side] (float32): the maximum over people of score · exp(−d² / 2σ²).
 
-    `scale`: pixels of the heatmap for a pixel that keypoints count in. Each keypoint's heat ends at three sigmas.
+    `scale`: pixels of the heatmap for a pixel that keypoints count in. Networks draw the same on their device
+    (`microaction.models.heatmaps`); this is the plain form that it is compared with. Each keypoint's heat ends at three sigmas.
     """
     M, T, K = scores_MTK.shape
     heat = np.zeros((T, K, side, side), np.float32)
@@ -95,12 +98,12 @@ def heatmaps(keypoints_MTK2: np.ndarray, scores_MTK: np.ndarray, side: int, scal
                 score = scores_MTK[person, frame, keypoint]
                 if score >= MIN_SCORE:
                     center = keypoints_MTK2[person, frame, keypoint] * np.float32(scale)
-                    _add_heat(heat[frame, keypoint], center, score)
+                    _add_heat(heat[frame, keypoint], center, score, sigma)
     return heat
 
 
-def _add_heat(heat_HW: np.ndarray, center: np.ndarray, score: np.float32) -> None:
-    side, radius = heat_HW.shape[0], HEAT_RADIUS * SIGMA
+def _add_heat(heat_HW: np.ndarray, center: np.ndarray, score: np.float32, sigma: float) -> None:
+    side, radius = heat_HW.shape[0], HEAT_RADIUS * sigma
     (left, right), (top, bottom) = (
         (max(int(value - radius), 0), min(int(value + radius) + 1, side)) for value in center.tolist()
     )
@@ -108,6 +111,6 @@ def _add_heat(heat_HW: np.ndarray, center: np.ndarray, score: np.float32) -> Non
         return
     x = np.arange(left, right, dtype=np.float32)
     y = np.arange(top, bottom, dtype=np.float32)[:, None]
-    patch = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / 2 / SIGMA**2) * score
+    patch = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / 2 / sigma**2) * score
     part = heat_HW[top:bottom, left:right]
     np.maximum(part, patch, out=part)

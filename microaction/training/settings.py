@@ -196,7 +196,10 @@ class TrainSettings(WorkerSettings):
             changes["recipe"] = {**recipe.recipe, **given}
             preprocessing = values.get("preprocessing", {})
             if isinstance(preprocessing, dict):
-                changes["preprocessing"] = {**statistics_of(model), **recipe.preprocessing, **preprocessing}
+                usual = statistics_of(model)
+                if {"short_side", "crop"} & preprocessing.keys():
+                    usual.pop("test_side", None)  # it belongs to the usual sizes
+                changes["preprocessing"] = {**usual, **recipe.preprocessing, **preprocessing}
         return values | changes
 
     @model_validator(mode="after")

@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microaction.models.heatmaps import Heat, draw_heatmaps
 from microaction.skeletons.preparation import (
     FLIP_PAIRS,
     Box,
@@ -137,3 +139,17 @@ def test_frames_and_heatmaps_are_the_references_bit_for_bit(shared: Path) -> Non
     box = people_box(keypoints[:, pose], 260, 216)
     heat = heatmaps(crop_keypoints(keypoints[:, pose], box, 256), records["pose.annotation.score"][:, pose], 64)
     np.testing.assert_allclose(heat.sum(axis=(0, 2, 3)), records["pose.val.heat_sums"][0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("heat", "side"), [(Heat(0.25, 0.7), 224), (Heat(1.0, 0.6), 56)])
+def test_heat_drawn_on_the_device_is_the_same(heat: Heat, side: int) -> None:
+    rng = np.random.default_rng(3)
+    keypoints = rng.uniform(-10, side + 10, (2, 3, 4, 28, 3)).astype(np.float32)  # clips, people, frames
+    keypoints[..., 2] = rng.uniform(-0.2, 1, keypoints.shape[:-1])
+    keypoints[0, 0, 0, :, :2] = 0
+    maps = draw_heatmaps(torch.from_numpy(keypoints), side, heat).numpy()
+    assert maps.shape == (2, 4, 28, 56, 56)
+    for clip in range(2):
+        expected = heatmaps(keypoints[clip, ..., :2], keypoints[clip, ..., 2], 56, heat.scale, heat.sigma)
+        np.testing.assert_allclose(maps[clip], expected, rtol=0, atol=1e-6)
+        assert expected.max() > 0.5

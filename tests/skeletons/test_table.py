@@ -72,3 +72,10 @@ def test_the_command_makes_a_table(job: Callable[..., CommandResult], tmp_path: 
     assert refused.returncode == 2
     assert "refused: the pickle names builtins.eval, which could run code" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_documentation_describes_every_column() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/files.md").read_text()
+    section = page.partition("## A table of skeletons")[2].partition("\n## ")[0]
+    assert all(f"`{name}`" in section for name in SKELETONS.names)
+    assert f"fixed list of {SKELETONS.field('keypoints').type.list_size} float32" in section

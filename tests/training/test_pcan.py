@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,12 +13,23 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from microaction.models import default_label_embeddings
+import microaction
+from microaction.evaluation.run import run_evaluation
+from microaction.evaluation.settings import EvaluateSettings
+from microaction.labeling.run import run_labeling
+from microaction.labeling.settings import LabelSettings
+from microaction.models import default_label_embeddings, load_checkpoint
+from microaction.models.golden import golden_difference, make_golden
+from microaction.skeletons import write_skeletons
+from microaction.synthetic import make_dataset
+from microaction.synthetic.interview import interview_keypoints, make_interview
 from microaction.training.global_batch import gather_batch
 from microaction.training.learner import Learner
+from microaction.training.run import run_training
 from microaction.training.settings import TrainSettings
-from tests.models.networks import SIDE, SMALL_POSE_NETWORKS
-from tests.training.runs import settings
+from tests.labeling.runs import tables
+from tests.models.networks import SIDE, SMALL_NETWORKS, SMALL_POSE_NETWORKS
+from tests.training.runs import losses_of, settings
 
 BATCH_SIZE = 5  # not a multiple of the numbers of processes
 NUM_PEOPLE = 2
@@ -34,7 +46,8 @@ def pose_settings(preset: str, folder: Path = Path("-"), **changes: Any) -> Trai
         "train_skeletons": f"{folder}/train.parquet",
         "val_skeletons": f"{folder}/val.parquet",
     }
-    return settings(folder, folder, "x", **(fields | changes))
+    name = changes.pop("name", "x")
+    return settings(folder, folder, name, **(fields | changes))
 
 
 def learner(preset: str = "pcan", num_ranks: int = 1) -> Learner:
@@ -157,3 +170,77 @@ def test_a_batch_of_one_process_is_what_it_was() -> None:
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         pose_settings("pcan", **({"preprocessing": {}} if "model" in changes else {}) | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_pcan_from_drawn_people_to_labels(tmp_path: Path) -> None:
+    """Trained by one worker and by two alike, merged of its paths, evaluated, and labeling an interview."""
+    dataset = make_dataset(
+        tmp_path / "drawn",
+        num_train_subjects=3,
+        num_val_subjects=1,
+        num_train_clips=12,
+        num_val_clips=4,
+        size=(96, 116),
+        with_skeletons=True,
+    )
+    data: dict[str, Any] = {
+        "train_list": str(dataset.train_list),
+        "val_list": str(dataset.val_list),
+        "train_videos": str(dataset.train_dir),
+        "val_videos": str(dataset.val_dir),
+        "train_skeletons": str(dataset.train_skeletons),
+        "val_skeletons": str(dataset.val_skeletons),
+        "recipe": {"epochs": 1, "batch_size": 4, "learning_rate": 0.01},
+    }
+    pixels = {"short_side": SIDE, "crop": SIDE, "fit": "people", "sampling": "bins"}
+    paths = {}
+    for preset in ("pcan-rgb", "pcan-pose"):
+        small = (SMALL_NETWORKS | SMALL_POSE_NETWORKS)[preset]
+        of_path = data | {"model": {"preset": preset} | small, "preprocessing": pixels}
+        paths[preset] = run_training(settings(tmp_path, tmp_path, preset, **of_path)).checkpoint
+    merged = {"init": paths["pcan-rgb"], "init_pose": paths["pcan-pose"]}
+    results = [
+        run_training(
+            pose_settings("pcan", tmp_path, **data, **merged, name=f"run{num_workers}", num_workers=num_workers)
+        )
+        for num_workers in (1, 2)
+    ]
+    losses = [losses_of(tmp_path / f"run{num_workers}") for num_workers in (1, 2)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    metrics = [result.metrics for result in results]
+    assert metrics[0]["action_top1"] == metrics[1]["action_top1"]
+    predictions = pq.read_table(f"{results[0].checkpoint}/validation.parquet")
+    body_NP = np.stack(predictions["body_part_probabilities"].to_numpy())
+    np.testing.assert_allclose(body_NP.sum(axis=1), 1, rtol=1e-5)
+
+    model = results[0].checkpoint
+    evaluation = run_evaluation(
+        EvaluateSettings(
+            model=model,
+            clips_list=str(dataset.val_list),
+            videos=str(dataset.val_dir),
+            skeletons=str(dataset.val_skeletons),
+            out=str(tmp_path / "evaluation"),
+            submission=str(tmp_path / "prediction.zip"),
+        )
+    )
+    assert evaluation.metrics["action_top1"] == metrics[0]["action_top1"]
+    assert evaluation.metrics["body_top1"] == metrics[0]["body_top1"]
+    checkpoint = load_checkpoint(model)
+    assert golden_difference(checkpoint, make_golden(checkpoint)) == 0
+
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    how: dict[str, Any] = {"subject_seed": 5, "seed": 1, "duration_s": 5.0, "size": (96, 116)}
+    make_interview(archive / "a.mp4", **how)
+    write_skeletons(iter([("a.mp4", interview_keypoints(**how))]), str(tmp_path / "archive.parquet"))
+    fields = {"archive": str(archive), "out": str(tmp_path / "out"), "model": model, "precision": "fp32"}
+    table = str(tmp_path / "archive.parquet")
+    run_labeling(LabelSettings.model_validate(fields | {"skeletons": table}))
+    found = tables(tmp_path / "out")["windows"]
+    alone = microaction.label_video(archive / "a.mp4", model, precision="fp32", skeletons=table).windows
+    assert found["start_s"].tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(np.stack(list(found["probabilities"])), np.stack(alone["probabilities"].to_numpy()))
