@@ -176,7 +176,7 @@ def test_a_checkpoint_of_an_earlier_format_is_a_usage_error(
 @pytest.mark.parametrize(
     ("number", "code", "has_own_ray"),
     [
-        pytest.param(signal.SIGTERM, EXIT_RETRY, True, id="SIGTERM"),
+        pytest.param(signal.SIGTERM, EXIT_RETRY, True, id="SIGTERM", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, EXIT_RETRY, False, id="SIGTERM on a cluster", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, EXIT_INTERRUPTED, True, id="Ctrl-C", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, EXIT_INTERRUPTED, False, id="Ctrl-C on a cluster"),

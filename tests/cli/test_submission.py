@@ -62,6 +62,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
+@pytest.mark.slow
 def test_a_submitted_job_needs_absolute_paths(environment: dict[str, str], tmp_path: Path) -> None:
     submit = ("submit", "--working-dir", ".", "--", "python", "-m", "jobs.label")
     log = ray_job(environment, *submit, str(tmp_path), "labels", "--model", str(tmp_path), succeeds=False)

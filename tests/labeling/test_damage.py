@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 UNREACHED_TIMEOUT_S = 36_000.0  # of a whole chunk: no good video, however slow the node, runs into its part of that
 
 
+@pytest.mark.slow
 def test_a_video_that_kills_its_worker_costs_only_itself(
     archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_video_that_kills_its_worker_costs_only_itself(
     assert (retried.num_chunks, retried.publication.failed_s) == (1, 0.0)
 
 
+@pytest.mark.slow
 def test_a_cut_video_is_labeled_up_to_the_cut(model: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()

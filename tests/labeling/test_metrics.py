@@ -43,6 +43,7 @@ def wait_for_report() -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_prometheus_receives_what_labeling_did(
     archive: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_only_uncertain_windows_are_labeled_again(archive: Path, model: str, tmp
     assert [Path(run["model"]).name for run in record["runs"]] == [Path(uri).name for uri in (model, surer, model)]
 
 
+@pytest.mark.slow
 def test_base_runs_that_do_not_fit_are_refused(archive: Path, model: str, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     uncertain = {"relabel": "uncertain", "base_run": str(old)}

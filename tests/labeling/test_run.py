@@ -167,6 +167,7 @@ def test_an_interrupted_run_continues_where_it_stopped(
     assert_same_tables(tables(short_chunks), tables(out))
 
 
+@pytest.mark.slow
 def test_several_waves_give_the_same_tables(
     baseline: FinishedRun, short_chunks: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
