@@ -73,6 +73,7 @@ bench: setup
 	$(RUN) -m tests.benchmarks.memory
 	$(RUN) -m tests.benchmarks.exactness
 	$(RUN) -m tests.benchmarks.model
+	$(RUN) -m tests.benchmarks.presets
 	$(RUN) -m tests.benchmarks.training
 	$(RUN) -m tests.benchmarks.labeling
 	$(RUN) -m tests.benchmarks.labeling_memory
@@ -84,9 +85,11 @@ chaos: setup
 	CHAOS_KILLS=20 $(RUN) -m pytest tests/training/test_chaos.py
 	$(RUN) -m tests.benchmarks.labeling_chaos
 
-# What each part of the network and of the recipe is worth: an hour and a half on 2 cores; started again it continues.
+# What each part of the network and of the recipe is worth, and each network: two hours and a half on 2 cores; started again it
+# continues.
 ablation: setup
 	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.ablation
+	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.families
 
 clean:
 	rm -rf $(VENV) demo demo-model runs ablation site

@@ -25,7 +25,7 @@ from microaction.models.families import build_model, family_of, register_family
 from microaction.models.family import Family
 from microaction.models.golden import GOLDEN_FILE, TOLERANCE, golden_difference
 from microaction.models.inputs import predict
-from microaction.models.interface import Network, Outputs
+from microaction.models.interface import Network, Prediction
 from microaction.models.settings import AnyModelConfig
 from microaction.preprocessing import Preprocessing
 from microaction.settings import DEMO_MODEL
@@ -122,11 +122,13 @@ class Checkpoint:
         return notices
 
     @torch.inference_mode()
-    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Outputs:
-        """Return the outputs (float32), the logits divided by the temperature, of uint8 RGB frames [B, V·T, H, W, 3] of all
-        views, and of keypoints [B, M, V·T, K, 3] for networks that see skeletons, on the model's device."""
-        outputs = predict(self.model, frames_BTHWC, keypoints_BMTK3, self.config.preprocessing)
-        return outputs._replace(logits=outputs.logits / self.config.temperature)
+    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Prediction:
+        """Return what the network says (float32), the logits divided by the temperature, on the model's device.
+
+        Of uint8 RGB frames [B, V·T, H, W, 3] of all views, and of keypoints [B, M, V·T, K, 3] for networks that see skeletons.
+        """
+        said = predict(self.model, frames_BTHWC, keypoints_BMTK3, self.config.preprocessing)
+        return said._replace(logits=said.logits / self.config.temperature)
 
     def logits(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Tensor:
         """Return the logits [B, K] of `predict`."""

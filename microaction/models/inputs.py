@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from microaction.models.heatmaps import draw_heatmaps
-from microaction.models.interface import ChannelStatistics, Inputs, Network, Outputs
+from microaction.models.interface import ChannelStatistics, Inputs, Network, Prediction
 from microaction.models.normalize import normalize_frames
 from microaction.models.views import mean_of_views, split_keypoints, split_views
 
@@ -46,11 +46,11 @@ def prepare_inputs(
 
 def predict(
     model: Network, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None, preprocessing: ViewStatistics
-) -> Outputs:
-    """Return the outputs of clips in float32, of which several views are one; without the embedding."""
+) -> Prediction:
+    """Return what the network says of clips (float32), of which several views are one."""
     views = preprocessing.views
     outputs = model(prepare_inputs(model, frames_BTHWC, keypoints_BMTK3, preprocessing, views=views))
-    body_BP = outputs.body_probabilities
+    body_BP: Tensor | None = getattr(outputs, "body_probabilities", None)
     if body_BP is not None:
         body_BP = body_BP.float().view(-1, views, body_BP.shape[1]).mean(dim=1)
-    return Outputs(mean_of_views(outputs.logits.float(), views), body_probabilities=body_BP)
+    return Prediction(mean_of_views(outputs.logits.float(), views), body_BP)

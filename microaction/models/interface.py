@@ -32,11 +32,20 @@ class Outputs(NamedTuple):
     """The output of a network.
 
     `logits` [B, K]: their softmax is the actions' probabilities. `embedding` [B, D]: for the joint-embedding loss, or None.
-    `body_probabilities` [B, P]: of body parts, where a classifier of its own has an answer that the actions' does not imply.
     """
 
     logits: Tensor
     embedding: Tensor | None = None
+
+
+class Prediction(NamedTuple):
+    """What a network says of clips, of all their views together.
+
+    `logits` [B, K]: their softmax is the actions' probabilities. `body_probabilities` [B, P]: of body parts, where classifiers of
+    their own have an answer that the actions' does not imply; else None.
+    """
+
+    logits: Tensor
     body_probabilities: Tensor | None = None
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from microaction.skeletons import Skeleton, write_skeletons
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, clip_keypoints, render_clip
@@ -33,6 +34,20 @@ class SyntheticDataset:
     val_list: Path
     train_skeletons: Path
     val_skeletons: Path
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str]) -> Self:
+        """Return the paths of a dataset in a folder, whether it exists or not."""
+        base = Path(root)
+        return cls(
+            base,
+            base / "train",
+            base / "val",
+            base / "train_list_videos.txt",
+            base / "val_list_videos.txt",
+            base / "train_skeletons.parquet",
+            base / "val_skeletons.parquet",
+        )
 
 
 @dataclass(frozen=True)
@@ -89,20 +104,11 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
             f"num_train_subjects + num_val_subjects ({num_train_subjects + num_val_subjects}) must be at most "
             f"{SUBJECT_SEEDS_PER_DATASET}; use fewer subjects"
         )
-    base = Path(root)
-    dataset = SyntheticDataset(
-        base,
-        base / "train",
-        base / "val",
-        base / "train_list_videos.txt",
-        base / "val_list_videos.txt",
-        base / "train_skeletons.parquet",
-        base / "val_skeletons.parquet",
-    )
+    dataset = SyntheticDataset.at(root)
     for folder in (dataset.train_dir, dataset.val_dir):
         folder.mkdir(parents=True, exist_ok=True)
     recipe = _Recipe(DRAWING_VERSION, seed, num_train_subjects, num_val_subjects, *check_size(size), fps)
-    _check_recipe(base, recipe)
+    _check_recipe(dataset.root, recipe)
     train = _plan(recipe, dataset.train_dir, range(num_train_subjects), num_train_clips)
     all_subjects = num_train_subjects + num_val_subjects
     val = _plan(recipe, dataset.val_dir, range(num_train_subjects, all_subjects), num_val_clips)

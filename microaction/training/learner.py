@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from microaction.models import JointEmbeddingLoss, Network, Outputs, build_model
+from microaction.models import JointEmbeddingLoss, Network, build_model
 from microaction.models.families import family_of
 from microaction.models.initial import load_initial_paths, load_initial_weights
 from microaction.models.inputs import predict, prepare_inputs
+from microaction.models.interface import Prediction
 from microaction.models.layers import store_channels_last
 from microaction.models.video_classifier import VideoClassifier
 from microaction.training.batch_norm import convert_batch_norms
@@ -108,8 +109,8 @@ class Learner:
         return self.model if self.ema_model is None else cast(Network, self.ema_model.module)
 
     @torch.inference_mode()
-    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Outputs:
-        """Return the outputs (float32) of uint8 frames, and keypoints, of all views on the device."""
+    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Prediction:
+        """Return what the network says (float32) of uint8 frames, and keypoints, of all views on the device."""
         self.eval_model.eval()
         with self._precision():
             return predict(self.eval_model, frames_BTHWC, keypoints_BMTK3, self.settings.preprocessing)

@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import microaction
+from microaction.labeling.execution import settings_digest
 from microaction.labeling.people import WindowSkeletons, decode_around_people
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.models import CheckpointConfig, create_model, save_checkpoint
+from microaction.models.classifier import Execution
 from microaction.models.settings import parse_model_config
 from microaction.preprocessing import Preprocessing
 from microaction.skeletons import Skeleton, SkeletonError, read_skeletons, write_skeletons
@@ -129,8 +131,6 @@ def test_what_does_not_fit_is_refused(archive: Path, model: str, tmp_path: Path)
 
 
 def test_a_changed_table_labels_again(archive: Path) -> None:
-    from microaction.labeling.execution import Execution, settings_digest
-
     def digest(**settings: Any) -> str:
         chosen = VideoLabelSettings(**settings)
         return settings_digest(chosen, Execution("fp32", is_compiled=False), device="CPU", batch_windows=8)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microaction.models import CheckpointError, Inputs, create_model, load_checkpoint, load_published
+from microaction.models import Inputs, create_model, load_checkpoint, load_published
 from microaction.models.pcan import PCAN, PCANLoss, PCANOutputs
 from microaction.models.pcan.family import merged
 from microaction.models.pcan.loss import ACTION_SCALES, BODY_SCALES
@@ -308,8 +308,17 @@ def published_state(network: PCAN) -> dict[str, Tensor]:
     return state
 
 
-def test_published_weights_of_pcan_label_nothing_without_skeletons(tmp_path: Path) -> None:
-    path = tmp_path / "pcan.pth"
-    torch.save({"state_dict": published_state(small_pcan())}, path)
-    with pytest.raises(CheckpointError, match=r"pcan\.pth: PCAN sees skeletons beside the frames"):
-        load_checkpoint(str(path))
+def test_published_weights_of_pcan_are_a_checkpoint(tmp_path: Path) -> None:
+    network, path = small_pcan(), tmp_path / "pcan.pth"
+    torch.save({"state_dict": published_state(network)}, path)
+    checkpoint = load_checkpoint(str(path))
+    assert checkpoint.config.needs_skeletons
+    pixels = checkpoint.config.preprocessing
+    assert (pixels.fit, pixels.sampling, pixels.side, pixels.views) == ("people", "bins", 256, 10)
+    with pytest.raises(ValueError, match="the network sees skeletons beside the frames"):
+        checkpoint.classify(torch.zeros(1, checkpoint.config.num_sampled, 64, 64, 3, dtype=torch.uint8))
+    frames_BTHWC = torch.zeros(1, checkpoint.config.num_sampled, 64, 64, 3, dtype=torch.uint8)
+    said = checkpoint.predict(frames_BTHWC, torch.rand(1, 2, checkpoint.config.num_pose_sampled, 5, 3))
+    assert said.body_probabilities is not None
+    torch.testing.assert_close(said.body_probabilities.sum(dim=1), torch.ones(1))
+    torch.testing.assert_close(said.logits.exp().sum(dim=1), torch.ones(1))

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from microaction import registry, storage
-from microaction.models import CheckpointError, ModelRef, checkpoint, load_checkpoint
+from microaction.models import CheckpointError, ModelRef, inputs, load_checkpoint
 from microaction.models.golden import GOLDEN_FILE
 from microaction.models.normalize import normalize_frames
 from microaction.registry import RegistryError, versions
@@ -296,7 +296,7 @@ def test_other_code_than_the_model_was_made_with_is_noticed(
     def channels_swapped(frames_BTHWC: torch.Tensor, *how: Any) -> torch.Tensor:
         return normalize_frames(frames_BTHWC.flip(-1), *how)
 
-    monkeypatch.setattr(checkpoint, "normalize_frames", channels_swapped)
+    monkeypatch.setattr(inputs, "normalize_frames", channels_swapped)
     with pytest.raises(CheckpointError, match="its logits for the golden input differ by"):
         load_checkpoint(registry.resolve(f"{root}@first"))
 
