@@ -1,9 +1,22 @@
-"""Agreement of found events with the true instances of untrimmed video."""
+"""Agreement of found events with the true instances of untrimmed video, and the metric of MMA-52.
+
+Shapes: C classes, T thresholds, D detections of a class, N true instances of a video.
+
+Source of the metric: the official code of the Micro-Action Analysis Grand Challenge's track 2 (2024).
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+
+from microaction.taxonomy import ACTIONS, BODY_PART_OF
+
+CHALLENGE_THRESHOLDS = (0.2, 0.5, 0.7)  # over which the challenge averages
+ALL_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # over which the official code does
+UNION_EPSILON_S = 1e-4  # that the official code adds to every union
 
 
 class TimedAction(NamedTuple):
@@ -60,3 +73,133 @@ def match_events(found: Iterable[TimedAction], truth: Iterable[TimedAction], min
             candidates.remove(best)
             num_matched += 1
     return Agreement(num_true, num_found, num_matched)
+
+
+@dataclass(frozen=True)
+class DetectionMAP:
+    """Average precision of each class at each threshold of the temporal IoU [C, T].
+
+    It is NaN for a class that has detections and no truth. The official code's mean is then NaN too; here such a class is left
+    out of means, and `left_out` names it. A class with neither counts as 0, as in the official code.
+    """
+
+    ap_CT: np.ndarray
+    thresholds: tuple[float, ...]
+
+    @property
+    def map_T(self) -> np.ndarray:  # noqa: N802 - names its shape
+        """Mean over the classes at each threshold [T]; NaN if all are left out."""
+        if np.isnan(self.ap_CT).all():
+            return np.full(len(self.thresholds), np.nan)
+        means: np.ndarray = np.nanmean(self.ap_CT, axis=0)
+        return means
+
+    @property
+    def mAP(self) -> float:  # noqa: N802 - the field's own word
+        """Mean over classes and thresholds."""
+        return float(self.map_T.mean())
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Classes that are found and never true."""
+        return tuple(np.flatnonzero(np.isnan(self.ap_CT).any(axis=1)).tolist())
+
+
+def detection_map(
+    detections: Iterable[TimedAction],
+    truth: Iterable[TimedAction],
+    *,
+    num_classes: int = len(ACTIONS),
+    thresholds: Sequence[float] = CHALLENGE_THRESHOLDS,
+) -> DetectionMAP:
+    """Return the average precision of detections, as the official code of MMA-52 computes it.
+
+    Detections of a class are taken by falling score, of equal ones the later first. At each threshold one takes the true
+    instance of its video and class that it overlaps most of those that are free and overlap at least so much; otherwise it
+    is false. The overlap is intersection / (union + 0.0001 s). Precision is made monotone, and summed over every change of
+    recall.
+
+    `score` of true instances has no meaning. Raises `ValueError` for an action outside of [0, num_classes), a threshold outside
+    of (0, 1], and scores or times that are not finite.
+    """
+    for threshold in thresholds:
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold ({threshold}) must be in (0, 1]")
+    found, true = _by_class(detections, num_classes), _by_class(truth, num_classes)
+    ap_CT = np.zeros((num_classes, len(thresholds)))
+    for action_id, events in found.items():
+        ap_CT[action_id] = _average_precisions(events, true.get(action_id, []), thresholds)
+    return DetectionMAP(ap_CT, tuple(thresholds))
+
+
+def as_body_parts(events: Iterable[TimedAction]) -> list[TimedAction]:
+    """Return events with the body part of each action in place of it: for `detection_map(…, num_classes=7)`."""
+    return [event._replace(action_id=BODY_PART_OF[event.action_id]) for event in events]
+
+
+def _by_class(events: Iterable[TimedAction], num_classes: int) -> dict[int, list[TimedAction]]:
+    of_class: dict[int, list[TimedAction]] = defaultdict(list)
+    for event in events:
+        if not 0 <= event.action_id < num_classes:
+            raise ValueError(f"{event}: action {event.action_id} must be in 0..{num_classes - 1}")
+        if not np.isfinite([event.start_s, event.end_s, event.score]).all():
+            raise ValueError(f"{event}: times and scores must be finite")
+        of_class[event.action_id].append(event)
+    return of_class
+
+
+def _average_precisions(
+    found: Sequence[TimedAction], truth: Sequence[TimedAction], thresholds: Sequence[float]
+) -> np.ndarray:
+    """Return the average precision [T] of one class."""
+    spans_of: dict[str, np.ndarray] = {
+        video: np.array([(event.start_s, event.end_s) for event in events])
+        for video, events in _by_video(truth).items()
+    }
+    is_free_of = {video: np.ones((len(thresholds), len(spans)), bool) for video, spans in spans_of.items()}
+    threshold_T = np.asarray(thresholds)
+    order = np.argsort([event.score for event in found], kind="stable")[::-1]
+    is_true_DT = np.zeros((len(found), len(thresholds)), bool)
+    for place, index in enumerate(order.tolist()):
+        event = found[index]
+        spans_N2 = spans_of.get(event.video)
+        if spans_N2 is None:
+            continue
+        iou_N = _overlaps(event, spans_N2)
+        by_overlap = np.argsort(iou_N, kind="stable")[::-1]
+        is_free_TN = is_free_of[event.video]
+        may_take_TN = is_free_TN[:, by_overlap] & (iou_N[by_overlap] >= threshold_T[:, None])
+        is_true_T = may_take_TN.any(axis=1)
+        is_true_DT[place] = is_true_T
+        taken_T = by_overlap[may_take_TN.argmax(axis=1)]
+        is_free_TN[np.flatnonzero(is_true_T), taken_T[is_true_T]] = False
+    return np.array([_area(is_true_D, len(truth)) for is_true_D in is_true_DT.T])
+
+
+def _by_video(events: Iterable[TimedAction]) -> dict[str, list[TimedAction]]:
+    of_video: dict[str, list[TimedAction]] = defaultdict(list)
+    for event in events:
+        of_video[event.video].append(event)
+    return of_video
+
+
+def _overlaps(event: TimedAction, spans_N2: np.ndarray) -> np.ndarray:
+    """Return the temporal IoU [N] as the official code has it."""
+    start_N, end_N = spans_N2.T
+    intersection_N = np.maximum(0.0, np.minimum(event.end_s, end_N) - np.maximum(event.start_s, start_N))
+    union_N = (event.end_s - event.start_s) + (end_N - start_N) - intersection_N + UNION_EPSILON_S
+    with np.errstate(divide="ignore", invalid="ignore"):  # of reversed segments, which overlap nothing
+        iou_N: np.ndarray = np.where(intersection_N > 0, intersection_N / union_N, 0.0)
+    return iou_N
+
+
+def _area(is_true_D: np.ndarray, num_true: int) -> float:
+    """Return the area under precision over recall; NaN if nothing is true."""
+    if num_true == 0:
+        return float("nan")
+    hits_D = np.cumsum(is_true_D)
+    recall = np.concatenate([[0.0], hits_D / num_true, [1.0]])
+    precision = np.concatenate([[0.0], hits_D / np.arange(1, len(is_true_D) + 1), [0.0]])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    changes = np.flatnonzero(recall[1:] != recall[:-1])
+    return float(((recall[changes + 1] - recall[changes]) * precision[changes + 1]).sum())
