@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from microaction import registry, storage
 from microaction.clips.manifest import Clip
 from microaction.distributed.settings import CLUSTER_FIELDS
+from microaction.errors import UsageError
 from microaction.models import load_checkpoint
 from microaction.registry import Version
 from microaction.retraining.attempt import RUN_NAME, Attempt
@@ -70,7 +71,7 @@ def run_retraining(
     """Retrain, judge and promote, if there are enough new clips. Needs a running Ray.
 
     Raises `LeaseHeldError` while another retraining works on the registry, `RegistryError` if nothing is in production or it has
-    changed meanwhile, and what training and evaluation raise.
+    changed meanwhile, `UsageError` if what is in production needs skeletons, and what training and evaluation raise.
     """
     with hold_lease(storage.join(settings.registry, LEASE_FOLDER)) as lease:
         change = registry.production(settings.registry)
@@ -126,6 +127,11 @@ def _train(attempt: Attempt, train: Sequence[Clip], on_training: Callable[[Train
     train_list = storage.join(attempt.folder, "train.parquet")
     storage.write_bytes(train_list, list_file(train))
     config = load_checkpoint(production.ref(settings.registry)).config
+    if config.needs_skeletons:
+        raise UsageError(
+            f"{production.name} sees the skeletons of people, which the lists of a retraining do not have: train it anew "
+            "(`microaction train`) and promote the result"
+        )
     shared = settings.model_dump(include=set(TrainSettings.model_fields) & set(RetrainSettings.model_fields))
     train_settings = TrainSettings.model_validate(
         shared

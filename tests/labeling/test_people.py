@@ -11,37 +11,18 @@ import microaction
 from microaction.labeling.execution import settings_digest
 from microaction.labeling.people import WindowSkeletons, decode_around_people
 from microaction.labeling.settings import VideoLabelSettings
-from microaction.models import CheckpointConfig, create_model, save_checkpoint
 from microaction.models.classifier import Execution
-from microaction.models.settings import parse_model_config
 from microaction.preprocessing import Preprocessing
 from microaction.skeletons import Skeleton, SkeletonError, read_skeletons, write_skeletons
 from microaction.skeletons.archive import ArchiveSkeletons
 from microaction.skeletons.framing import PeopleFraming
 from microaction.synthetic.interview import interview_keypoints, make_interview
-from microaction.taxonomy import ACTIONS
 from microaction.video import FrameSampling, decode_frames
 from microaction.video.windows import Span
-from tests.models.networks import SIDE, SMALL_NETWORKS, SMALL_POSE_NETWORKS, randomize_weights
+from tests.models.networks import SIDE, people_checkpoint
 
 FPS, DURATION_S = 30, 6
 SIZE = (96, 116)
-
-
-def checkpoint(folder: Path, preset: str, **changes: Any) -> str:
-    """Write a small network with random weights; return its path."""
-    small = (SMALL_NETWORKS | SMALL_POSE_NETWORKS)[preset]
-    pixels = {"short_side": SIDE, "crop": SIDE, "fit": "people", "sampling": "bins"} | changes
-    config = CheckpointConfig(
-        model=parse_model_config({"preset": preset, **small}),
-        preprocessing=Preprocessing.model_validate(pixels),
-        labels=ACTIONS,
-        recipe={},
-        versions={},
-        metrics={},
-    )
-    save_checkpoint(randomize_weights(create_model(preset, **small)), config, str(folder / preset))
-    return str(folder / preset)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +44,7 @@ def label(archive: Path, model: str, skeletons: str = "skeletons.parquet", **set
 
 @pytest.mark.parametrize("preset", ["pcan", "pcan-rgb"])
 def test_chunked_equals_unchunked(preset: str, archive: Path, tmp_path: Path) -> None:
-    model = checkpoint(tmp_path, preset)
+    model = people_checkpoint(tmp_path, preset)
     whole, parts = (label(archive, model, chunk_s=chunk_s) for chunk_s in (120.0, 2.0))
     assert len(whole.windows) == DURATION_S - 1, whole.failures.to_pylist()
     assert whole.failures.num_rows == parts.failures.num_rows == 0
@@ -105,7 +86,7 @@ def test_windows_without_people_are_accounted_for(archive: Path, tmp_path: Path)
     table = pq.read_table(archive / "skeletons.parquet")
     frame = table["frame"].to_numpy()
     pq.write_table(table.filter(frame < 3 * FPS), archive / "begins.parquet")
-    model = checkpoint(tmp_path, "pcan")
+    model = people_checkpoint(tmp_path, "pcan")
     labeled = label(archive, model, "begins.parquet")
     assert labeled.windows["start_s"].to_pylist() == [0, 1, 2]
     (failure,) = labeled.failures.to_pylist()
@@ -119,7 +100,7 @@ def test_windows_without_people_are_accounted_for(archive: Path, tmp_path: Path)
 
 
 def test_what_does_not_fit_is_refused(archive: Path, model: str, tmp_path: Path) -> None:
-    pcan, pose = checkpoint(tmp_path, "pcan"), checkpoint(tmp_path, "pcan-pose")
+    pcan, pose = people_checkpoint(tmp_path, "pcan"), people_checkpoint(tmp_path, "pcan-pose")
     with pytest.raises(SkeletonError, match=r"pcan sees the skeletons of people: give a table"):
         microaction.label_video(archive / "a.mp4", pcan)
     with pytest.raises(SkeletonError, match="does not see skeletons: leave skeletons out"):

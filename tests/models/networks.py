@@ -1,13 +1,17 @@
 """Networks for tests."""
 
 import math
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import torch
 
-from microaction.models import ManetConfig, Network, create_model
+from microaction.models import CheckpointConfig, ManetConfig, Network, create_model, save_checkpoint
+from microaction.models.settings import parse_model_config
 from microaction.models.video_classifier import VideoClassifier
+from microaction.preprocessing import Preprocessing
+from microaction.taxonomy import ACTIONS
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
@@ -67,3 +71,19 @@ def randomize_weights(model: AnyNetwork, seed: int = 0) -> AnyNetwork:
         elif value.is_floating_point():
             value.copy_(torch.randn(value.shape, generator=generator) * 0.2 + ("bn" in name and "weight" in name))
     return model.eval()
+
+
+def people_checkpoint(folder: Path, preset: str, **changes: Any) -> str:
+    """Write a small network with random weights that sees the square around people; return its path."""
+    small = (SMALL_NETWORKS | SMALL_POSE_NETWORKS)[preset]
+    pixels = {"short_side": SIDE, "crop": SIDE, "fit": "people", "sampling": "bins"} | changes
+    config = CheckpointConfig(
+        model=parse_model_config({"preset": preset, **small}),
+        preprocessing=Preprocessing.model_validate(pixels),
+        labels=ACTIONS,
+        recipe={},
+        versions={},
+        metrics={},
+    )
+    save_checkpoint(randomize_weights(create_model(preset, **small)), config, str(folder / preset))
+    return str(folder / preset)

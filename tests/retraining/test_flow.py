@@ -14,6 +14,7 @@ import safetensors.torch
 from microaction import registry
 from microaction.cli.retrain import describe
 from microaction.clips.manifest import read_list
+from microaction.errors import UsageError
 from microaction.evaluation.report import predictions_table
 from microaction.evaluation.settings import EvaluateSettings
 from microaction.registry import RegistryError
@@ -27,6 +28,7 @@ from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
+from tests.models.networks import people_checkpoint
 from tests.retraining.clips import list_clips, mislabeled
 
 GATES = {"f1_mean_margin": -0.1, "class_f1_margin": 0.3, "calibration_margin": 0.3, "min_support": 2, "min_held_out": 8}
@@ -140,6 +142,22 @@ def test_too_few_new_clips_end_it_at_once(retrain: Retrain, stand_ins: StandIns)
     assert (result.ended, result.delta.num_clips, result.version) == ("too few new clips", 0, "first")
     assert stand_ins.trained == []
     assert "first stays in production: 0 new and 0 corrected clips, fewer than min_new (8)" in describe(result, 8)
+
+
+def test_a_production_that_sees_skeletons_is_refused(
+    retrain: Retrain, stand_ins: StandIns, models: str, tmp_path: Path
+) -> None:
+    rows = rows_of(list_clips(TRAIN), "train") + rows_of(list_clips(VALIDATION), "validation")
+    pcan = Path(people_checkpoint(tmp_path, "pcan"))
+    (pcan / CLIPS_FILE).write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=TRAINING_CLIPS)))
+    registry.register(models, str(pcan), name="pcan")
+    registry.promote(models, "pcan", reason="it sees more")
+    add_labels(tmp_path, list_clips(NEW))
+    with pytest.raises(
+        UsageError, match="pcan sees the skeletons of people, which the lists of a retraining do not have"
+    ):
+        retrain()
+    assert stand_ins.trained == []
 
 
 def test_a_worse_candidate_is_rejected_once_and_for_all(
