@@ -131,14 +131,14 @@ def _published_of(config: ModelConfig) -> Recipe:  # noqa: PLR0911 - a table
         case PCANRGBConfig():
             rgb = {"learning_rate": 0.15, "base_batch_size": 96, "epochs": 180, "clip_gradient_norm": 40.0}
             return Recipe(
-                "PCAN's for NTU-60; what its authors set for MA-52 is not published",
+                "PCAN's for NTU-60; none is published for MA-52",
                 cosine | rgb | PEOPLE_CROP,
                 sampling,
             )
         case PCANPoseConfig():
             pose = {"learning_rate": 0.2, "base_batch_size": 128, "epochs": 180, "clip_gradient_norm": 40.0}
             return Recipe(
-                "PCAN's for NTU-60; what its authors set for MA-52 is not published",
+                "PCAN's for NTU-60; none is published for MA-52",
                 cosine | pose | PEOPLE_CROP | {"weight_decay": 3e-4},
                 sampling,
             )

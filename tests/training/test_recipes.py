@@ -22,12 +22,13 @@ def test_the_default_is_manets() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_every_network_has_recipes_that_say_where_they_are_from(preset: str, recipe: str) -> None:
-    found = settings(model=preset, recipe=recipe)
+    sees_skeletons = preset in ("pcan", "pcan-pose") or (preset, recipe) == ("pcan-rgb", "published")
+    found = settings(model=preset, recipe=recipe, **({"train_skeletons": "/t"} if sees_skeletons else {}))
     assert found.recipe.name == recipe
     assert found.preprocessing.crop == getattr(found.model, "side", found.preprocessing.crop)
     origin = recipe_of(parse_model_config(preset), found.recipe.name).origin
     assert origin
-    if preset in ("manet", "tsm", "i3d-r50", "video-swin-t", "video-swin-s", "video-swin-b"):
+    if preset in ("manet", "tsm", "i3d-r50", "video-swin-t", "video-swin-s", "video-swin-b", "pcan"):
         assert recipe == "default" or "MA-52" in origin
     elif recipe == "published":
         assert "none is published" in origin
@@ -44,6 +45,10 @@ def test_settings_change_a_recipe() -> None:
         "views": 4,
     }
     assert settings(model="video-swin-t", recipe="published").recipe.weight_decay == 0.02
+    smaller = settings(model="pcan", preprocessing={"short_side": 128, "crop": 112}, train_skeletons="/t").preprocessing
+    assert (smaller.fit, smaller.sampling, smaller.side) == ("people", "bins", 112), (
+        "the usual side in testing is another size's"
+    )
     other = settings(model="c3d", recipe="published", preprocessing={"views": 1})
     assert (other.preprocessing.views, other.preprocessing.std) == (1, (1.0, 1.0, 1.0))
 
@@ -65,7 +70,7 @@ def test_settings_survive_being_written_and_read() -> None:
         ({"model": "manet", "recipe": "winner"}, "the winner's recipe is one of vision transformers"),
         ({"model": "resnet"}, "no network 'resnet': choose one of manet"),
         ({"model": "c3d", "preprocessing": {"crop": 64}}, r"preprocessing.crop \(64\) must be model.side \(112\)"),
-        ({"model": {"family": "pcan"}}, "pcan sees skeletons, which lists of clips do not have"),
+        ({"model": {"family": "pcan"}}, "the network sees the skeletons of people: give train_skeletons"),
         ({"recipe": "best"}, "Input should be 'default', 'published' or 'winner'"),
     ],
 )
