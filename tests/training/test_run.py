@@ -146,7 +146,6 @@ def test_two_workers_train_as_one_learner_without_ray(finished: FinishedRun) -> 
     assert distance["averaged"] < 0.1 * distance["last"]
 
 
-@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(finished: FinishedRun) -> None:
     states = [(path.name, path.stat().st_mtime_ns) for path in sorted((finished.folder / "state").iterdir())]
     progress: list[TrainingProgress] = []

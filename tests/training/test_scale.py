@@ -38,6 +38,3 @@ def test_sync_batch_norms_make_worker_counts_equivalent(many: Path, tmp_path: Pa
     one, three = (train(many, tmp_path, "sync", num_workers, 5) for num_workers in (1, 3))
     np.testing.assert_allclose(three, one, rtol=1e-3)
     assert one[-3:].mean() < 0.95 * one[:3].mean(), "the loss fell, so that there was something to differ in"
-
-    local = train(many, tmp_path, "local", 2, 4)
-    assert np.abs(local / one - 1).max() > 1e-3, "batch norms of each worker's own clips make another run"
