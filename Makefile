@@ -11,7 +11,7 @@ export TORCH_INDEX
 PIP_INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: setup demo demo-train demo-model test test-slow test-all check docs bench chaos ablation clean
+.PHONY: setup demo demo-train demo-model test test-slow test-long test-all check docs bench chaos ablation clean
 
 setup: $(VENV)/.installed
 
@@ -44,11 +44,15 @@ demo-model: setup
 test: setup
 	$(RUN) -m pytest -m "not slow" --numprocesses 2
 
-# Kills, nodes, scale, end to end, the whole codec matrix and fuzz.
+# Kills, scale, the whole codec matrix and fuzz: about 35 minutes on 2 cores.
 test-slow: setup
-	$(RUN) -m pytest -m slow --numprocesses 2
+	$(RUN) -m pytest -m "slow and not long" --numprocesses 2
 
-test-all: test test-slow
+# Clusters of several nodes, end to end, kills of commands that take many minutes: about 45 minutes on 2 cores.
+test-long: setup
+	$(RUN) -m pytest -m long
+
+test-all: test test-slow test-long
 
 check: setup
 	$(BIN)/ruff check

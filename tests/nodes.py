@@ -213,29 +213,16 @@ def workers(nodes: Nodes, word: str) -> list[int]:
 
 def require_namespaces() -> None:
     """Skip the test where network namespaces cannot be created."""
-    reason = why_no_namespaces()
-    if reason:
-        pytest.skip(reason)
-
-
-def has_namespaces() -> bool:
-    """Return whether network namespaces can be created, so that tests with nodes run."""
-    return not why_no_namespaces()
-
-
-def why_no_namespaces() -> str:
-    """Return why network namespaces cannot be created; empty if they can."""
     name = f"probe-{uuid.uuid4().hex[:6]}"
     if shutil.which("ip") is None or os.geteuid() != 0:
-        return "network namespaces need root and the command `ip`"
+        pytest.skip("network namespaces need root and the command `ip`")
     try:
         _ip("netns", "add", name)
         _ip("-n", name, "link", "add", INTERFACE, "type", "bridge")
     except subprocess.CalledProcessError as error:
-        return f"network namespaces cannot be created: {error.stderr}"
+        pytest.skip(f"network namespaces cannot be created: {error.stderr}")
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
-    return ""
 
 
 def _ip(*arguments: str) -> str:

@@ -26,7 +26,7 @@ from tests.proxy import counting_proxy
 from tests.retraining.clips import RECIPE, TINY, write_clips
 from tests.storage.test_s3 import run_job_as
 
-pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
+pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
 
 ROOT = Path(__file__).parents[1]
 HEAD, KILLED, CUT = 0, 1, 2

@@ -152,6 +152,7 @@ def test_evaluate_writes_a_report_and_a_submission(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_killed_training_resumes_by_name(tmp_path: Path) -> None:
     clips = write_clips(tmp_path)

@@ -20,7 +20,7 @@ from tests.labeling.chaos import (
     write_archive,
 )
 from tests.labeling.decoders import decode_log
-from tests.nodes import Nodes, has_namespaces, require_namespaces, workers
+from tests.nodes import Nodes, require_namespaces, workers
 
 pytestmark = [
     pytest.mark.nodes,
@@ -78,9 +78,6 @@ def nodes() -> Iterator[Nodes]:
 def test_killed_drivers_decoders_and_labelers_change_nothing(
     undisturbed: Undisturbed, model: str, tmp_path: Path
 ) -> None:
-    """Where no nodes can be made."""
-    if has_namespaces():
-        pytest.skip("the test with nodes kills the same, and nodes")
     archive, out = undisturbed.archive, tmp_path / "out"
     decode_log(archive).unlink()
     num_chunks = NUM_GOOD * CHUNKS_PER_VIDEO
@@ -92,6 +89,7 @@ def test_killed_drivers_decoders_and_labelers_change_nothing(
     chaos.assert_little_was_decoded_twice()
 
 
+@pytest.mark.long
 def test_killed_and_replaced_nodes_change_nothing(
     undisturbed: Undisturbed, nodes: Nodes, model: str, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_a_worse_candidate_is_rejected_and_a_good_one_promoted(
     assert registry.production(models).version == "first"
 
 
+@pytest.mark.long
 def test_a_killed_retraining_continues_and_overwrites_nothing(
     retrain: Retrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from microaction.training.run import run_training
 from tests.nodes import Nodes, require_namespaces
 from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, saved_step, settings, write_config
 
-pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 3
