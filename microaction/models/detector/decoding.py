@@ -61,7 +61,7 @@ def candidates(
     points = outputs.points
     score_PK = outputs.logits[row].float().sigmoid() * outputs.mask[row][:, None]
     parts = []
-    for stride in points.stride_P.unique():
+    for stride in sorted(set(points.stride_P.tolist())):
         is_level_P = points.stride_P == stride
         flat = score_PK[is_level_P].flatten()
         chosen = torch.nonzero(flat > min_score).flatten()

@@ -72,7 +72,7 @@ class Attention(nn.Module):
         """Return the attended features [B, C, L]; `mask_BL` are the real positions of the level."""
         real = mask_BL[:, None].to(x_BCT.dtype)
         query, key, value = (
-            self._part(name, x_BCT, real).unflatten(1, (self.num_heads, -1)).transpose(2, 3)
+            torch.unflatten(self._part(name, x_BCT, real), 1, (self.num_heads, -1)).transpose(2, 3)
             for name in ("query", "key", "value")
         )
         allowed = mask_BL[:, None, None, :]
@@ -174,7 +174,7 @@ class DetectorOptions:
     @property
     def pad_to(self) -> int:
         """What lengths of sequences are multiples of."""
-        last_stride = 2 ** (self.num_levels - 1)
+        last_stride = 1 << (self.num_levels - 1)
         if self.mixing == "max-pool":
             return last_stride
         return last_stride * (GLOBAL_PADDING if self.window is None else 2 * (self.window // 2))
@@ -235,7 +235,7 @@ class PointDetector(nn.Module):
             masks.append(mask_BL)
         offsets_BPD = torch.cat(offsets, dim=1)
         if self.options.boundaries == "per-class":
-            offsets_BPD = offsets_BPD.unflatten(2, (self.options.num_classes, 2))
+            offsets_BPD = torch.unflatten(offsets_BPD, 2, (self.options.num_classes, 2))
         points = Points.of_levels([mask.shape[1] for mask in masks], device=features_BTC.device)
         return DetectorOutputs(torch.cat(logits, dim=1), offsets_BPD, torch.cat(masks, dim=1), points)
 
