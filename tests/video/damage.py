@@ -200,10 +200,8 @@ def _count_results(path: str, coding: str, number: int) -> dict[str, int]:
         decoded = decode_all(copy) if decoded is None else decoded
         full = on_screen(decoded, time_s)
         # FFmpeg's HEVC decoder leaves the area that a damaged slice does not cover unchanged, and its VP8 decoder uses what it
-        # remembers of an earlier group of pictures. Of FLV, which has no checksums, FFmpeg leaves out the packets that bytes
-        # were inserted into, and its H.264 decoder uses other frames in place of those. None of it is reported: two decodings
-        # need not agree there.
-        any_pixels = coding.startswith(("hevc", "vp8")) or container_format(data[:4096]) == "flv"
+        # remembers of an earlier group of pictures; neither reports it: two decodings need not agree there.
+        any_pixels = coding.startswith(("hevc", "vp8"))
         is_consistent = full is not None and full[1] and (any_pixels or np.array_equal(image, full[0]))
         if not is_consistent and is_moving:
             place = next_place(image, decoded, last_place, any_pixels=any_pixels)
