@@ -29,6 +29,7 @@ from microaction.video.decoding.formats import (
     container_format,
     end_of_chunks,
     end_of_leading_index,
+    is_next_frame,
     pointer_advice,
     unreadable_format,
 )
@@ -59,6 +60,7 @@ class OpenVideo:
         """
         packets = demux_declared_streams(self.container.demux(self.stream))
         end = first_chunk
+        tag: int | None = None  # of the packet before
         while True:
             # After damage, FFmpeg's Matroska reader skips to the next whole block, and reports that in its log only.
             with raise_logged_errors("matroska", is_watched=self.format_name == "matroska"):
@@ -71,6 +73,11 @@ class OpenVideo:
                 if end_of_chunks(self.file, end, start) != start:
                     raise LostDataError
                 end = packet.pos + packet.size + packet.size % 2
+            if self.format_name == "flv" and packet.pos is not None:
+                # FFmpeg looks for the next tag after a damaged one in silence, and its decoder makes up what is missing.
+                if tag is not None and not is_next_frame(self.file, tag, packet.pos):
+                    packet.is_corrupt = True
+                tag = packet.pos
             yield packet
 
     def decode(self, packet: VideoPacket | None, *, has_all_references: bool = False) -> list[av.VideoFrame]:

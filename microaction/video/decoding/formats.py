@@ -26,6 +26,10 @@ COUNTED_FORMATS = ("avi",)
 ELEMENTARY_FORMATS = ("h264", "hevc", "mpegvideo", "m4v")
 BROADCAST_FORMATS = ("mpeg", "mpegts")  # recordings of a transmission: they continue after damage
 
+FLV_TAG_HEADER_BYTES, FLV_TAG_SIZE_BYTES = 11, 4  # the size of a tag follows it
+FLV_VIDEO, FLV_OTHERS = 9, (8, 18)  # kinds of tags; the others are audio and scripts
+FLV_COMMAND, FLV_AVC, FLV_AVC_FRAME = 5, 7, 1
+FLV_EXTENDED, FLV_EXTENDED_WITHOUT_FRAMES = 0x80, (0, 2, 4)  # start and end of a sequence, metadata
 AVI_FIRST_CHUNK, AVI_CHUNK_HEADER_BYTES = 12, 8  # after "RIFF", a length and "AVI "; a name and a length
 MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"uuid")
 MP4_AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
@@ -144,6 +148,33 @@ def end_of_leading_index(head: bytes) -> int:
             break
         start += size
     return 0
+
+
+def is_next_frame(file: BinaryIO, tag: int, following: int) -> bool:
+    """Return whether the FLV tag at `following` holds the next frame after that of the tag at `tag`.
+
+    Between two frames are audio, scripts, and video tags that hold a decoder's configuration or a command.
+    """
+    position, first = file.tell(), tag
+    is_next = True
+    while tag < following and is_next:
+        file.seek(tag)
+        header = file.read(FLV_TAG_HEADER_BYTES + 2)
+        if len(header) < FLV_TAG_HEADER_BYTES + 2:
+            break
+        is_next = tag == first or _holds_no_frame(header)
+        tag += FLV_TAG_HEADER_BYTES + int.from_bytes(header[1:4], "big") + FLV_TAG_SIZE_BYTES
+    file.seek(position)
+    return is_next and tag == following
+
+
+def _holds_no_frame(header: bytes) -> bool:
+    kind, coding, packet_type = header[0], header[FLV_TAG_HEADER_BYTES], header[FLV_TAG_HEADER_BYTES + 1]
+    if kind != FLV_VIDEO:
+        return kind in FLV_OTHERS
+    if coding & FLV_EXTENDED:
+        return coding & 0x0F in FLV_EXTENDED_WITHOUT_FRAMES
+    return coding >> 4 == FLV_COMMAND or (coding & 0x0F == FLV_AVC and packet_type != FLV_AVC_FRAME)
 
 
 def end_of_chunks(file: BinaryIO, start: int, stop: int) -> int:
