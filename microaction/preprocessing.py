@@ -32,7 +32,7 @@ class Preprocessing(BaseModel):
         "segments",
         description="Which frames of a clip the network sees: one of each of equal `segments` (MANet's rule, which in training "
         "leaves out the rest of the division), one of each of equal parts of the whole clip (`uniform`), or `consecutive` ones, "
-        "which go on from the clip's beginning where it ends, or a random one of each of as many `bins`, as PCAN does even in "
+        "which continue from the clip's beginning where it ends, or a random one of each of as many `bins`, as PCAN does even in "
         "testing.",
     )
     frame_interval: PositiveInt = Field(1, description="With sampling=consecutive: every which frame.")

@@ -39,6 +39,8 @@ class WindowSkeletons:
         Raises `NoSkeletonError` if that is so in all of them.
         """
         fps = row["fps"]
+        if not fps:
+            raise NoSkeletonError("the catalog has no frame rate (fps), so nothing tells which frames are shown when")
         first = int(windows[0].start_us * fps / MICROSECONDS)
         end = int(max(window.end_us for window in windows) * fps / MICROSECONDS) + 1
         whole = self.table.read(row["video"], first, max(end, first + 1))

@@ -106,7 +106,6 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_video: Callable[[i
         "model_digest": checkpoint.digest,
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
         "relabel": None if base_run is None else {"below": base_run.reuse.below, **base_run.digests},
-        "skeletons": settings.skeletons and [settings.skeletons, storage.version_of(settings.skeletons)],
     }
     refuse_other_run(settings.out, recorded, identity)  # before nodes are requested
     await_nodes(settings)

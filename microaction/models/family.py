@@ -42,7 +42,7 @@ class Family:
     `config` is its configuration, `build` a network with random weights, `for_inference` a module that turns uint8 RGB frames
     [B, T, H, W, 3] into float32 logits [B, K] as fast as the device can, `param_groups` the optimizer's groups for a weight
     decay, with `params`, `name`, `lr_factor` and `weight_decay` each. `batch_loss`: a module from the outputs and targets of a
-    whole global batch to its loss, for networks whose clips' losses hang on each other; others are trained with
+    whole global batch to its loss, for networks whose clips' losses depend on each other; others are trained with
     `JointEmbeddingLoss`.
     The functions must be importable by name: a `Family` travels to the workers of a cluster.
     """

@@ -2,7 +2,7 @@
 
 Shapes: B clips, M people, T frames, K keypoints, P pixels around a keypoint, S side of a heatmap.
 
-Source: the published pipeline of PCAN (Li et al. 2025), which draws the same on the CPU (`microaction.skeletons.preparation`).
+Source: the published pipeline of PCAN (Li et al. 2025), which draws the same on the CPU, person by person.
 """
 
 from typing import NamedTuple

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from microaction.models.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from microaction.models.interface import Network
+    from torch import Tensor, nn
 
 HEADS = ("action.", "body.", "embedding.")
 """How the names of the heads' weights begin, in every network that classifies clips."""
@@ -45,7 +43,7 @@ class Layout:
         return None
 
 
-def load_layout(layout: Layout, model: "Network", state_dict: Mapping[str, Any], *, any_head: bool = False) -> None:
+def load_layout(layout: Layout, model: "nn.Module", state_dict: Mapping[str, Any], *, any_head: bool = False) -> None:
     """Load published weights into `model`.
 
     Strict: unknown keys, missing keys and wrong shapes raise `CheckpointError` that lists them, and the model is unchanged then.

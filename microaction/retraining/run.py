@@ -129,7 +129,7 @@ def _train(attempt: Attempt, train: Sequence[Clip], on_training: Callable[[Train
     config = load_checkpoint(production.ref(settings.registry)).config
     if config.needs_skeletons:
         raise UsageError(
-            f"{production.name} sees the skeletons of people, which the lists of a retraining do not have: train it anew "
+            f"{production.name} sees the skeletons of people, which the lists of a retraining do not have: train one "
             "(`microaction train`) and promote the result"
         )
     shared = settings.model_dump(include=set(TrainSettings.model_fields) & set(RetrainSettings.model_fields))

@@ -13,7 +13,7 @@ from microaction import storage
 from microaction.schema import SKELETONS
 from microaction.skeletons.errors import NoSkeletonError, SkeletonError
 from microaction.skeletons.skeleton import Skeleton
-from microaction.skeletons.table import skeleton_of_rows
+from microaction.skeletons.table import open_table, skeleton_of_rows
 
 
 @dataclass(frozen=True)
@@ -70,21 +70,20 @@ def _may_hold(group: Any, wanted: dict[str, tuple[Any, Any]]) -> bool:
     return True
 
 
-@lru_cache(maxsize=4)
 def _footer(uri: str) -> Any:
-    """Return the metadata of a table; each process reads it once."""
+    """Return the metadata of a table; each process reads that of one version of the file once."""
     try:
-        with storage.open_input(uri) as source:
-            file = pq.ParquetFile(source)
-            if not file.schema_arrow.equals(SKELETONS):
-                raise SkeletonError(
-                    f"{uri}: not a table of skeletons: its columns are {', '.join(file.schema_arrow.names)}"
-                )
-            return file.metadata
+        return _footer_of_version(uri, storage.version_of(uri))
     except FileNotFoundError:
         raise SkeletonError(f"no table of skeletons at {uri}") from None
     except pa.ArrowInvalid as error:
         raise SkeletonError(f"{uri}: not a Parquet file") from error
+
+
+@lru_cache(maxsize=4)
+def _footer_of_version(uri: str, version: str) -> Any:  # noqa: ARG001 - another version is read again
+    with storage.open_input(uri) as source:
+        return open_table(source, uri).metadata
 
 
 def frames_at(times_s: Any, fps: float) -> np.ndarray:

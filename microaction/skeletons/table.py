@@ -5,6 +5,7 @@ Shapes: M people, N frames, K keypoints, R rows.
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,11 +46,7 @@ def write_skeletons(skeletons: Iterable[tuple[str, Skeleton]], uri: str) -> int:
 def read_skeletons(uri: str) -> Iterator[tuple[str, Skeleton]]:
     """Yield the name and the skeleton of each clip of a table, in its order. Raises `SkeletonError` and `FileNotFoundError`."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(uri)))
-        if not file.schema_arrow.equals(SKELETONS):
-            raise SkeletonError(
-                f"{uri}: not a table of skeletons: its columns are {', '.join(file.schema_arrow.names)}"
-            )
+        file = open_table(pa.BufferReader(storage.read_bytes(uri)), uri)
         waiting: pa.Table = SKELETONS.empty_table()
         for number in range(file.num_row_groups):
             waiting = pa.concat_tables([waiting, file.read_row_group(number)])
@@ -62,6 +59,14 @@ def read_skeletons(uri: str) -> Iterator[tuple[str, Skeleton]]:
             yield waiting["video"][0].as_py(), skeleton_of_rows(waiting, uri)
     except pa.ArrowInvalid as error:
         raise SkeletonError(f"{uri}: not a Parquet file") from error
+
+
+def open_table(source: Any, uri: str) -> pq.ParquetFile:
+    """Return an open table of skeletons. Raises `SkeletonError` for other tables, and pyarrow's for other files."""
+    file = pq.ParquetFile(source)
+    if not file.schema_arrow.equals(SKELETONS):
+        raise SkeletonError(f"{uri}: not a table of skeletons: its columns are {', '.join(file.schema_arrow.names)}")
+    return file
 
 
 def _rows(name: str, skeleton: Skeleton) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The outputs of all workers' clips in every worker, with gradients, for losses that hang on the whole batch.
+"""The outputs of all workers' clips in every worker, with gradients, for losses that depend on the whole batch.
 
 Shapes: R workers, B clips of this worker, M the most clips that a worker has, G clips of the global batch, F features.
 """

@@ -254,7 +254,7 @@ class TrainSettings(WorkerSettings):
         if family_of(self.model).batch_loss is not None:
             if self.recipe.micro_batch_size is not None:
                 raise ValueError(
-                    f"recipe.micro_batch_size: the loss of {self.model.family} hangs on the whole batch: leave it out, or "
+                    f"recipe.micro_batch_size: the loss of {self.model.family} depends on the whole batch: leave it out, or "
                     "make recipe.batch_size smaller"
                 )
             if self.recipe.label_smoothing:

@@ -47,7 +47,7 @@ class FrameSampling:
         """Return frame indices of a clip of `num_frames` frames (int64).
 
         With `rng`, [T], drawn as in training. Without it [V·T], view after view, as in testing. They ascend within a view,
-        unless frames in a row run past the end of the clip: they go on from its beginning.
+        unless frames in a row run past the end of the clip: they continue from its beginning.
         """
         if num_frames < 1:
             raise ValueError(f"num_frames ({num_frames}) must be at least 1")
@@ -111,7 +111,7 @@ def uniform_indices(num_frames: int, num_segments: int, rng: np.random.Generator
 def consecutive_indices(
     num_frames: int, length: int, interval: int, views: int = 1, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Return every `interval`-th frame from an offset, `length` of them; past the end they go on from the beginning.
+    """Return every `interval`-th frame from an offset, `length` of them; past the end they continue from the beginning.
 
     With `rng` one offset is drawn, [length]; it is 0 for a clip shorter than the span. Without it, `views` offsets are spread
     evenly over the clip, or one lies in its middle: [views·length].
@@ -131,7 +131,7 @@ def bin_indices(
 ) -> np.ndarray:
     """Return T frames in a row, and around, of a clip of less; else a random one of each of T bins that grow with the clip.
 
-    With `rng`, [T]. Without it, [V·T] as the reference tests: drawn by numpy's legacy generator, begun anew for each clip, so
+    With `rng`, [T]. Without it, [V·T] as the reference tests: drawn by numpy's legacy generator, seeded again for each clip, so
     that they depend on the numbers alone.
     """
     if num_frames < 1:

@@ -24,9 +24,11 @@ from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.ingest import ClipBatch
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
+from microaction.clips.skeletons import ClipSkeletons
 from microaction.evaluation.calibration import expected_calibration_error, fit_temperature, probabilities_of
 from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
+from microaction.skeletons import Skeleton
 from microaction.synthetic import make_dataset
 from microaction.training.learner import Learner
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
@@ -190,8 +192,14 @@ def calibrated_metrics(logits_NK: np.ndarray, target_N: np.ndarray) -> dict[str,
     return measure(raw_NK, target_N) | errors
 
 
-def decoded(clips: list[Clip], places: np.ndarray, sampling: Sampling) -> ClipBatch:
-    samples = [decode_clip(clips[place % len(clips)].uri, int(place), sampling) for place in places]
+def decoded(
+    clips: list[Clip], places: np.ndarray, sampling: Sampling, skeletons: ClipSkeletons | None = None
+) -> ClipBatch:
+    samples = []
+    for place in places:
+        clip = clips[place % len(clips)]
+        skeleton = None if skeletons is None else Skeleton.from_bytes(skeletons.packed(clip))
+        samples.append(decode_clip(clip.uri, int(place), sampling, skeleton=skeleton))
     index_B = places % len(clips)
     return ClipBatch(
         np.stack([sample.frames_THWC for sample in samples]),

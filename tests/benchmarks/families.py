@@ -1,7 +1,7 @@
 """Every network at reduced size, trained for as many core-seconds, measured on drawn people that none has seen.
 
 `python -m tests.benchmarks.families [FOLDER]` draws the clips into FOLDER (`ablation`), trains each network with every seed, one
-process per core, and prints tables. Started again it goes on. The networks begin with random weights; published results of large
+process per core, and prints tables. Run again, it resumes. The networks begin with random weights; published results of large
 ones begin with trained weights, on other data.
 """
 
@@ -23,12 +23,11 @@ from rich.table import Column, Table
 
 from microaction.clips.ingest import ClipBatch
 from microaction.clips.manifest import Clip, read_list
-from microaction.clips.sample import Sampling, decode_clip
+from microaction.clips.sample import Sampling
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.evaluation.calibration import probabilities_of
 from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
-from microaction.skeletons import Skeleton
 from microaction.synthetic import SyntheticDataset, make_dataset
 from microaction.training.learner import Learner
 from microaction.training.loop import augmentation_of
@@ -43,6 +42,7 @@ from tests.benchmarks.ablation import (
     NUM_VAL_SUBJECTS,
     SCORES,
     SEEDS,
+    decoded,
     spread,
 )
 from tests.benchmarks.timing import console, cpu_name
@@ -174,17 +174,6 @@ def batches(of: TrainSettings, clips: list[Clip], skeletons: ClipSkeletons | Non
         order = epoch_order(labels, of.seed, epoch, of.recipe.class_balance)
         for places in shard_of_batches(order, BATCH_SIZE, 0, 1):
             yield decoded(clips, places, sampling, skeletons)
-
-
-def decoded(clips: list[Clip], places: np.ndarray, sampling: Sampling, skeletons: ClipSkeletons | None) -> ClipBatch:
-    samples = []
-    for place in places:
-        clip = clips[place]
-        skeleton = None if skeletons is None else Skeleton.from_bytes(skeletons.packed(clip))
-        samples.append(decode_clip(clip.uri, int(place), sampling, None, skeleton))
-    targets = np.array([clips[place].label for place in places])
-    frames, keypoints = (np.stack(arrays) for arrays in zip(*samples, strict=True))
-    return ClipBatch(frames, targets, places, keypoints)
 
 
 def train_step(learner: Learner, batch: ClipBatch, step: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from microaction.clips.manifest import Clip
-from microaction.clips.sample import Augmentation, Sampling, decode_clip, load_clip
+from microaction.clips.sample import Augmentation, Sampling, cropped_keypoints, decode_clip, load_clip
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.preprocessing import Preprocessing
 from microaction.skeletons import Skeleton, SkeletonError, read_skeletons, write_skeletons
@@ -97,8 +97,6 @@ def test_a_random_crop_moves_keypoints_with_the_pixels(drawn: tuple[str, Skeleto
         np.testing.assert_array_equal(sample.frames_THWC, load_clip(path, index, sampling, skeleton=dots).frames_THWC)
     pixels = np.zeros((1, 50, 50, 3), np.uint8)
     pixels[0, 20:23, 10:13] = 255
-    from microaction.clips.sample import cropped_keypoints
-
     point = np.zeros((1, 1, 28, 3), np.float32)
     point[0, 0, 0] = 11, 21, 1
     for is_flipped in (False, True):

@@ -91,8 +91,9 @@ def test_windows_without_people_are_accounted_for(archive: Path, tmp_path: Path)
     assert labeled.windows["start_s"].to_pylist() == [0, 1, 2]
     (failure,) = labeled.failures.to_pylist()
     assert failure["reason"] == "nobody was found in 2 windows: the table has no keypoints of them"
-    pq.write_table(table.filter(table["video"].to_numpy(zero_copy_only=False) != "a.mp4"), archive / "others.parquet")
-    labeled = label(archive, model, "others.parquet")
+    # The same name, another table: nothing of the one before is remembered.
+    pq.write_table(table.filter(table["video"].to_numpy(zero_copy_only=False) != "a.mp4"), archive / "begins.parquet")
+    labeled = label(archive, model, "begins.parquet")
     assert labeled.windows.num_rows == 0
     (failure,) = labeled.failures.to_pylist()
     assert failure["error"] == "no_skeleton"

@@ -16,11 +16,11 @@ from microaction.skeletons.preparation import (
     crop_frames,
     crop_keypoints,
     flipped,
-    heatmaps,
     people_box,
     scaled_keypoints,
 )
 from microaction.video.sampling import bin_indices
+from tests.skeletons.plain import heatmaps
 
 COUNTS, LENGTHS = st.integers(1, 400), st.sampled_from([8, 32])
 

@@ -1,4 +1,4 @@
-"""PCAN is trained by the same learner: its loss hangs on the whole batch, its prototypes belong to the state."""
+"""PCAN is trained by the same learner: its loss depends on the whole batch, its prototypes belong to the state."""
 
 import socket
 from pathlib import Path
@@ -75,7 +75,7 @@ def batch(of: Learner, step: int) -> tuple[Tensor, Tensor, list[int], int, Tenso
 
 @pytest.mark.parametrize("preset", SMALL_POSE_NETWORKS)
 def test_a_loaded_state_continues_bit_for_bit(preset: str) -> None:
-    """Also with the prototypes of body parts, which the reference begins anew."""
+    """Also with the prototypes of body parts, which the reference replaces with random ones."""
     whole, first = learner(preset), learner(preset)
     for step in range(2):
         whole.train_step(*batch(whole, step))
@@ -159,7 +159,7 @@ def test_a_batch_of_one_process_is_what_it_was() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"recipe": {"micro_batch_size": 2}}, "the loss of pcan hangs on the whole batch"),
+        ({"recipe": {"micro_batch_size": 2}}, "the loss of pcan depends on the whole batch"),
         ({"train_skeletons": None}, "the network sees the skeletons of people: give train_skeletons"),
         ({"val_skeletons": None}, "give val_skeletons"),
         ({"init_pose": "/weights"}, "init_pose belongs to pcan, and to init with its RGB path"),
@@ -231,10 +231,18 @@ def test_pcan_from_drawn_people_to_labels(tmp_path: Path) -> None:
     archive.mkdir()
     how: dict[str, Any] = {"subject_seed": 5, "seed": 1, "duration_s": 5.0, "size": (96, 116)}
     make_interview(archive / "a.mp4", **how)
-    write_skeletons(iter([("a.mp4", interview_keypoints(**how))]), str(tmp_path / "archive.parquet"))
+    whole = interview_keypoints(**how)
+    write_skeletons(iter([("a.mp4", whole.at(np.arange(90)))]), str(tmp_path / "archive.parquet"))
     fields = {"archive": str(archive), "out": str(tmp_path / "out"), "model": model, "precision": "fp32"}
     table = str(tmp_path / "archive.parquet")
     run_labeling(LabelSettings.model_validate(fields | {"skeletons": table}))
+    incomplete = tables(tmp_path / "out")
+    assert incomplete["windows"]["start_s"].tolist() == [0, 1, 2]
+    assert len(incomplete["failures"]) == 1
+    # A completed table is new work for the same command.
+    write_skeletons(iter([("a.mp4", whole)]), table)
+    run_labeling(LabelSettings.model_validate(fields | {"skeletons": table}))
+    assert len(tables(tmp_path / "out")["failures"]) == 0
     found = tables(tmp_path / "out")["windows"]
     alone = microaction.label_video(archive / "a.mp4", model, precision="fp32", skeletons=table).windows
     assert found["start_s"].tolist() == [0, 1, 2, 3]

@@ -1,66 +1,57 @@
 """Weights that ActionFormer's authors publish, in our names."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from microaction.models.detector.network import PointDetector
-from microaction.models.errors import CheckpointError
+from microaction.models.mapping import Layout, Tensors, load_layout
 
-_RULES = (
-    (r"backbone\.embd\.(\d+)\.conv\.weight", r"embedding.\1.weight"),
-    (r"backbone\.embd_norm\.(\d+)\.(\w+)", r"embedding_norms.\1.\2"),
-    (r"(.+\.attn\.\w+_conv)\.conv\.weight", r"\1.weight"),
-    (r"(.+)\.mlp\.3\.(\w+)", r"\1.mlp.2.\2"),
-    (r"(.+)\.drop_path_(attn|mlp)\.scale", r"\1.\2_scale"),
-    (r"neck\.fpn_norms\.(\d+)\.(\w+)", r"level_norms.\1.\2"),
-    (r"cls_head\.head\.(\d+)\.conv\.weight", r"classes.convs.\1.weight"),
-    (r"cls_head\.norm\.(\d+)\.(\w+)", r"classes.norms.\1.\2"),
-    (r"cls_head\.cls_head\.conv\.(\w+)", r"classes.output.\1"),
-    (r"reg_head\.head\.(\d+)\.conv\.weight", r"distances.convs.\1.weight"),
-    (r"reg_head\.norm\.(\d+)\.(\w+)", r"distances.norms.\1.\2"),
-    (r"reg_head\.offset_head\.conv\.(\w+)", r"distances.output.\1"),
+_BLOCKS = ((r"backbone\.stem\.(\d+)\.", r"stem.\1."), (r"backbone\.branch\.(\d+)\.", r"branches.\1."))
+
+
+def _one_scale(model: PointDetector, tensors: Tensors) -> Tensors:
+    """Join the levels' scales, which the published network has one by one."""
+    scales = [tensors.pop(f"level_scales.{level}").reshape(()) for level in range(model.options.num_levels)]
+    return tensors | {"level_scales": torch.stack(scales)}
+
+
+ACTIONFORMER = Layout(
+    "an ActionFormer as its authors save it",
+    (
+        (r"backbone\.embd\.(\d+)\.conv\.weight", r"embedding.\1.weight"),
+        (r"backbone\.embd_norm\.(\d+)\.(\w+)", r"embedding_norms.\1.\2"),
+        *(
+            (theirs + rule, ours + name)
+            for theirs, ours in _BLOCKS
+            for rule, name in (
+                (r"attn\.(\w+_conv)\.conv\.weight", r"attn.\2.weight"),
+                (r"attn\.(\w+)\.(\w+)", r"attn.\2.\3"),
+                (r"mlp\.0\.(\w+)", r"mlp.0.\2"),
+                (r"mlp\.3\.(\w+)", r"mlp.2.\2"),
+                (r"drop_path_(attn|mlp)\.scale", r"\2_scale"),
+                (r"(ln\d)\.(\w+)", r"\2.\3"),
+            )
+        ),
+        (r"neck\.fpn_norms\.(\d+)\.(\w+)", r"level_norms.\1.\2"),
+        (r"cls_head\.head\.(\d+)\.conv\.weight", r"classes.convs.\1.weight"),
+        (r"cls_head\.norm\.(\d+)\.(\w+)", r"classes.norms.\1.\2"),
+        (r"cls_head\.cls_head\.conv\.(\w+)", r"classes.output.\1"),
+        (r"reg_head\.head\.(\d+)\.conv\.weight", r"distances.convs.\1.weight"),
+        (r"reg_head\.norm\.(\d+)\.(\w+)", r"distances.norms.\1.\2"),
+        (r"reg_head\.offset_head\.conv\.(\w+)", r"distances.output.\1"),
+        (r"reg_head\.scale\.(\d+)\.scale", r"level_scales.\1"),
+    ),
+    unused=(r"point_generator\..+",),
+    transform=_one_scale,
 )
-_SCALE = re.compile(r"reg_head\.scale\.(\d+)\.scale")
 
 
 def load_actionformer(model: PointDetector, state: Mapping[str, Any]) -> None:
     """Load ActionFormer's weights into a detector of the same size, with shared boundaries and attention.
 
-    `state` is a state dict of the authors' code; entries of training alone, such as the points' buffers, are left out. Strict:
-    raises `CheckpointError` that lists unknown and missing keys and wrong shapes, and leaves the model unchanged.
+    `state` is a state dict of the authors' code. Strict: raises `CheckpointError` that lists unknown and missing keys and wrong
+    shapes, and leaves the model unchanged.
     """
-    tensors: dict[str, Tensor] = {}
-    scales: dict[int, Tensor] = {}
-    for key, value in state.items():
-        name = key.removeprefix("module.")
-        if name.startswith("point_generator."):
-            continue
-        scale = _SCALE.fullmatch(name)
-        if scale:
-            scales[int(scale[1])] = torch.as_tensor(value).reshape(())
-        else:
-            tensors[_our_name(name)] = torch.as_tensor(value)
-    if scales:
-        tensors["level_scales"] = torch.stack([scales[level] for level in sorted(scales)])
-    expected = model.state_dict()
-    problems = [f"unknown: {name}" for name in tensors if name not in expected]
-    problems += [f"missing: {name}" for name in expected if name not in tensors]
-    problems += [
-        f"wrong shape: {name} {tuple(tensors[name].shape)}, the model has {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if problems:
-        raise CheckpointError(f"not the weights of this detector: {'; '.join(problems[:5])} ({len(problems)} in all)")
-    model.load_state_dict(tensors)
-
-
-def _our_name(name: str) -> str:
-    for pattern, ours in _RULES:
-        if re.fullmatch(pattern, name):
-            name = re.sub(pattern, ours, name)
-    return name.removeprefix("backbone.").replace("branch.", "branches.", 1)
+    load_layout(ACTIONFORMER, model, state)

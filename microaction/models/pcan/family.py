@@ -158,7 +158,7 @@ AUTHORS = Layout(
         (r"cls_head\.fr_(rgb|pose)\.spatio_cl_net\.avg_f", r"\1.action_prototypes"),
         (r"cls_head\.fr_coarse_(rgb|pose)\.spatio_cl_net\.avg_f", r"\1.body_prototypes"),
     ),
-    # The reference begins them anew when training goes on; inference does not need them.
+    # The reference starts with new random ones when training continues; inference does not need them.
     may_lack=(r"(rgb|pose)\.body_prototypes",),
 )
 

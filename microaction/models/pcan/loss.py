@@ -38,7 +38,7 @@ class Marks(NamedTuple):
 class PCANLoss(nn.Module):
     """The sum of ten terms: for each path, cross-entropies of actions and body parts, their calibrations, and the tree's.
 
-    Every call in training mode moves the prototypes of `model` towards the batch's true positives. The loss hangs on the whole
+    Every call in training mode moves the prototypes of `model` towards the batch's true positives. The loss depends on the whole
     batch: with several processes, gather the outputs (with gradients) before.
     """
 

@@ -135,6 +135,6 @@ def test_numbers_that_do_not_fit_are_refused(changes: dict[str, Any], reason: st
 def test_other_weights_are_refused() -> None:
     network = small()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"unknown: a; missing: level_scales"):
+    with pytest.raises(CheckpointError, match="ActionFormer"):
         load_actionformer(network, {"a": torch.zeros(1)})
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
