@@ -1,4 +1,4 @@
-"""Every network labels: chunk by chunk as in one piece, with the frames that its checkpoint's sampling asks for."""
+"""Every network is registered and labels: chunk by chunk as in one piece, with the frames that its sampling asks for."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from microaction.models import CheckpointConfig, load_checkpoint, save_checkpoin
 from microaction.models.golden import golden_difference, make_golden
 from microaction.models.settings import parse_model_config
 from microaction.preprocessing import Preprocessing
+from microaction.registry.versions import register
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.taxonomy import ACTIONS
 from tests.models.networks import SIDE, SMALL_NETWORKS, small_network
 from tests.videos import write_video
@@ -38,7 +40,9 @@ def test_chunked_equals_unchunked(preset: str, video: Path, tmp_path: Path) -> N
         metrics={},
     )
     save_checkpoint(small_network(preset), config, str(tmp_path / "model"))
-    checkpoint = load_checkpoint(str(tmp_path / "model"))
+    (tmp_path / "model" / CLIPS_FILE).write_bytes(parquet_bytes(TRAINING_CLIPS.empty_table()))
+    version = register(str(tmp_path / "registry"), str(tmp_path / "model"))
+    checkpoint = load_checkpoint(version.ref(str(tmp_path / "registry")))
     assert golden_difference(checkpoint, make_golden(checkpoint)) == 0
     whole, parts = (
         microaction.label_video(video, checkpoint, chunk_s=chunk_s, precision="fp32") for chunk_s in (120.0, 2.0)

@@ -11,8 +11,11 @@ import microaction
 from microaction.labeling.execution import settings_digest
 from microaction.labeling.people import WindowSkeletons, decode_around_people
 from microaction.labeling.settings import VideoLabelSettings
+from microaction.models import Checkpoint, load_checkpoint
 from microaction.models.classifier import Execution
 from microaction.preprocessing import Preprocessing
+from microaction.registry.versions import register
+from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.skeletons import Skeleton, SkeletonError, read_skeletons, write_skeletons
 from microaction.skeletons.archive import ArchiveSkeletons
 from microaction.skeletons.framing import PeopleFraming
@@ -37,14 +40,19 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def label(archive: Path, model: str, skeletons: str = "skeletons.parquet", **settings: Any) -> microaction.LabeledVideo:
+def label(
+    archive: Path, model: str | Checkpoint, skeletons: str = "skeletons.parquet", **settings: Any
+) -> microaction.LabeledVideo:
     table = str(archive / skeletons)
     return microaction.label_video(archive / "a.mp4", model, precision="fp32", skeletons=table, **settings)
 
 
 @pytest.mark.parametrize("preset", ["pcan", "pcan-rgb"])
 def test_chunked_equals_unchunked(preset: str, archive: Path, tmp_path: Path) -> None:
-    model = people_checkpoint(tmp_path, preset)
+    folder = Path(people_checkpoint(tmp_path, preset))
+    (folder / CLIPS_FILE).write_bytes(parquet_bytes(TRAINING_CLIPS.empty_table()))
+    version = register(str(tmp_path / "registry"), str(folder))
+    model = load_checkpoint(version.ref(str(tmp_path / "registry")))
     whole, parts = (label(archive, model, chunk_s=chunk_s) for chunk_s in (120.0, 2.0))
     assert len(whole.windows) == DURATION_S - 1, whole.failures.to_pylist()
     assert whole.failures.num_rows == parts.failures.num_rows == 0

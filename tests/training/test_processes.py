@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from microaction.clips.ingest import ClipBatch
 from microaction.clips.manifest import Clip
-from microaction.clips.sample import Sampling, load_clip
+from microaction.clips.sample import Sampling, decode_clip
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.evaluation.calibration import probabilities_of
 from microaction.evaluation.metrics import measure
@@ -76,7 +76,9 @@ def read_here(
     for first in range(0, len(order), batch_size):
         index_B = order[first : first + batch_size]
         packed = [None if skeletons is None else Skeleton.from_bytes(skeletons.packed(clips[i])) for i in index_B]
-        samples = [load_clip(clips[i].uri, int(i), sampling, None, of) for i, of in zip(index_B, packed, strict=True)]
+        samples = [
+            decode_clip(clips[i].uri, int(i), sampling, skeleton=of) for i, of in zip(index_B, packed, strict=True)
+        ]
         num_people = 0 if skeletons is None else skeletons.num_people
         keypoints_BMTK3 = np.zeros((len(index_B), num_people, sampling.num_pose_sampled, 28, 3), np.float32)
         for row, sample in enumerate(samples):
@@ -201,7 +203,9 @@ def test_one_two_and_three_processes_validate_and_train_alike(clips: Path, tmp_p
             message = f"{preset}, {num_ranks} processes"
             assert other["metrics"] == one["metrics"], message
             torch.testing.assert_close(other["logits"], one["logits"], rtol=1e-4, atol=1e-5, msg=message)
-            torch.testing.assert_close(other["losses"], one["losses"], rtol=1e-3, atol=1e-3, msg=message)
+            # Batch norms of five values multiply what rounding differs in at every step, those of I3D a thousandfold.
+            torch.testing.assert_close(other["losses"][:2], one["losses"][:2], rtol=1e-5, atol=0, msg=message)
+            torch.testing.assert_close(other["losses"], one["losses"], rtol=1e-2, atol=0, msg=message)
 
 
 def train_saving(preset: str, clips: Path, folder: str, killed_in_step: int | None) -> None:
