@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 # ImageNet statistics of RGB on 0..255; the reference normalizes with them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -11,6 +11,22 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 SamplingRule: TypeAlias = Literal["segments", "consecutive", "uniform", "bins"]
 Fit: TypeAlias = Literal["crop", "pad", "people"]
+
+
+class PersonScale(BaseModel):
+    """How people lie in the clips that a network was trained on: medians, as fractions of the clip's height unless said
+    otherwise. The defaults are those of MA-52's published samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    height: PositiveFloat = Field(0.67, description="Height of the person.")
+    shoulders_y: float = Field(0.33, description="Height of the shoulders, from the top.")
+    center_x: float = Field(0.5, description="Center of the person, from the left, as a fraction of the clip's width.")
+    aspect: PositiveFloat = Field(5 / 6, description="Width of the clip over its height.")
+    shoulder_width: PositiveFloat = Field(
+        0.22, description="Distance of the shoulders as a fraction of the person's height."
+    )
+    torso: PositiveFloat = Field(0.25, description="From shoulders to hips as a fraction of the person's height.")
 
 
 class Preprocessing(BaseModel):

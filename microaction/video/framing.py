@@ -23,23 +23,50 @@ class Region(NamedTuple):
     height: int
 
 
+class Crop(NamedTuple):
+    """A rectangle of a displayed frame, in pixels, that may leave the frame, and of which only the columns from `first_x` to
+    `end_x` (exclusive) show what it is made for. Beyond both, the nearest pixels are repeated."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    first_x: int
+    end_x: int
+
+    def cut(self, frame_HWC: np.ndarray) -> np.ndarray:
+        """Return the rectangle. Raises `InvalidRegionError` if it is empty or shows nothing of the frame."""
+        H, W = frame_HWC.shape[:2]
+        left, right = max(self.left, self.first_x, 0), min(self.left + self.width, self.end_x, W)
+        top, bottom = max(self.top, 0), min(self.top + self.height, H)
+        if left >= right or top >= bottom:
+            raise InvalidRegionError(
+                f"the crop of {self.width}×{self.height} pixels at ({self.left}, {self.top}) shows nothing of the frame of "
+                f"{W}×{H}"
+            )
+        beyond = (top - self.top, self.top + self.height - bottom, left - self.left, self.left + self.width - right)
+        image = cv2.copyMakeBorder(frame_HWC[top:bottom, left:right], *beyond, cv2.BORDER_REPLICATE)
+        return np.asarray(image)
+
+
 @dataclass(frozen=True)
 class Framing:
     """Which part of a frame is kept, and at which size.
 
     With fit "crop", as in the reference, the short side is resized to `short_side` pixels and the center is cropped.
     With "pad", the whole frame is kept and filled up to a square with `padding_color` (RGB). Both act on `region` alone
-    if it is given. Squares around people (`fit` "people") are cut by `microaction.skeletons.framing`.
+    if it is given: a region, or a person's crop. Squares around people (`fit` "people") are cut by
+    `microaction.skeletons.framing`.
     """
 
     short_side: int = 256
     crop: int = 224
     fit: Fit = "crop"
-    region: Region | None = None
+    region: Region | Crop | None = None
     padding_color: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
-    def of(cls, preprocessing: Preprocessing, region: Region | None = None) -> Self:
+    def of(cls, preprocessing: Preprocessing, region: Region | Crop | None = None) -> Self:
         """Return the framing of a checkpoint's preprocessing, for a region of the frames."""
         return cls(preprocessing.short_side, preprocessing.crop, preprocessing.fit, region, preprocessing.padding_color)
 
@@ -61,6 +88,8 @@ class Framing:
     def _in_region(self, frame_HWC: np.ndarray) -> np.ndarray:
         if self.region is None:
             return frame_HWC
+        if isinstance(self.region, Crop):
+            return self.region.cut(frame_HWC)
         (left, top, width, height), (H, W) = self.region, frame_HWC.shape[:2]
         if min(left, top) < 0 or min(width, height) < 1 or left + width > W or top + height > H:
             raise InvalidRegionError(

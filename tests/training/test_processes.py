@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -25,7 +26,6 @@ from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
 from microaction.skeletons import Skeleton
 from microaction.synthetic import SyntheticDataset, make_dataset
-from microaction.training import validation
 from microaction.training.learner import Learner
 from microaction.training.loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches
@@ -126,8 +126,8 @@ class Process:
             yield self.learner.train_step(frames_BTHWC, target_B, batch.index_B.tolist(), step, keypoints_BMTK3)
 
     def validate(self) -> ValidationScores:
-        validation.read_clips = read_here
-        return validate(self.learner, self.val_clips, {}, fail, skeletons=self.skeletons)
+        with patch("microaction.training.validation.read_clips", read_here):
+            return validate(self.learner, self.val_clips, {}, fail, skeletons=self.skeletons)
 
 
 def preset_settings(preset: str, data: SyntheticDataset) -> TrainSettings:
@@ -201,7 +201,7 @@ def test_one_two_and_three_processes_validate_and_train_alike(clips: Path, tmp_p
         for num_ranks in (2, 3):
             other = found[num_ranks][preset]
             message = f"{preset}, {num_ranks} processes"
-            assert other["metrics"] == one["metrics"], message
+            assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-6), message
             torch.testing.assert_close(other["logits"], one["logits"], rtol=1e-4, atol=1e-5, msg=message)
             # Batch norms of five values multiply what rounding differs in at every step, those of I3D a thousandfold.
             torch.testing.assert_close(other["losses"][:2], one["losses"][:2], rtol=1e-5, atol=0, msg=message)

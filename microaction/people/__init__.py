@@ -1,0 +1,26 @@
+"""People in video: who is seen where and when, and which part of the frame shows each of them. Knows no torch, no Ray.
+
+looks (a detector on a frame every two seconds) → shots, tracks and people → one crop per person and shot
+"""
+
+from microaction.people.crops import Body, PersonCrop, crop_around
+from microaction.people.detector import Detection, Detector, MoveNet
+from microaction.people.following import FoundPeople, FoundPerson, Stay, find_people
+from microaction.people.looks import Look, SeenPerson, look_at, take_looks
+
+__all__ = [
+    "Body",
+    "Detection",
+    "Detector",
+    "FoundPeople",
+    "FoundPerson",
+    "Look",
+    "MoveNet",
+    "PersonCrop",
+    "SeenPerson",
+    "Stay",
+    "crop_around",
+    "find_people",
+    "look_at",
+    "take_looks",
+]

@@ -1,0 +1,272 @@
+"""From looks to people: shots, who is who within a shot, and who is who across shots. A pure function of the looks.
+
+Within a shot, people keep their place: boxes of consecutive looks are assigned to each other by overlap and by the colors of
+the torso. Across shots, a person is the same where the same view shows the same seat again, or where the colors are alike; two
+who are seen at once are never one. Doubt splits: a person with two numbers is merged by hand more easily than two with one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from microaction.people.looks import CUT, MAX_GAP_US, Look, SeenPerson, changed_fraction
+from microaction.video.windows import MICROSECONDS, Span
+
+# Source of the thresholds: looks at 30 composed interviews of real people, 1,500 of 1,500 right; then 28 others, untouched.
+MIN_OVERLAP = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
+MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
+SAME_SEAT_OVERLAP, SAME_SEAT_DIFFERENCE = 0.5, 0.45  # where the same view returns
+SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they are
+NUM_RECENT = 5  # looks that a torso's colors are the median of
+MIN_LOOKS = 2  # of a track
+MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person: others pass by
+MIN_SEEN_US = 6 * MICROSECONDS
+STAY_US = 30 * MICROSECONDS
+SAME_PLACE_OVERLAP = 0.6  # of a person's median boxes, below which another crop is needed
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Stay:
+    """A person at one place of one shot: box (left, top, right, bottom) and keypoints [17, 3] are medians of its looks."""
+
+    shot: int
+    span: Span
+    box: Box
+    keypoints_K3: np.ndarray
+    score: float
+    num_looks: int
+
+    @property
+    def height(self) -> float:
+        """Height of the box in pixels."""
+        return self.box[3] - self.box[1]
+
+
+@dataclass(frozen=True)
+class FoundPerson:
+    """A person of a video. Numbers count from 1, by the time that people are seen."""
+
+    number: int
+    stays: tuple[Stay, ...]
+
+    @property
+    def seen_us(self) -> int:
+        """How long the person is seen."""
+        return sum(stay.span.end_us - stay.span.start_us for stay in self.stays)
+
+
+@dataclass(frozen=True)
+class FoundPeople:
+    """The people of a video and its shots, which follow each other from 0 to its end; and those who only pass by."""
+
+    shots: tuple[Span, ...]
+    people: tuple[FoundPerson, ...]
+    passing: tuple[FoundPerson, ...] = ()
+
+
+@dataclass
+class _Track:
+    """Looks (by number) in which somebody was followed without a break, within one shot."""
+
+    shot: int
+    looks: list[int] = field(default_factory=list)
+    seen: list[SeenPerson] = field(default_factory=list)
+
+    @property
+    def recent_colors(self) -> np.ndarray:
+        return _median_colors(self.seen[-NUM_RECENT:])
+
+    @property
+    def colors(self) -> np.ndarray:
+        return _median_colors(self.seen)
+
+    @property
+    def box(self) -> Box:
+        return _median_box(self.seen)
+
+
+def find_people(looks: Sequence[Look], duration_us: int) -> FoundPeople:
+    """Return the people of a whole video, from all its looks, ascending."""
+    shots, shot_of_look = _shots(looks, duration_us)
+    min_looks = min(MIN_LOOKS, len(looks))
+    tracks = [track for track in _tracks(looks, shot_of_look) if len(track.looks) >= min_looks]
+    groups = _identities(tracks, _views(looks, shot_of_look))
+    found = [tuple(_stays(group, looks, shots, shot_of_look)) for group in groups]
+    frame_height = max((look.height for look in looks), default=0)
+    tallest = max((stay.height for stays in found for stay in stays), default=0.0)
+    enough_us = min(MIN_SEEN_US, duration_us // 2)
+    people: list[FoundPerson] = []
+    passing: list[FoundPerson] = []
+    for stays in sorted(found, key=_order):
+        height = max(stay.height for stay in stays)
+        is_small = height < MIN_HEIGHT * frame_height or height < MIN_HEIGHT_OF_TALLEST * tallest
+        person = FoundPerson(0, stays)
+        (passing if is_small or person.seen_us < enough_us else people).append(person)
+    return FoundPeople(
+        tuple(shots),
+        tuple(FoundPerson(number, person.stays) for number, person in enumerate(people, start=1)),
+        tuple(passing),
+    )
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Return the intersection over the union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return width * height / (areas - width * height)
+
+
+def color_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the Hellinger distance of two histograms, 0 to 1."""
+    return float(np.sqrt(max(0.0, 1.0 - np.sqrt(one * other).sum())))
+
+
+def _shots(looks: Sequence[Look], duration_us: int) -> tuple[list[Span], list[int]]:
+    """Return the shots, and the number of the shot of each look."""
+    cuts_us = [look.cut_us for look in looks if look.cut_us is not None]
+    shots = [Span(start, end) for start, end in pairwise([0, *cuts_us, duration_us])]
+    shot_of_look, shot = [], 0
+    for look in looks:
+        shot += look.cut_us is not None
+        shot_of_look.append(shot)
+    return shots, shot_of_look
+
+
+def _tracks(looks: Sequence[Look], shot_of_look: list[int]) -> list[_Track]:
+    tracks: list[_Track] = []
+    for number, look in enumerate(looks):
+        live = [
+            track
+            for track in tracks
+            if track.shot == shot_of_look[number] and look.time_us - looks[track.looks[-1]].time_us <= MAX_GAP_US
+        ]
+        followed = _assignment(live, look.people)
+        for place, person in enumerate(look.people):
+            track = followed.get(place)
+            if track is None:
+                track = _Track(shot_of_look[number])
+                tracks.append(track)
+            track.looks.append(number)
+            track.seen.append(person)
+    return tracks
+
+
+def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _Track]:
+    """Return the track that each person of a look continues."""
+    if not live or not people:
+        return {}
+    overlaps = np.array([[overlap(track.seen[-1].box, person.box) for person in people] for track in live])
+    differences = np.array(
+        [[color_difference(track.recent_colors, person.colors) for person in people] for track in live]
+    )
+    rows, columns = linear_sum_assignment(1 - overlaps + differences)
+    return {
+        int(column): live[row]
+        for row, column in zip(rows, columns, strict=True)
+        if overlaps[row, column] > MIN_OVERLAP and differences[row, column] < MAX_DIFFERENCE
+    }
+
+
+def _views(looks: Sequence[Look], shot_of_look: list[int]) -> dict[int, np.ndarray]:
+    """Return the median thumbnail of each shot."""
+    of_shot: dict[int, list[np.ndarray]] = {}
+    for look, shot in zip(looks, shot_of_look, strict=True):
+        of_shot.setdefault(shot, []).append(look.thumbnail_hwC)
+    return {shot: np.median(thumbnails, axis=0).astype(np.float32) for shot, thumbnails in of_shot.items()}
+
+
+def _identities(tracks: list[_Track], views: dict[int, np.ndarray]) -> list[list[_Track]]:
+    """Return the tracks of each person: the two most alike groups are merged as long as any are alike."""
+    groups = [[track] for track in tracks]
+    distances_MM = np.full((len(tracks), len(tracks)), np.inf)
+    for i, one in enumerate(tracks):
+        for j, other in enumerate(tracks[:i]):
+            distances_MM[i, j] = distances_MM[j, i] = _distance(one, other, views)
+    while len(tracks) > 1 and distances_MM.min() < SAME_COLORS:
+        i, j = sorted(divmod(int(distances_MM.argmin()), len(tracks)))
+        groups[i] += groups[j]
+        groups[j] = []
+        # Who is seen at once with one of them is not the person whom they are.
+        is_apart_M = np.isinf(distances_MM[i]) | np.isinf(distances_MM[j])
+        joined_M = np.where(is_apart_M, np.inf, np.minimum(distances_MM[i], distances_MM[j]))
+        distances_MM[i], distances_MM[:, i] = joined_M, joined_M
+        distances_MM[j], distances_MM[:, j] = np.inf, np.inf
+    return [group for group in groups if group]
+
+
+def _distance(one: _Track, other: _Track, views: dict[int, np.ndarray]) -> float:
+    """Return how unlike two tracks are; infinite if they are seen at once, 1 if nothing makes them one."""
+    if not set(one.looks).isdisjoint(other.looks):
+        return np.inf
+    difference = color_difference(one.colors, other.colors)
+    is_same_view = one.shot == other.shot or changed_fraction(views[one.shot], views[other.shot]) < CUT
+    if is_same_view and difference < SAME_SEAT_DIFFERENCE and overlap(one.box, other.box) > SAME_SEAT_OVERLAP:
+        return difference / 2
+    return difference if difference < SAME_COLORS else 1.0
+
+
+def _stays(group: list[_Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]) -> Iterator[Stay]:
+    """Yield the stays of a person, ascending: a new one where the place has changed after 30 s."""
+    for track in sorted(group, key=lambda track: track.looks[0]):
+        for places in _places(track, looks):
+            seen = [track.seen[place] for place in places]
+            first, last = track.looks[places[0]], track.looks[places[-1]]
+            yield Stay(
+                track.shot,
+                Span(
+                    _border_us(first - 1, first, looks, shots, shot_of_look),
+                    _border_us(last, last + 1, looks, shots, shot_of_look),
+                ),
+                _median_box(seen),
+                np.median([person.keypoints_K3 for person in seen], axis=0).astype(np.float32),
+                float(np.median([person.score for person in seen])),
+                len(seen),
+            )
+
+
+def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
+    """Return the looks of a track, as indices, in groups in which the person stays at one place."""
+    start_us = looks[track.looks[0]].time_us
+    groups: list[list[int]] = []
+    for _, block in groupby(range(len(track.looks)), lambda i: (looks[track.looks[i]].time_us - start_us) // STAY_US):
+        part = list(block)
+        boxes = [_median_box([track.seen[i] for i in group]) for group in (*groups[-1:], part)]
+        if overlap(boxes[0], boxes[-1]) >= SAME_PLACE_OVERLAP and groups:
+            groups[-1] += part
+        else:
+            groups.append(part)
+    return groups
+
+
+def _border_us(before: int, after: int, looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]) -> int:
+    """Return the time between two consecutive looks at which what is seen changes: the cut, or the middle."""
+    if before < 0:
+        return 0
+    if after == len(looks):
+        return shots[-1].end_us
+    if shot_of_look[before] != shot_of_look[after]:
+        return shots[shot_of_look[after]].start_us
+    return (looks[before].time_us + looks[after].time_us) // 2
+
+
+def _order(stays: tuple[Stay, ...]) -> tuple[int, float]:
+    return -sum(stay.span.end_us - stay.span.start_us for stay in stays), stays[0].box[0]
+
+
+def _median_box(seen: Sequence[SeenPerson]) -> Box:
+    left, top, right, bottom = np.median([person.box for person in seen], axis=0).tolist()
+    return left, top, right, bottom
+
+
+def _median_colors(seen: Sequence[SeenPerson]) -> np.ndarray:
+    colors = np.median([person.colors for person in seen], axis=0) + 1e-9
+    normalized: np.ndarray = colors / colors.sum()
+    return normalized

@@ -1,0 +1,172 @@
+"""Looks: who is seen in one frame every few seconds, and where the camera cuts.
+
+A look is taken at the first key frame of every 2 s, which is decoded by itself; where none comes for 12 s, at the frame at the
+beginning of these 12 s. So the same looks are taken whatever span of the video is asked for.
+
+Shapes: H height, W width, C = 3 (RGB, uint8); h×w cells of a thumbnail; K = 17 keypoints.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from microaction.people.detector import Detection, Detector
+from microaction.video.decoding.av_backend import frames_at_times
+from microaction.video.decoding.sources import Source
+from microaction.video.decoding.timeline import SeekPoint
+from microaction.video.keyframes import KeyFrame, key_frames
+from microaction.video.windows import MICROSECONDS, Span
+
+LOOK_EVERY_US = 2 * MICROSECONDS
+MAX_GAP_US = 12 * MICROSECONDS  # a multiple of LOOK_EVERY_US
+THUMBNAIL = (18, 32)  # rows, columns
+MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
+CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, cuts 0.6 and more
+CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
+HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
+LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 5, 6, 11, 12
+MIN_HIP_SCORE = 0.2
+
+
+@dataclass(frozen=True)
+class SeenPerson:
+    """A person in a look: a detection, and the colors of the torso (a histogram, which sums to 1)."""
+
+    box: tuple[float, float, float, float]
+    keypoints_K3: np.ndarray
+    score: float
+    colors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen at one moment. `thumbnail_hwC`: the frame, small. `cut_us`: when the shot begins that this look is the
+    first of, if the camera cut since the look before."""
+
+    time_us: int
+    width: int
+    height: int
+    thumbnail_hwC: np.ndarray
+    people: tuple[SeenPerson, ...]
+    cut_us: int | None = None
+
+
+def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequence[SeekPoint] = ()) -> Iterator[Look]:
+    """Yield the looks in a span of a video, which starts at a multiple of 12 s.
+
+    Spans that follow each other give the looks of the whole, bit for bit. A frame that cannot be decoded gives no look.
+    `seek_points` are those that `probe` found. Raises `DecodeError` if the source is not a readable video.
+    """
+    if span.start_us % MAX_GAP_US:
+        raise ValueError(f"the span must start at a multiple of {MAX_GAP_US} µs, not at {span.start_us}")
+    # The look before the span tells whether the camera cut before its first look.
+    wider = Span(max(span.start_us - MAX_GAP_US, 0), span.end_us)
+    before: Look | None = None
+    for frame in _chosen_frames(source, wider, seek_points):
+        is_inside = frame.time_us >= span.start_us
+        look = look_at(frame.frame_HWC, frame.time_us, detector if is_inside else None)
+        if is_inside:
+            cut_us = None if before is None else _cut_between(source, before, look, seek_points)
+            yield Look(look.time_us, look.width, look.height, look.thumbnail_hwC, look.people, cut_us)
+        before = look
+
+
+def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector | None) -> Look:
+    """Return the look at a frame; without a detector nobody is looked for."""
+    found = [] if detector is None else detector.detect(frame_HWC)
+    people = tuple(
+        SeenPerson(person.box, person.keypoints_K3, person.score, torso_colors(frame_HWC, person)) for person in found
+    )
+    height, width = frame_HWC.shape[:2]
+    return Look(time_us, width, height, thumbnail(frame_HWC), people)
+
+
+def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
+    """Return the frame as 18×32 cells."""
+    rows, columns = THUMBNAIL
+    cells: np.ndarray = cv2.resize(frame_HWC, (columns, rows), interpolation=cv2.INTER_AREA)
+    return cells
+
+
+def changed_fraction(one_hwC: np.ndarray, other_hwC: np.ndarray) -> float:
+    """Return the fraction of cells, 0 to 1, whose color differs between two thumbnails."""
+    difference_hw = np.abs(one_hwC.astype(np.float32) - other_hwC.astype(np.float32)).max(axis=2) / 255
+    return float((difference_hw > MIN_CHANGE).mean())
+
+
+def torso_colors(frame_HWC: np.ndarray, person: Detection) -> np.ndarray:
+    """Return the histogram [128] of the colors of the torso, or of where it should be; uniform if that is too small."""
+    H, W = frame_HWC.shape[:2]
+    left, _, right, bottom = person.box
+    keypoints_K3 = person.keypoints_K3
+    x0, x1 = sorted(float(keypoints_K3[number, 0]) for number in (LEFT_SHOULDER, RIGHT_SHOULDER))
+    y0 = float(keypoints_K3[[LEFT_SHOULDER, RIGHT_SHOULDER], 1].mean())
+    hips_K3 = keypoints_K3[[LEFT_HIP, RIGHT_HIP]]
+    y1 = float(hips_K3[:, 1].mean()) if hips_K3[:, 2].min() > MIN_HIP_SCORE else y0 + 1.3 * max(x1 - x0, 1)
+    if x1 - x0 < (right - left) / 4:  # seen from the side
+        x0, x1 = left + 0.3 * (right - left), right - 0.3 * (right - left)
+    x0, x1, y0, y1 = max(x0, left, 0), min(x1, right, W), max(y0, 0), min(y1, bottom, H)
+    torso_HWC = frame_HWC[int(y0) : max(int(y1), 0), int(x0) : max(int(x1), 0)]
+    if min(torso_HWC.shape[:2]) < 4:
+        return np.full(np.prod(HISTOGRAM), 1 / np.prod(HISTOGRAM), np.float32)
+    hsv_HWC = cv2.cvtColor(np.ascontiguousarray(torso_HWC), cv2.COLOR_RGB2HSV)
+    counts: np.ndarray = cv2.calcHist([hsv_HWC], [0, 1, 2], None, HISTOGRAM, [0, 180, 0, 256, 0, 256]).ravel()
+    histogram: np.ndarray = (counts / counts.sum()).astype(np.float32)
+    return histogram
+
+
+def _chosen_frames(source: Source, span: Span, seek_points: Sequence[SeekPoint]) -> Iterator[KeyFrame]:
+    """Yield the frames to look at, ascending: key frames, and others in each 12 s that have none."""
+    next_cell = span.start_us // MAX_GAP_US
+    for frame in key_frames(source, span, LOOK_EVERY_US, seek_points):
+        cell = frame.time_us // MAX_GAP_US
+        yield from _frames_at(source, range(next_cell, cell), seek_points)
+        next_cell = cell + 1
+        yield frame
+    yield from _frames_at(source, range(next_cell, -(-span.end_us // MAX_GAP_US)), seek_points)
+
+
+def _frames_at(source: Source, cells: range, seek_points: Sequence[SeekPoint]) -> Iterator[KeyFrame]:
+    if not cells:
+        return
+    times_s = [Fraction(cell * MAX_GAP_US, MICROSECONDS) for cell in cells]
+    for first, last, image, _ in frames_at_times(source, times_s, np.copy, seek_points):
+        if image is not None:
+            for time_s in times_s[first : last + 1]:
+                yield KeyFrame(int(time_s * MICROSECONDS), image)
+
+
+def _cut_between(source: Source, before: Look, after: Look, seek_points: Sequence[SeekPoint]) -> int | None:
+    """Return when the first frame of the later look's shot is shown, to the microsecond; None if the camera did not cut."""
+    if changed_fraction(before.thumbnail_hwC, after.thumbnail_hwC) <= CUT:
+        return None
+    # The shot begins after first_us and not after end_us. Encoders like to put a key frame there: the look itself.
+    first_us, end_us, times_us = before.time_us, after.time_us, [after.time_us - 1]
+    while times_us:
+        is_after = _belongs_to_later(source, times_us, before, after, seek_points)
+        last_before = max((time_us for time_us, is_later in is_after.items() if not is_later), default=first_us)
+        first_after = min(
+            (time_us for time_us, is_later in is_after.items() if is_later and time_us > last_before), default=end_us
+        )
+        if not is_after:
+            break
+        first_us, end_us = last_before, first_after
+        steps = min(CUT_STEPS, end_us - first_us)
+        times_us = [first_us + (end_us - first_us) * step // steps for step in range(1, steps)]
+    return end_us
+
+
+def _belongs_to_later(
+    source: Source, times_us: list[int], before: Look, after: Look, seek_points: Sequence[SeekPoint]
+) -> dict[int, bool]:
+    """Return whether the frames at ascending times look like the later look's shot; without those that cannot be decoded."""
+    found: dict[int, bool] = {}
+    times_s = [Fraction(time_us, MICROSECONDS) for time_us in times_us]
+    for first, last, image, _ in frames_at_times(source, times_s, thumbnail, seek_points):
+        if image is not None:
+            to_before, to_after = (changed_fraction(image, look.thumbnail_hwC) for look in (before, after))
+            found.update((time_us, to_after <= to_before) for time_us in times_us[first : last + 1])
+    return found
