@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from microaction.people.following import Box, Stay, overlap
+from microaction.people.detector import Box
+from microaction.people.following import Stay
+from microaction.people.looks import overlap
 from microaction.preprocessing import PersonScale
 from microaction.video.framing import Crop
 

@@ -29,14 +29,20 @@ KEYPOINT_SPREAD = 0.3  # of a keypoint's place around where the center expects i
 MIN_KEYPOINT_SCORE = 0.127  # of keypoints that count for a person's score
 
 
+LEFT, RIGHT = slice(1, None, 2), slice(2, None, 2)  # keypoints after the nose
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
+
+
 @dataclass(frozen=True)
 class Detection:
     """A person in a frame, in pixels of that frame.
 
-    box: left, top, right, bottom. keypoints_K3: x, y and score, 0 to 1. score: 0 to 1.
+    keypoints_K3: x, y and score, 0 to 1. score: 0 to 1.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     keypoints_K3: np.ndarray
     score: float
 
@@ -52,6 +58,19 @@ class Detector(Protocol):
     def detect(self, frame_HWC: np.ndarray) -> list[Detection]:
         """Return the people in a frame, the likeliest first."""
         ...
+
+
+def detect_mirrored(detector: Detector, frame_HWC: np.ndarray) -> list[Detection]:
+    """Return the people in a frame, in its own pixels and with their own left and right, found in its mirror image."""
+    width = frame_HWC.shape[1]
+    people = []
+    for found in detector.detect(np.ascontiguousarray(frame_HWC[:, ::-1])):
+        left, top, right, bottom = found.box
+        keypoints_K3 = found.keypoints_K3.copy()
+        keypoints_K3[LEFT], keypoints_K3[RIGHT] = found.keypoints_K3[RIGHT], found.keypoints_K3[LEFT]
+        keypoints_K3[:, 0] = width - keypoints_K3[:, 0]
+        people.append(Detection((width - right, top, width - left, bottom), keypoints_K3, found.score))
+    return people
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,33 @@ from itertools import groupby, pairwise
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from microaction.people.looks import CUT, MAX_GAP_US, Look, SeenPerson, changed_fraction
+from microaction.people.detector import Box
+from microaction.people.looks import (
+    CUT,
+    MAX_DIFFERENCE,
+    MAX_GAP_US,
+    MIN_OVERLAP,
+    Look,
+    SeenPerson,
+    changed_fraction,
+    color_difference,
+    overlap,
+)
 from microaction.video.windows import MICROSECONDS, Span
 
 # Source of the thresholds: looks at 30 composed interviews of real people, 1,500 of 1,500 right; then 28 others, untouched.
-MIN_OVERLAP = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
-MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
-SAME_SEAT_OVERLAP, SAME_SEAT_DIFFERENCE = 0.5, 0.45  # where the same view returns
+SAME_SEAT_OVERLAP = 0.5  # of boxes where the same view returns
 SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they are
+SIMILAR_COLORS, MIN_MARGIN = (
+    0.3,
+    0.15,
+)  # or this, where those who are seen at once with the person differ by so much more
 NUM_RECENT = 5  # looks that a torso's colors are the median of
 MIN_LOOKS = 2  # of a track
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person: others pass by
 MIN_SEEN_US = 6 * MICROSECONDS
 STAY_US = 30 * MICROSECONDS
 SAME_PLACE_OVERLAP = 0.6  # of a person's median boxes, below which another crop is needed
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -114,21 +125,6 @@ def find_people(looks: Sequence[Look], duration_us: int) -> FoundPeople:
     )
 
 
-def overlap(one: Box, other: Box) -> float:
-    """Return the intersection over the union of two boxes."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return width * height / (areas - width * height)
-
-
-def color_difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the Hellinger distance of two histograms, 0 to 1."""
-    return float(np.sqrt(max(0.0, 1.0 - np.sqrt(one * other).sum())))
-
-
 def _shots(looks: Sequence[Look], duration_us: int) -> tuple[list[Span], list[int]]:
     """Return the shots, and the number of the shot of each look."""
     cuts_us = [look.cut_us for look in looks if look.cut_us is not None]
@@ -190,8 +186,8 @@ def _identities(tracks: list[_Track], views: dict[int, np.ndarray]) -> list[list
     for i, one in enumerate(tracks):
         for j, other in enumerate(tracks[:i]):
             distances_MM[i, j] = distances_MM[j, i] = _distance(one, other, views)
-    while len(tracks) > 1 and distances_MM.min() < SAME_COLORS:
-        i, j = sorted(divmod(int(distances_MM.argmin()), len(tracks)))
+    while (pair := _most_alike(groups, distances_MM)) is not None:
+        i, j = pair
         groups[i] += groups[j]
         groups[j] = []
         # Who is seen at once with one of them is not the person whom they are.
@@ -202,15 +198,38 @@ def _identities(tracks: list[_Track], views: dict[int, np.ndarray]) -> list[list
     return [group for group in groups if group]
 
 
+def _most_alike(groups: list[list[_Track]], distances_MM: np.ndarray) -> tuple[int, int] | None:
+    """Return the two groups that are one person most certainly, or None."""
+    if len(groups) < 2:
+        return None
+    i, j = divmod(int(distances_MM.argmin()), len(groups))
+    if distances_MM[i, j] < SAME_COLORS:
+        return min(i, j), max(i, j)
+    for place in np.argsort(distances_MM, axis=None, kind="stable"):
+        i, j = divmod(int(place), len(groups))
+        if not distances_MM[i, j] < SIMILAR_COLORS:
+            return None
+        margin = min(_margin(groups, distances_MM, *pair) for pair in ((i, j), (j, i)))
+        if MIN_MARGIN <= margin < np.inf:
+            return min(i, j), max(i, j)
+    return None
+
+
+def _margin(groups: list[list[_Track]], distances_MM: np.ndarray, i: int, j: int) -> float:
+    """Return by how much group `i` is less like those who are seen at once with group `j`; infinite if nobody is."""
+    others = [k for k, group in enumerate(groups) if group and k not in (i, j) and np.isinf(distances_MM[j, k])]
+    return float(min((distances_MM[i, k] - distances_MM[i, j] for k in others), default=np.inf))
+
+
 def _distance(one: _Track, other: _Track, views: dict[int, np.ndarray]) -> float:
-    """Return how unlike two tracks are; infinite if they are seen at once, 1 if nothing makes them one."""
+    """Return how unlike two tracks are; infinite if they are seen at once."""
     if not set(one.looks).isdisjoint(other.looks):
         return np.inf
     difference = color_difference(one.colors, other.colors)
     is_same_view = one.shot == other.shot or changed_fraction(views[one.shot], views[other.shot]) < CUT
-    if is_same_view and difference < SAME_SEAT_DIFFERENCE and overlap(one.box, other.box) > SAME_SEAT_OVERLAP:
-        return difference / 2
-    return difference if difference < SAME_COLORS else 1.0
+    if is_same_view and difference < MAX_DIFFERENCE and overlap(one.box, other.box) > SAME_SEAT_OVERLAP:
+        return difference * SAME_COLORS / MAX_DIFFERENCE
+    return difference
 
 
 def _stays(group: list[_Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]) -> Iterator[Stay]:

@@ -1,7 +1,8 @@
 """Looks: who is seen in one frame every few seconds, and where the camera cuts.
 
 A look is taken at the first key frame of every 2 s, which is decoded by itself; where none comes for 12 s, at the frame at the
-beginning of these 12 s. So the same looks are taken whatever span of the video is asked for.
+beginning of these 12 s. So the same looks are taken whatever span of the video is asked for. Every other look is at the
+mirrored frame: a detector that is blind to somebody is often not blind to the mirror image.
 
 Shapes: H height, W width, C = 3 (RGB, uint8); h×w cells of a thumbnail; K = 17 keypoints.
 """
@@ -13,7 +14,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from microaction.people.detector import Detection, Detector
+from microaction.people.detector import Box, Detection, Detector, detect_mirrored
 from microaction.video.decoding.av_backend import frames_at_times
 from microaction.video.decoding.sources import Source
 from microaction.video.decoding.timeline import SeekPoint
@@ -24,7 +25,10 @@ LOOK_EVERY_US = 2 * MICROSECONDS
 MAX_GAP_US = 12 * MICROSECONDS  # a multiple of LOOK_EVERY_US
 THUMBNAIL = (18, 32)  # rows, columns
 MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
-CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, cuts 0.6 and more
+CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
+CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more: close-ups before one wall
+MIN_OVERLAP = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
+MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
 HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 5, 6, 11, 12
@@ -35,7 +39,7 @@ MIN_HIP_SCORE = 0.2
 class SeenPerson:
     """A person in a look: a detection, and the colors of the torso (a histogram, which sums to 1)."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     keypoints_K3: np.ndarray
     score: float
     colors: np.ndarray
@@ -66,22 +70,51 @@ def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequ
     wider = Span(max(span.start_us - MAX_GAP_US, 0), span.end_us)
     before: Look | None = None
     for frame in _chosen_frames(source, wider, seek_points):
-        is_inside = frame.time_us >= span.start_us
-        look = look_at(frame.frame_HWC, frame.time_us, detector if is_inside else None)
-        if is_inside:
+        look = look_at(frame.frame_HWC, frame.time_us, detector)
+        if frame.time_us >= span.start_us:
             cut_us = None if before is None else _cut_between(source, before, look, seek_points)
             yield Look(look.time_us, look.width, look.height, look.thumbnail_hwC, look.people, cut_us)
         before = look
 
 
-def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector | None) -> Look:
-    """Return the look at a frame; without a detector nobody is looked for."""
-    found = [] if detector is None else detector.detect(frame_HWC)
+def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector) -> Look:
+    """Return the look at a frame that is shown at a time of the video."""
+    is_mirrored = time_us // LOOK_EVERY_US % 2 == 1
+    found = detect_mirrored(detector, frame_HWC) if is_mirrored else detector.detect(frame_HWC)
     people = tuple(
         SeenPerson(person.box, person.keypoints_K3, person.score, torso_colors(frame_HWC, person)) for person in found
     )
     height, width = frame_HWC.shape[:2]
     return Look(time_us, width, height, thumbnail(frame_HWC), people)
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Return the intersection over the union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return width * height / (areas - width * height)
+
+
+def color_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the Hellinger distance of two histograms, 0 to 1."""
+    return float(np.sqrt(max(0.0, 1.0 - np.sqrt(one * other).sum())))
+
+
+def is_cut(before: Look, after: Look) -> bool:
+    """Return whether the camera cut between two looks."""
+    changed = changed_fraction(before.thumbnail_hwC, after.thumbnail_hwC)
+    if changed > CUT:
+        return True
+    if changed <= CUT_BETWEEN_OTHERS or not before.people or not after.people:
+        return False
+    return not any(
+        overlap(one.box, other.box) > MIN_OVERLAP and color_difference(one.colors, other.colors) < MAX_DIFFERENCE
+        for one in before.people
+        for other in after.people
+    )
 
 
 def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
@@ -141,7 +174,7 @@ def _frames_at(source: Source, cells: range, seek_points: Sequence[SeekPoint]) -
 
 def _cut_between(source: Source, before: Look, after: Look, seek_points: Sequence[SeekPoint]) -> int | None:
     """Return when the first frame of the later look's shot is shown, to the microsecond; None if the camera did not cut."""
-    if changed_fraction(before.thumbnail_hwC, after.thumbnail_hwC) <= CUT:
+    if not is_cut(before, after):
         return None
     # The shot begins after first_us and not after end_us. Encoders like to put a key frame there: the look itself.
     first_us, end_us, times_us = before.time_us, after.time_us, [after.time_us - 1]

@@ -1,0 +1,75 @@
+"""The crop of a person: in the scale of the training clips, cut in the middle to a neighbor, repeated at the edges."""
+
+import numpy as np
+import pytest
+
+from microaction.errors import InvalidRegionError
+from microaction.people import Body, Stay, crop_around
+from microaction.people.crops import person_height
+from microaction.preprocessing import PersonScale
+from microaction.video import Framing
+from microaction.video.framing import Crop
+from microaction.video.windows import Span
+
+SCALE = PersonScale(height=0.5, shoulders_y=0.3, center_x=0.5, aspect=0.8, shoulder_width=0.2, torso=0.25)
+FRAME = (640, 360)
+
+
+def stay(left: float = 280, *, seen: float = 1.0, hips: float = 1.0, height: float = 200) -> Stay:
+    """Return somebody 80 pixels wide whose head is at y = 100; `seen` and `hips` are scores of legs and hips."""
+    keypoints_K3 = np.ones((17, 3), np.float32)
+    keypoints_K3[[5, 6]] = [(left + 60, 140, 1), (left + 20, 140, 1)]
+    keypoints_K3[[11, 12]] = [(left + 55, 190, hips), (left + 25, 190, hips)]
+    keypoints_K3[13:, 2] = seen
+    return Stay(0, Span(0, 10), (left, 100, left + 80, 100 + height), keypoints_K3, 0.9, 5)
+
+
+def test_a_person_lies_in_the_crop_as_in_the_training_clips() -> None:
+    found = crop_around(stay(), [], FRAME, SCALE)
+    crop = found.crop
+    assert found.body is Body.WHOLE
+    assert found.height_px == 200
+    assert (crop.width, crop.height) == (320, 400)
+    assert crop.left + crop.width / 2 == 320
+    assert (140 - crop.top) / crop.height == pytest.approx(0.3, abs=0.01)
+    assert not found.is_cut
+    assert not found.is_overlapped
+
+
+def test_hidden_legs_keep_the_scale() -> None:
+    assert person_height(stay(seen=0.1, height=90), SCALE) == 200, "40 / 0.2 and 50 / 0.25"
+    assert crop_around(stay(seen=0.1, height=90), [], FRAME, SCALE).body is Body.NO_LEGS
+    head = crop_around(stay(seen=0.1, hips=0.1, height=90), [], FRAME, SCALE)
+    assert head.body is Body.HEAD_AND_SHOULDERS
+    assert head.height_px == 200
+    assert crop_around(stay(seen=0.1, height=260), [], FRAME, SCALE).height_px == 260, "never below the box"
+
+
+def test_a_neighbor_is_cut_away_half_way() -> None:
+    found = crop_around(stay(), [(400, 100, 480, 300), (10, 100, 60, 300)], FRAME, SCALE)
+    assert found.is_cut
+    assert (found.crop.first_x, found.crop.end_x) == (170, 380)
+    far = crop_around(stay(), [(630, 100, 640, 300)], FRAME, SCALE)
+    assert not far.is_cut
+    overlapping = crop_around(stay(), [(290, 100, 370, 300)], FRAME, SCALE)
+    assert overlapping.is_overlapped
+    assert overlapping.crop.first_x < overlapping.crop.end_x
+
+
+def test_edges_are_repeated_beyond_the_frame_and_the_middle() -> None:
+    frame_HWC = np.arange(8, dtype=np.uint8)[None, :, None].repeat(4, axis=0).repeat(3, axis=2)
+    frame_HWC[0] += 100
+    image = Crop(-2, -1, 8, 6, 0, 4).cut(frame_HWC)
+    assert image.shape == (6, 8, 3)
+    assert image[1, :, 0].tolist() == [100, 100, 100, 101, 102, 103, 103, 103]
+    assert image[0].tolist() == image[1].tolist()
+    assert image[4].tolist() == image[5].tolist()
+    with pytest.raises(InvalidRegionError, match="shows nothing of the frame of 8×4"):
+        Crop(20, 0, 4, 4, 0, 8).cut(frame_HWC)
+
+
+def test_framing_takes_a_crop_as_it_takes_a_region() -> None:
+    frame_HWC = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    crop = Crop(100, 20, 200, 240, 0, 640)
+    whole = Framing(short_side=64, crop=56, region=crop).square(frame_HWC)
+    np.testing.assert_array_equal(whole, Framing(short_side=64, crop=56).square(frame_HWC[20:260, 100:300]))

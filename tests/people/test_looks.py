@@ -1,0 +1,178 @@
+"""Looks: the same ones whatever span is asked for, cheap where key frames are, and cuts on their frame."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from microaction.errors import DecodeError
+from microaction.people import Detection, Look, SeenPerson, look_at, take_looks
+from microaction.people.looks import changed_fraction, is_cut, thumbnail, torso_colors
+from microaction.video import probe
+from microaction.video.decoding.av_backend import frames_at_times
+from microaction.video.keyframes import key_frames
+from microaction.video.windows import MICROSECONDS, Span
+
+FPS = 10
+RED, GREEN = (200, 30, 30), (30, 160, 40)
+
+
+class Nobody:
+    """A detector that counts its calls and finds nobody."""
+
+    digest = "nobody"
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+
+    def detect(self, frame_HWC: np.ndarray) -> list[Detection]:
+        self.num_calls += 1
+        return []
+
+
+def write_shots(path: Path, ends: list[int], *, gop: int, codec: str = "libx264") -> Path:
+    """Write frames of alternating colors, with shots that end before the given frames, and no key frames but the regular ones."""
+    with av.open(str(path), "w") as container:
+        quiet = {"libx264": {"sc_threshold": "0"}, "libx265": {"x265-params": "scenecut=0:log-level=none"}}
+        stream = container.add_stream(codec, rate=FPS, options=quiet.get(codec, {"sc_threshold": "1000000000"}))
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.gop_size = gop
+        shot = 0
+        for number in range(ends[-1]):
+            shot += number >= ends[shot]
+            frame_HWC = np.full((64, 96, 3), (RED, GREEN)[shot % 2], np.uint8)
+            frame_HWC[8:16, number % 80 : number % 80 + 8] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def looks_of(path: Path, step_s: int | None = None, detector: Nobody | None = None) -> list[Look]:
+    info = probe(str(path))
+    duration_us = round(info.duration_s * MICROSECONDS)
+    step_us = duration_us if step_s is None else step_s * MICROSECONDS
+    return [
+        look
+        for start_us in range(0, duration_us, step_us)
+        for look in take_looks(
+            str(path), Span(start_us, min(start_us + step_us, duration_us)), detector or Nobody(), info.seek_points
+        )
+    ]
+
+
+def assert_same(one: list[Look], other: list[Look]) -> None:
+    assert [(look.time_us, look.cut_us) for look in one] == [(look.time_us, look.cut_us) for look in other]
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.thumbnail_hwC, b.thumbnail_hwC)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("mp4", "libx264"), ("mkv", "libx265"), ("ts", "mpeg2video"), ("avi", "mpeg4")]
+)
+@pytest.mark.parametrize("gop_s", [1, 5, 30])
+def test_spans_that_follow_each_other_give_the_looks_of_the_whole(
+    container: str, codec: str, gop_s: int, tmp_path: Path
+) -> None:
+    path = write_shots(tmp_path / f"a.{container}", [173, 301, 400], codec=codec, gop=gop_s * FPS)
+    whole = looks_of(path)
+    assert_same(looks_of(path, step_s=12), whole)
+    times_s = [look.time_us / MICROSECONDS for look in whole]
+    assert max(np.diff(times_s)) <= 24
+    assert {int(time_s // 12) for time_s in times_s} == {0, 1, 2, 3}
+    if gop_s == 1:
+        assert [int(time_s // 2) for time_s in times_s] == list(range(20))
+    cuts_us = [look.cut_us for look in whole if look.cut_us is not None]
+    assert [round(cut_us / MICROSECONDS * FPS) for cut_us in cuts_us] == [173, 301]
+
+
+def test_a_key_frame_is_the_frame_that_decoding_everything_gives(tmp_path: Path) -> None:
+    path = write_shots(tmp_path / "a.mp4", [130], gop=7)
+    found = list(key_frames(str(path), Span(0, 13 * MICROSECONDS), 2 * MICROSECONDS))
+    assert [frame.time_us // (2 * MICROSECONDS) for frame in found] == list(range(7))
+    times_s = [Fraction(frame.time_us, MICROSECONDS) for frame in found]
+    exact = [target.image for target in frames_at_times(str(path), times_s, np.copy)]
+    for frame, image in zip(found, exact, strict=True):
+        np.testing.assert_array_equal(frame.frame_HWC, image)
+
+
+def test_a_look_costs_one_detection(tmp_path: Path) -> None:
+    detector = Nobody()
+    looks = looks_of(write_shots(tmp_path / "a.mp4", [130, 260], gop=FPS), detector=detector)
+    assert detector.num_calls == len(looks) == 13
+
+
+def test_spans_must_start_on_the_grid(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must start at a multiple of 12000000"):
+        next(take_looks(str(tmp_path / "a.mp4"), Span(5 * MICROSECONDS, 6 * MICROSECONDS), Nobody()))
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
+    with pytest.raises(DecodeError):
+        list(take_looks(str(tmp_path / "a.mp4"), Span(0, MICROSECONDS), Nobody()))
+
+
+def test_a_gesture_is_no_cut() -> None:
+    before = np.full((180, 320, 3), 120, np.uint8)
+    after = before.copy()
+    after[40:140, 100:190] = 20
+    assert changed_fraction(thumbnail(before), thumbnail(after)) < 0.3
+    assert changed_fraction(thumbnail(before), thumbnail(before // 2)) == 1
+    assert not is_cut(Look(0, 320, 180, thumbnail(before), ()), Look(1, 320, 180, thumbnail(after), ()))
+
+
+def test_close_ups_before_one_wall_are_told_by_who_is_seen() -> None:
+    wall = np.full((180, 320, 3), 120, np.uint8)
+    wall[:, :80] = 90
+    colors = np.eye(128, dtype=np.float32)
+    one, other = (SeenPerson((100, 20, 200, 170), np.zeros((17, 3), np.float32), 0.9, colors[i]) for i in (0, 1))
+    looks = [
+        Look(0, 320, 180, thumbnail(wall), (one,)),
+        Look(1, 320, 180, np.full((18, 32, 3), 120, np.uint8), (other,)),
+    ]
+    assert is_cut(*looks)
+    assert not is_cut(looks[0], replace(looks[1], people=(one,)))
+    assert not is_cut(looks[0], replace(looks[1], people=()))
+
+
+def test_every_other_look_is_at_the_mirror_image() -> None:
+    """Found people have their own left and right, and lie where they are."""
+    keypoints_K3 = np.zeros((17, 3), np.float32)
+    keypoints_K3[:, 0] = np.arange(17)
+    detector = Everybody(Detection((10, 5, 30, 60), keypoints_K3, 1.0))
+    frame_HWC = np.zeros((80, 100, 3), np.uint8)
+    (plain,), (mirrored,) = (look_at(frame_HWC, time_us, detector).people for time_us in (0, 2 * MICROSECONDS))
+    assert plain.box == (10, 5, 30, 60)
+    assert mirrored.box == (70, 5, 90, 60)
+    assert mirrored.keypoints_K3[[0, 1, 2, 15, 16], 0].tolist() == [100, 98, 99, 84, 85]
+
+
+def test_torso_colors_are_those_between_shoulders_and_hips() -> None:
+    frame_HWC = np.full((100, 100, 3), (30, 30, 200), np.uint8)
+    frame_HWC[30:60, 35:65] = RED
+    keypoints_K3 = np.zeros((17, 3), np.float32)
+    keypoints_K3[[5, 6, 11, 12]] = [(65, 30, 1), (35, 30, 1), (62, 60, 1), (38, 60, 1)]
+    person = Detection((25, 5, 75, 95), keypoints_K3, 1.0)
+    colors = torso_colors(frame_HWC, person)
+    assert colors.max() == 1
+    assert colors.sum() == 1
+    (seen,) = look_at(frame_HWC, 0, Everybody(person)).people
+    np.testing.assert_array_equal(seen.colors, colors)
+    tiny = Detection((25, 5, 27, 7), keypoints_K3 / 50, 1.0)
+    np.testing.assert_allclose(torso_colors(frame_HWC, tiny), 1 / 128)
+
+
+class Everybody:
+    """A detector that always finds the same person."""
+
+    digest = "everybody"
+
+    def __init__(self, person: Detection) -> None:
+        self.person = person
+
+    def detect(self, frame_HWC: np.ndarray) -> list[Detection]:
+        return [self.person]
