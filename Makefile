@@ -78,6 +78,7 @@ bench: setup
 	$(RUN) -m tests.benchmarks.exactness
 	$(RUN) -m tests.benchmarks.model
 	$(RUN) -m tests.benchmarks.presets
+	$(RUN) -m tests.benchmarks.people
 	$(RUN) -m tests.benchmarks.training
 	$(RUN) -m tests.benchmarks.labeling
 	$(RUN) -m tests.benchmarks.labeling_memory

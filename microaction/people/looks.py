@@ -1,8 +1,7 @@
 """Looks: who is seen in one frame every few seconds, and where the camera cuts.
 
 A look is taken at the first key frame of every 2 s, which is decoded by itself; where none comes for 12 s, at the frame at the
-beginning of these 12 s. So the same looks are taken whatever span of the video is asked for. Every other look is at the
-mirrored frame: a detector that is blind to somebody is often not blind to the mirror image.
+beginning of these 12 s. So the same looks are taken whatever span of the video is asked for.
 
 Shapes: H height, W width, C = 3 (RGB, uint8); h×w cells of a thumbnail; K = 17 keypoints.
 """
@@ -14,7 +13,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from microaction.people.detector import Box, Detection, Detector, detect_mirrored
+from microaction.people.detector import Box, Detection, Detector
 from microaction.video.decoding.av_backend import frames_at_times
 from microaction.video.decoding.sources import Source
 from microaction.video.decoding.timeline import SeekPoint
@@ -79,8 +78,7 @@ def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequ
 
 def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector) -> Look:
     """Return the look at a frame that is shown at a time of the video."""
-    is_mirrored = time_us // LOOK_EVERY_US % 2 == 1
-    found = detect_mirrored(detector, frame_HWC) if is_mirrored else detector.detect(frame_HWC)
+    found = detector.detect(frame_HWC, turn=time_us // LOOK_EVERY_US)
     people = tuple(
         SeenPerson(person.box, person.keypoints_K3, person.score, torso_colors(frame_HWC, person)) for person in found
     )

@@ -63,6 +63,16 @@ def test_a_higher_frame_finds_the_same_place(pair: np.ndarray) -> None:
     np.testing.assert_allclose(np.array(boxes[1]) / 3, boxes[0], atol=4)
 
 
+def test_odd_turns_find_the_same_people_in_the_mirror_image(pair: np.ndarray) -> None:
+    plain, odd = (sorted(MoveNet().detect(pair, turn), key=lambda person: person.box[0]) for turn in (0, 1))
+    assert len(plain) == len(odd) == 2
+    for one, other in zip(plain, odd, strict=True):
+        np.testing.assert_allclose(one.box, other.box, atol=8)
+        shoulders_x = np.array([person.keypoints_K3[5:7, 0] for person in (one, other)])
+        np.testing.assert_allclose(shoulders_x[0], shoulders_x[1], atol=8)
+        assert (shoulders_x[:, 0] > shoulders_x[:, 1]).all(), "the left shoulder is on the right of the picture"
+
+
 def test_another_file_is_refused(tmp_path: Path, pair: np.ndarray) -> None:
     content = bytearray(WEIGHTS.read_bytes())
     content[-1] ^= 1
@@ -72,7 +82,7 @@ def test_another_file_is_refused(tmp_path: Path, pair: np.ndarray) -> None:
 
 
 def test_the_digest_tells_how_the_network_is_used() -> None:
-    assert len({MoveNet().digest, MoveNet(longer_side=384).digest, MoveNet(min_score=0.3).digest}) == 3
+    assert len({MoveNet().digest, MoveNet(longer_sides=(256, 320)).digest, MoveNet(min_score=0.3).digest}) == 3
 
 
 def test_the_file_is_what_the_npm_package_gives() -> None:
