@@ -18,6 +18,7 @@ import pytest
         ("microaction.training.settings", ["boto3", "ray", "torch"]),
         ("microaction.storage", ["boto3", "ray", "torch"]),
         ("microaction.video", ["ray", "torch"]),
+        ("microaction.people", ["boto3", "ray", "torch"]),
         ("microaction.labeling.decoder", ["ray", "torch"]),
         ("microaction.models.checkpoint", ["av", "boto3", "ray"]),
         ("microaction.models.inference", ["av", "pydantic", "ray", "safetensors"]),
