@@ -97,4 +97,4 @@ ablation: setup
 	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.families
 
 clean:
-	rm -rf $(VENV) demo demo-model runs ablation site
+	rm -rf $(VENV) demo demo-model people runs ablation site
