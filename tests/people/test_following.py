@@ -129,6 +129,23 @@ def test_who_moves_to_another_seat_has_another_stay() -> None:
     assert spans[-1].end_us == duration_us(looks)
 
 
+def test_a_shot_of_one_look_belongs_to_who_is_known_from_others() -> None:
+    looks = video(
+        *[[seen(40, 1), seen(200, 2)]] * 4,
+        [seen(120, 2)],
+        *[[seen(40, 1), seen(200, 2)]] * 4,
+        cuts=(4, 5),
+        views=(1, 0),
+    )
+    first, second = find_people(looks, duration_us(looks)).people
+    assert [stay.shot for stay in first.stays] == [0, 1, 2]
+    assert [stay.shot for stay in second.stays] == [0, 2]
+    stranger = video(*[[seen(40, 1)]] * 4, [seen(40, 1), seen(200, 2)], *[[seen(40, 1)]] * 4)
+    found = find_people(stranger, duration_us(stranger))
+    assert len(found.people) == 1
+    assert found.passing == ()
+
+
 def test_a_video_of_one_look_has_its_person() -> None:
     looks = video([seen(40, 1)])
     assert len(find_people(looks, MICROSECONDS).people) == 1
