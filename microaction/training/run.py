@@ -13,6 +13,7 @@ from ray.train.torch import TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
+from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
 from microaction.distributed.settings import ClusterSettings
@@ -33,7 +34,7 @@ from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_skeletons_of_lists, read_splits
-from microaction.training.state import load_state
+from microaction.training.state import load_state, saved_step
 from microaction.video import DecodeError
 
 SETTINGS_FILE = "settings.json"
@@ -63,14 +64,15 @@ def run_training(
 ) -> TrainingResult:
     """Train, or continue to train, the run `settings.name`; its best checkpoint ends up in `<storage_path>/<name>/best`.
 
-    Needs a running Ray. Raises `ManifestError` for unusable lists, `SkeletonError` for unusable skeletons, `CheckpointError` for
-    unusable initial weights, `StateError` for a saved state that cannot be read and `TrainingError` for settings that cannot
-    work here.
+    A finished run is not trained again, and needs no nodes. Needs a running Ray. Raises `ManifestError` for unusable lists,
+    `SkeletonError` for unusable skeletons, `CheckpointError` for unusable initial weights, `StateError` for a saved state that
+    cannot be read and `TrainingError` for settings that cannot work here.
     """
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
     train_clips, val_clips = read_splits(settings)
-    if steps_per_epoch(len(train_clips), settings.recipe.batch_size) == 0:
+    num_steps = steps_per_epoch(len(train_clips), settings.recipe.batch_size)
+    if num_steps == 0:
         raise TrainingError(
             f"recipe.batch_size ({settings.recipe.batch_size}) exceeds the {len(train_clips)} training clips: make it smaller"
         )
@@ -80,10 +82,27 @@ def run_training(
     run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 
+    if saved_step(run_uri) < settings.recipe.epochs * num_steps:
+        _train(settings, embeddings_KD, skeletons, run_uri, on_progress)
+    storage.delete_tree(storage.join(run_uri, RAY_FOLDER))
+    state = load_state(run_uri)
+    if state is None or state.best_epoch is None:
+        raise TrainingError(f"training ended without a checkpoint in {run_uri}")
+    best = export_best(settings, run_uri, state, state.best_epoch, {"train": train_clips, "validation": val_clips})
+    return TrainingResult(best, load_checkpoint(best).config.metrics, storage.join(run_uri, REPORT_FILE))
+
+
+def _train(
+    settings: TrainSettings,
+    embeddings_KD: torch.Tensor,
+    skeletons: ClipSkeletons | None,
+    run_uri: str,
+    on_progress: Callable[[TrainingProgress], None],
+) -> None:
+    """Run the workers until the run is done."""
     await_nodes(settings, settings.min_workers or settings.num_workers)
     use_gpu, cpus_per_worker, num_threads = _worker_resources(settings)
     min_workers, max_workers = settings.min_workers or settings.num_workers, settings.num_workers
-    ray_uri = storage.join(run_uri, RAY_FOLDER)
     channel = ProgressChannel()
     # In the object store, where the workers of a node share one copy; in a list, so that Ray passes it on as a reference.
     shared_skeletons = None if skeletons is None else [ray.put(skeletons)]
@@ -109,7 +128,7 @@ def run_training(
             run_config=ray.train.RunConfig(
                 # Ray's own record of a run is not what it resumes from, and would not survive its writer's death midway.
                 name=uuid.uuid4().hex,
-                storage_path=ray_uri,
+                storage_path=storage.join(run_uri, RAY_FOLDER),
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             ),
         ).fit()
@@ -123,12 +142,6 @@ def run_training(
         if cause is not None:
             raise cause from error
         raise
-    storage.delete_tree(ray_uri)
-    state = load_state(run_uri)
-    if state is None or state.best_epoch is None:
-        raise TrainingError(f"training ended without a checkpoint in {run_uri}")
-    best = export_best(settings, run_uri, state, state.best_epoch, {"train": train_clips, "validation": val_clips})
-    return TrainingResult(best, load_checkpoint(best).config.metrics, storage.join(run_uri, REPORT_FILE))
 
 
 def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:

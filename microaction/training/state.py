@@ -76,6 +76,11 @@ def load_state(run_uri: str) -> RunState | None:
     )
 
 
+def saved_step(run_uri: str) -> int:
+    """Return how many steps of the run are done and saved."""
+    return max((int(name[1]) for uri in _saved(run_uri) if (name := _STATE_NAME.search(uri))), default=0)
+
+
 def _saved(run_uri: str) -> list[str]:
     """Return the URIs of the saved states, by step."""
     try:

@@ -55,11 +55,6 @@ def losses_of(run: Path) -> np.ndarray:
     return state.losses.numpy()
 
 
-def saved_step(run: Path) -> int:
-    """Return how many steps of the run are done and saved."""
-    return max((int(path.stem.removeprefix("step-")) for path in run.glob("state/step-*.pt")), default=0)
-
-
 def write_config(path: Path, of: TrainSettings) -> Path:
     """Write the settings as a file for `microaction train --config`."""
     path.write_text(yaml.safe_dump(json.loads(of.model_dump_json(exclude={"config"}, exclude_unset=True))))

@@ -17,11 +17,11 @@ import torch
 
 from microaction.models import load_checkpoint
 from microaction.training.run import run_training
+from microaction.training.state import saved_step
 from tests.training.runs import (
     BATCH_SIZE,
     NUM_STEPS,
     log_of,
-    saved_step,
     settings,
     training_workers,
     write_config,
@@ -118,7 +118,7 @@ def test_kills_of_workers_and_drivers_change_nothing(many: Path, tmp_path: Path)
 
 
 def has_reached(run: Path, step: int, or_time_s: float = math.inf) -> bool:
-    return saved_step(run) >= step or time.monotonic() >= or_time_s
+    return saved_step(str(run)) >= step or time.monotonic() >= or_time_s
 
 
 def kill(job: Job, victim: str, choice: random.Random) -> None:

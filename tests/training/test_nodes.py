@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from microaction.training.run import run_training
+from microaction.training.state import saved_step
 from tests.nodes import Nodes, require_namespaces
-from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, saved_step, settings, write_config
+from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, losses_of, settings, write_config
 
 pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -87,10 +88,10 @@ def test_notice_of_a_nodes_end_saves_at_once(nodes: Nodes, many: Path, tmp_path:
     cluster = yaml.safe_load((ROOT / "cluster/kuberay/raycluster.yaml").read_text())
     (container,) = cluster["spec"]["workerGroupSpecs"][1]["template"]["spec"]["containers"]
     driver, run = start(nodes, many, tmp_path, checkpoint_interval_s=1e6), tmp_path / "run"
-    wait_until(lambda: saved_step(run) >= NUM_STEPS, driver, nodes)
+    wait_until(lambda: saved_step(str(run)) >= NUM_STEPS, driver, nodes)
     with paused(nodes):
         nodes.run_pre_stop(1, container["lifecycle"]["preStop"]["exec"]["command"])
         wait_until(lambda: bool(nodes.processes(1, AFTER_NOTICE)), driver, nodes)
-    wait_until(lambda: saved_step(run) % NUM_STEPS > 0, driver, nodes)
+    wait_until(lambda: saved_step(str(run)) % NUM_STEPS > 0, driver, nodes)
     nodes.kill(1)
     check_finished(driver, nodes, run, undisturbed)
