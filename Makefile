@@ -40,9 +40,9 @@ demo-train: setup
 demo-model: setup
 	$(RUN) -m microaction.cli.demo_model demo-model
 
-# Everything that protects a change: at most 10 minutes on 2 cores.
+# Everything that protects a change: at most 10 minutes on 2 cores. Three processes, since tests of clusters mostly wait.
 test: setup
-	$(RUN) -m pytest -m "not slow" --numprocesses 2
+	$(RUN) -m pytest -m "not slow" --numprocesses 3
 
 # Kills, scale, the whole codec matrix and fuzz: about 35 minutes on 2 cores.
 test-slow: setup
