@@ -23,6 +23,8 @@ SHIPPED_DATA = (
     "microaction/models/default_label_embeddings.safetensors",
     "microaction/models/demo/config.json",
     "microaction/models/demo/model.safetensors",
+    "microaction/people/THIRD_PARTY.md",
+    "microaction/people/movenet_multipose.onnx",
     "microaction/retraining/page.html.j2",
     "microaction/training/report.html.j2",
 )
