@@ -5,20 +5,20 @@ looks (a detector on a frame every two seconds) → shots, tracks and people →
 
 from microaction.people.crops import Body, PersonCrop, crop_around
 from microaction.people.detector import Detection, Detector, MoveNet
-from microaction.people.following import FoundPeople, FoundPerson, Stay, find_people
+from microaction.people.following import Person, Tracklet, VideoPeople, find_people
 from microaction.people.looks import Look, SeenPerson, look_at, take_looks
 
 __all__ = [
     "Body",
     "Detection",
     "Detector",
-    "FoundPeople",
-    "FoundPerson",
     "Look",
     "MoveNet",
+    "Person",
     "PersonCrop",
     "SeenPerson",
-    "Stay",
+    "Tracklet",
+    "VideoPeople",
     "crop_around",
     "find_people",
     "look_at",

@@ -1,4 +1,4 @@
-"""The one rectangle of the frame that shows a person during a stay, in the scale and place that people have in training clips.
+"""The crop of a person: one rectangle per tracklet, in the scale and place that people have in training clips.
 
 Zooming in on what is seen, or following the person from frame to frame, costs more accuracy than any other choice: the
 rectangle is constant, and where the legs are hidden it keeps the scale of a whole person and leaves the frame.
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from microaction.people.detector import Box
-from microaction.people.following import Stay
-from microaction.people.looks import overlap
+import numpy as np
+
+from microaction.people.detector import ANKLES, HIPS, KNEES, SHOULDERS, Box
+from microaction.people.following import Tracklet
+from microaction.people.looks import iou
 from microaction.preprocessing import PersonScale
 from microaction.video.framing import Crop
 
-LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 5, 6, 11, 12
-HIPS, KNEES, ANKLES = (11, 12), (13, 14), (15, 16)
-IS_SEEN = 0.15  # score of keypoints that are in the picture: 0.26 and more; of others 0.12 and less
-SAME_SPACE = 0.5  # overlap of two people's boxes from which no crop shows one of them alone
+MIN_VISIBLE_SCORE = 0.15  # score of keypoints that are in the picture: 0.26 and more; of others 0.12 and less
+MAX_NEIGHBOR_IOU = 0.5  # overlap of two people's boxes from which no crop shows one of them alone
 
 
 class Body(StrEnum):
@@ -30,9 +30,9 @@ class Body(StrEnum):
 
 @dataclass(frozen=True)
 class PersonCrop:
-    """The rectangle that shows a person during a stay. `height_px`: of the whole person, estimated where only a part is seen.
+    """The rectangle that shows a person. `height_px`: of the whole person, estimated where only a part is visible.
 
-    `is_cut`: whether a neighbor would be in the rectangle, so that it ends in the middle between the two. `is_overlapped`:
+    `is_cut`: whether a neighbor would be in the rectangle, so that it ends in the middle between the two. `is_occluded`:
     whether a neighbor covers the person, or is covered, so that no rectangle shows one of them alone.
     """
 
@@ -40,30 +40,29 @@ class PersonCrop:
     body: Body
     height_px: float
     is_cut: bool
-    is_overlapped: bool
+    is_occluded: bool
 
 
-def crop_around(stay: Stay, neighbors: Sequence[Box], frame_size: tuple[int, int], scale: PersonScale) -> PersonCrop:
-    """Return the crop of a stay among the boxes of those who are seen with the person.
+def crop_around(tracklet: Tracklet, neighbors: Sequence[Box], frame_width: int, scale: PersonScale) -> PersonCrop:
+    """Return the crop of a tracklet among the boxes of those who are seen with the person.
 
-    `frame_size`: width and height of the frames. Sides are rounded to even pixels.
+    `frame_width`: width of the frames in pixels. The rectangle's sides are rounded to even pixels.
     """
-    width = frame_size[0]
-    left, _, right, _ = stay.box
-    body, height_px = visible_body(stay), person_height(stay, scale)
+    left, _, right, _ = tracklet.box
+    body, height_px = visible_body(tracklet), person_height(tracklet, scale)
     crop_height = _even(height_px / scale.height)
     crop_width = _even(crop_height * scale.aspect)
-    shoulders_y = float(stay.keypoints_K3[[LEFT_SHOULDER, RIGHT_SHOULDER], 1].mean())
+    shoulders_y = float(tracklet.keypoints_K3[SHOULDERS, 1].mean())
     crop_left = _even((left + right) / 2 - scale.center_x * crop_width)
     crop_top = _even(shoulders_y - scale.shoulders_y * crop_height)
-    first_x, end_x = 0, width
+    first_x, end_x = 0, frame_width
     for other in neighbors:
-        middle = int((right + other[0]) / 2 if other[0] + other[2] > left + right else (left + other[2]) / 2)
-        if other[0] + other[2] > left + right:
-            end_x = min(end_x, middle)
+        is_right = other[0] + other[2] > left + right
+        if is_right:
+            end_x = min(end_x, int((right + other[0]) / 2))
         else:
-            first_x = max(first_x, middle)
-    is_cut = (first_x > max(crop_left, 0)) or (end_x < min(crop_left + crop_width, width))
+            first_x = max(first_x, int((left + other[2]) / 2))
+    is_cut = first_x > max(crop_left, 0) or end_x < min(crop_left + crop_width, frame_width)
     first_x = min(first_x, max(int(right) - 1, 0))
     end_x = max(end_x, first_x + 1)
     return PersonCrop(
@@ -71,37 +70,33 @@ def crop_around(stay: Stay, neighbors: Sequence[Box], frame_size: tuple[int, int
         body,
         height_px,
         is_cut,
-        any(overlap(stay.box, other) > SAME_SPACE for other in neighbors),
+        any(iou(tracklet.box, other) > MAX_NEIGHBOR_IOU for other in neighbors),
     )
 
 
-def visible_body(stay: Stay) -> Body:
+def visible_body(tracklet: Tracklet) -> Body:
     """Return how much of the person the median look shows."""
-    scores_K = stay.keypoints_K3[:, 2]
+    scores_K = tracklet.keypoints_K3[:, 2]
 
-    def is_seen(keypoints: tuple[int, ...]) -> bool:
-        return bool(scores_K[list(keypoints)].min() >= IS_SEEN)
+    def is_visible(keypoints: list[int]) -> bool:
+        return bool(scores_K[keypoints].min() >= MIN_VISIBLE_SCORE)
 
-    if is_seen((*KNEES, *ANKLES)):
+    if is_visible([*KNEES, *ANKLES]):
         return Body.WHOLE
-    return Body.NO_LEGS if is_seen(HIPS) else Body.HEAD_AND_SHOULDERS
+    return Body.NO_LEGS if is_visible(HIPS) else Body.HEAD_AND_SHOULDERS
 
 
-def person_height(stay: Stay, scale: PersonScale) -> float:
+def person_height(tracklet: Tracklet, scale: PersonScale) -> float:
     """Return the height of the whole person in pixels: the box's, or what shoulders and trunk suggest where legs are hidden."""
-    body = visible_body(stay)
+    body = visible_body(tracklet)
     if body is Body.WHOLE:
-        return stay.height
-    keypoints_K3 = stay.keypoints_K3
-    shoulders = abs(float(keypoints_K3[LEFT_SHOULDER, 0] - keypoints_K3[RIGHT_SHOULDER, 0]))
-    estimates = [shoulders / scale.shoulder_width]
+        return tracklet.height
+    keypoints_K3 = tracklet.keypoints_K3
+    estimates = [float(np.ptp(keypoints_K3[SHOULDERS, 0])) / scale.shoulder_width]
     if body is Body.NO_LEGS:
-        shoulders_y, hips_y = (
-            float(keypoints_K3[[one, other], 1].mean())
-            for one, other in ((LEFT_SHOULDER, RIGHT_SHOULDER), (LEFT_HIP, RIGHT_HIP))
-        )
+        shoulders_y, hips_y = (float(keypoints_K3[pair, 1].mean()) for pair in (SHOULDERS, HIPS))
         estimates.append((hips_y - shoulders_y) / scale.torso)
-    return max(min(estimates), stay.height)
+    return max(min(estimates), tracklet.height)
 
 
 def _even(value: float) -> int:

@@ -9,8 +9,9 @@ COCO's order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, 
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +28,8 @@ STEP = 32  # its sides are multiples of it
 PEAK_CELLS = 5  # two people's centers are farther apart
 KEYPOINT_SPREAD = 0.3  # of a keypoint's place around where the center expects it, as a fraction of the shorter side
 MIN_KEYPOINT_SCORE = 0.127  # of keypoints that count for a person's score
-
-
 LEFT, RIGHT = slice(1, None, 2), slice(2, None, 2)  # keypoints after the nose
+SHOULDERS, HIPS, KNEES, ANKLES = [5, 6], [11, 12], [13, 14], [15, 16]
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels."""
@@ -63,6 +63,15 @@ class Detector(Protocol):
         ...
 
 
+def find_weights() -> Path:
+    """Return where the weights are: in this package, or in another installation of it on Python's path.
+
+    Code that is submitted to a cluster (`ray job submit --working-dir`) leaves them behind.
+    """
+    installed = (Path(entry, "microaction", "people", WEIGHTS.name) for entry in sys.path)
+    return next((path for path in (WEIGHTS, *installed) if path.exists()), WEIGHTS)
+
+
 @dataclass(frozen=True)
 class MoveNet:
     """MoveNet MultiPose Lightning.
@@ -73,7 +82,7 @@ class MoveNet:
     of what is nobody 0.18. Results do not depend on the number of OpenCV's threads.
     """
 
-    weights: Path = WEIGHTS
+    weights: Path = field(default_factory=find_weights)
     longer_sides: tuple[int, int] = (256, 384)
     max_people: int = 12
     min_score: float = 0.2
@@ -86,7 +95,12 @@ class MoveNet:
 
     @cached_property
     def _net(self) -> cv2.dnn.Net:
-        content = self.weights.read_bytes()
+        try:
+            content = self.weights.read_bytes()
+        except FileNotFoundError:
+            raise ValueError(
+                f"{self.weights} is missing, the weights of the person detector: install the package where this runs"
+            ) from None
         found = hashlib.sha256(content).hexdigest()
         if found != WEIGHTS_SHA256:
             raise ValueError(

@@ -1,6 +1,6 @@
 """From looks to people: shots, who is who within a shot, and who is who across shots. A pure function of the looks.
 
-Within a shot, people keep their place: boxes of consecutive looks are assigned to each other by overlap and by the colors of
+Within a shot, people keep their place: boxes of consecutive looks are assigned to each other by their IoU and by the colors of
 the torso. Across shots, a person is the same where the same view shows the same seat again, or where the colors are alike; two
 who are seen at once are never one. Doubt splits: a person with two numbers is merged by hand more easily than two with one.
 """
@@ -17,16 +17,16 @@ from microaction.people.looks import (
     CUT,
     MAX_DIFFERENCE,
     MAX_GAP_US,
-    MIN_OVERLAP,
+    MIN_IOU,
     Look,
     SeenPerson,
     changed_fraction,
-    color_difference,
-    overlap,
+    hellinger_distance,
+    iou,
 )
 from microaction.video.windows import MICROSECONDS, Span
 
-SAME_SEAT_OVERLAP = 0.5  # of boxes where the same view returns
+SAME_SEAT_IOU = 0.5  # of boxes where the same view returns
 SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they are
 # Or a difference below this, where those who are seen at once with the person differ by so much more.
 SIMILAR_COLORS, MIN_MARGIN = 0.3, 0.15
@@ -34,13 +34,13 @@ NUM_RECENT = 5  # looks that a torso's colors are the median of
 MIN_LOOKS = 2  # at a person: what is found only once may be nobody
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person: others pass by
 MIN_SEEN_US = 6 * MICROSECONDS
-STAY_US = 30 * MICROSECONDS
-SAME_PLACE_OVERLAP = 0.6  # of a person's median boxes, below which another crop is needed
+PLACE_BLOCK_US = 30 * MICROSECONDS
+SAME_PLACE_IOU = 0.6  # of a person's median boxes, below which another crop is needed
 
 
 @dataclass(frozen=True)
-class Stay:
-    """A person at one place of one shot: box (left, top, right, bottom) and keypoints [17, 3] are medians of its looks."""
+class Tracklet:
+    """A person who stays at one place in one shot; box and keypoints [17, 3] are medians of its looks."""
 
     shot: int
     span: Span
@@ -56,25 +56,25 @@ class Stay:
 
 
 @dataclass(frozen=True)
-class FoundPerson:
+class Person:
     """A person of a video. Numbers count from 1, by the time that people are seen."""
 
     number: int
-    stays: tuple[Stay, ...]
+    tracklets: tuple[Tracklet, ...]
 
     @property
     def seen_us(self) -> int:
         """How long the person is seen."""
-        return sum(stay.span.end_us - stay.span.start_us for stay in self.stays)
+        return sum(tracklet.span.end_us - tracklet.span.start_us for tracklet in self.tracklets)
 
 
 @dataclass(frozen=True)
-class FoundPeople:
+class VideoPeople:
     """The people of a video and its shots, which follow each other from 0 to its end; and those who only pass by."""
 
     shots: tuple[Span, ...]
-    people: tuple[FoundPerson, ...]
-    passing: tuple[FoundPerson, ...] = ()
+    people: tuple[Person, ...]
+    passers_by: tuple[Person, ...] = ()
 
 
 @dataclass
@@ -98,27 +98,27 @@ class _Track:
         return _median_box(self.seen)
 
 
-def find_people(looks: Sequence[Look], duration_us: int) -> FoundPeople:
+def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     """Return the people of a whole video, from all its looks, ascending."""
     shots, shot_of_look = _shots(looks, duration_us)
     min_looks = min(MIN_LOOKS, len(looks))
     identities = _identities(_tracks(looks, shot_of_look), _views(looks, shot_of_look))
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
-    found = [tuple(_stays(group, looks, shots, shot_of_look)) for group in groups]
+    found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
     frame_height = max((look.height for look in looks), default=0)
-    tallest = max((stay.height for stays in found for stay in stays), default=0.0)
+    tallest = max((tracklet.height for tracklets in found for tracklet in tracklets), default=0.0)
     enough_us = min(MIN_SEEN_US, duration_us // 2)
-    people: list[FoundPerson] = []
-    passing: list[FoundPerson] = []
-    for stays in sorted(found, key=_order):
-        height = max(stay.height for stay in stays)
+    people: list[Person] = []
+    passers_by: list[Person] = []
+    for tracklets in sorted(found, key=_order):
+        height = max(tracklet.height for tracklet in tracklets)
         is_small = height < MIN_HEIGHT * frame_height or height < MIN_HEIGHT_OF_TALLEST * tallest
-        person = FoundPerson(0, stays)
-        (passing if is_small or person.seen_us < enough_us else people).append(person)
-    return FoundPeople(
+        person = Person(0, tracklets)
+        (passers_by if is_small or person.seen_us < enough_us else people).append(person)
+    return VideoPeople(
         tuple(shots),
-        tuple(FoundPerson(number, person.stays) for number, person in enumerate(people, start=1)),
-        tuple(passing),
+        tuple(Person(number, person.tracklets) for number, person in enumerate(people, start=1)),
+        tuple(passers_by),
     )
 
 
@@ -156,15 +156,15 @@ def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _
     """Return the track that each person of a look continues."""
     if not live or not people:
         return {}
-    overlaps = np.array([[overlap(track.seen[-1].box, person.box) for person in people] for track in live])
+    overlaps = np.array([[iou(track.seen[-1].box, person.box) for person in people] for track in live])
     differences = np.array(
-        [[color_difference(track.recent_colors, person.colors) for person in people] for track in live]
+        [[hellinger_distance(track.recent_colors, person.colors) for person in people] for track in live]
     )
     rows, columns = linear_sum_assignment(1 - overlaps + differences)
     return {
         int(column): live[row]
         for row, column in zip(rows, columns, strict=True)
-        if overlaps[row, column] > MIN_OVERLAP and differences[row, column] < MAX_DIFFERENCE
+        if overlaps[row, column] > MIN_IOU and differences[row, column] < MAX_DIFFERENCE
     }
 
 
@@ -222,20 +222,22 @@ def _distance(one: _Track, other: _Track, views: dict[int, np.ndarray]) -> float
     """Return how unlike two tracks are; infinite if they are seen at once."""
     if not set(one.looks).isdisjoint(other.looks):
         return np.inf
-    difference = color_difference(one.colors, other.colors)
+    difference = hellinger_distance(one.colors, other.colors)
     is_same_view = one.shot == other.shot or changed_fraction(views[one.shot], views[other.shot]) < CUT
-    if is_same_view and difference < MAX_DIFFERENCE and overlap(one.box, other.box) > SAME_SEAT_OVERLAP:
+    if is_same_view and difference < MAX_DIFFERENCE and iou(one.box, other.box) > SAME_SEAT_IOU:
         return difference * SAME_COLORS / MAX_DIFFERENCE
     return difference
 
 
-def _stays(group: list[_Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]) -> Iterator[Stay]:
-    """Yield the stays of a person, ascending: a new one where the place has changed after 30 s."""
+def _tracklets(
+    group: list[_Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]
+) -> Iterator[Tracklet]:
+    """Yield the tracklets of a person, ascending: a new one where the place has changed after 30 s."""
     for track in sorted(group, key=lambda track: track.looks[0]):
         for places in _places(track, looks):
             seen = [track.seen[place] for place in places]
             first, last = track.looks[places[0]], track.looks[places[-1]]
-            yield Stay(
+            yield Tracklet(
                 track.shot,
                 Span(
                     _border_us(first - 1, first, looks, shots, shot_of_look),
@@ -252,10 +254,12 @@ def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
     """Return the looks of a track, as indices, in groups in which the person stays at one place."""
     start_us = looks[track.looks[0]].time_us
     groups: list[list[int]] = []
-    for _, block in groupby(range(len(track.looks)), lambda i: (looks[track.looks[i]].time_us - start_us) // STAY_US):
+    for _, block in groupby(
+        range(len(track.looks)), lambda i: (looks[track.looks[i]].time_us - start_us) // PLACE_BLOCK_US
+    ):
         part = list(block)
         boxes = [_median_box([track.seen[i] for i in group]) for group in (*groups[-1:], part)]
-        if overlap(boxes[0], boxes[-1]) >= SAME_PLACE_OVERLAP and groups:
+        if iou(boxes[0], boxes[-1]) >= SAME_PLACE_IOU and groups:
             groups[-1] += part
         else:
             groups.append(part)
@@ -273,8 +277,8 @@ def _border_us(before: int, after: int, looks: Sequence[Look], shots: list[Span]
     return (looks[before].time_us + looks[after].time_us) // 2
 
 
-def _order(stays: tuple[Stay, ...]) -> tuple[int, float]:
-    return -sum(stay.span.end_us - stay.span.start_us for stay in stays), stays[0].box[0]
+def _order(tracklets: tuple[Tracklet, ...]) -> tuple[int, float]:
+    return -sum(tracklet.span.end_us - tracklet.span.start_us for tracklet in tracklets), tracklets[0].box[0]
 
 
 def _median_box(seen: Sequence[SeenPerson]) -> Box:

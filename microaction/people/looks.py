@@ -7,13 +7,13 @@ Shapes: H height, W width, C = 3 (RGB, uint8); h×w cells of a thumbnail; K = 17
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import cv2
 import numpy as np
 
-from microaction.people.detector import Box, Detection, Detector
+from microaction.people.detector import HIPS, SHOULDERS, Box, Detection, Detector
 from microaction.video.decoding.av_backend import frames_at_times
 from microaction.video.decoding.sources import Source
 from microaction.video.decoding.timeline import SeekPoint
@@ -26,21 +26,17 @@ THUMBNAIL = (18, 32)  # rows, columns
 MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
 CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
 CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more: close-ups before one wall
-MIN_OVERLAP = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
+MIN_IOU = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
 MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
 HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
-LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 5, 6, 11, 12
 MIN_HIP_SCORE = 0.2
 
 
 @dataclass(frozen=True)
-class SeenPerson:
+class SeenPerson(Detection):
     """A person in a look: a detection, and the colors of the torso (a histogram, which sums to 1)."""
 
-    box: Box
-    keypoints_K3: np.ndarray
-    score: float
     colors: np.ndarray
 
 
@@ -72,7 +68,7 @@ def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequ
         look = look_at(frame.frame_HWC, frame.time_us, detector)
         if frame.time_us >= span.start_us:
             cut_us = None if before is None else _cut_between(source, before, look, seek_points)
-            yield Look(look.time_us, look.width, look.height, look.thumbnail_hwC, look.people, cut_us)
+            yield replace(look, cut_us=cut_us)
         before = look
 
 
@@ -86,7 +82,7 @@ def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector) -> Look:
     return Look(time_us, width, height, thumbnail(frame_HWC), people)
 
 
-def overlap(one: Box, other: Box) -> float:
+def iou(one: Box, other: Box) -> float:
     """Return the intersection over the union of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
@@ -96,7 +92,7 @@ def overlap(one: Box, other: Box) -> float:
     return width * height / (areas - width * height)
 
 
-def color_difference(one: np.ndarray, other: np.ndarray) -> float:
+def hellinger_distance(one: np.ndarray, other: np.ndarray) -> float:
     """Return the Hellinger distance of two histograms, 0 to 1."""
     return float(np.sqrt(max(0.0, 1.0 - np.sqrt(one * other).sum())))
 
@@ -109,7 +105,7 @@ def is_cut(before: Look, after: Look) -> bool:
     if changed <= CUT_BETWEEN_OTHERS or not before.people or not after.people:
         return False
     return not any(
-        overlap(one.box, other.box) > MIN_OVERLAP and color_difference(one.colors, other.colors) < MAX_DIFFERENCE
+        iou(one.box, other.box) > MIN_IOU and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE
         for one in before.people
         for other in after.people
     )
@@ -133,10 +129,10 @@ def torso_colors(frame_HWC: np.ndarray, person: Detection) -> np.ndarray:
     H, W = frame_HWC.shape[:2]
     left, _, right, bottom = person.box
     keypoints_K3 = person.keypoints_K3
-    x0, x1 = sorted(float(keypoints_K3[number, 0]) for number in (LEFT_SHOULDER, RIGHT_SHOULDER))
-    y0 = float(keypoints_K3[[LEFT_SHOULDER, RIGHT_SHOULDER], 1].mean())
-    hips_K3 = keypoints_K3[[LEFT_HIP, RIGHT_HIP]]
-    y1 = float(hips_K3[:, 1].mean()) if hips_K3[:, 2].min() > MIN_HIP_SCORE else y0 + 1.3 * max(x1 - x0, 1)
+    x0, x1 = sorted(keypoints_K3[SHOULDERS, 0].tolist())
+    y0 = float(keypoints_K3[SHOULDERS, 1].mean())
+    hips_23 = keypoints_K3[HIPS]
+    y1 = float(hips_23[:, 1].mean()) if hips_23[:, 2].min() > MIN_HIP_SCORE else y0 + 1.3 * max(x1 - x0, 1)
     if x1 - x0 < (right - left) / 4:  # seen from the side
         x0, x1 = left + 0.3 * (right - left), right - 0.3 * (right - left)
     x0, x1, y0, y1 = max(x0, left, 0), min(x1, right, W), max(y0, 0), min(y1, bottom, H)

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,12 +111,27 @@ def make_interview(
     check_size(size)
     events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
     if not Path(path).exists():
-        rng = np.random.default_rng([seed, subject_seed, 0x1B])
-        performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
-        subject, num_frames = Subject.from_seed(subject_seed), round(duration_s * fps)
-        frames = draw_frames(subject, performances, num_frames, rng, size=size, fps=fps)
+        frames = interview_frames(
+            events, subject_seed=subject_seed, seed=seed, num_frames=round(duration_s * fps), size=size, fps=fps
+        )
         encode_video(path, frames, size, fps)
     return events
+
+
+def interview_frames(
+    events: Sequence[TruthEvent], *, subject_seed: int, seed: int, num_frames: int, size: tuple[int, int], fps: int
+) -> Iterator[np.ndarray]:
+    """Yield the frames [H, W, 3] (uint8, RGB) of an interview with the given events."""
+    return draw_frames(*_performed(events, subject_seed, seed, num_frames), size=size, fps=fps)
+
+
+def _performed(
+    events: Sequence[TruthEvent], subject_seed: int, seed: int, num_frames: int
+) -> tuple[Subject, list[Performance], int, np.random.Generator]:
+    """Return the first arguments of `draw_frames` and `drawn_keypoints`."""
+    rng = np.random.default_rng([seed, subject_seed, 0x1B])
+    performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
+    return Subject.from_seed(subject_seed), performances, num_frames, rng
 
 
 def interview_keypoints(
@@ -131,10 +146,8 @@ def interview_keypoints(
 ) -> Skeleton:
     """Return the keypoints in the interview that `make_interview` draws of the same arguments, with a detector's errors."""
     events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
-    rng = np.random.default_rng([seed, subject_seed, 0x1B])
-    performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
-    subject, num_frames = Subject.from_seed(subject_seed), round(duration_s * fps)
-    return drawn_keypoints(subject, performances, num_frames, rng, size=size, fps=fps)
+    performed = _performed(events, subject_seed, seed, round(duration_s * fps))
+    return drawn_keypoints(*performed, size=size, fps=fps)
 
 
 def make_interviews(

@@ -12,10 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from microaction.synthetic.interview import GAP_S, TruthEvent, plan_interview
-from microaction.synthetic.performance import Performance
-from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, draw_frames, encode_video
-from microaction.synthetic.subject import Subject
+from microaction.synthetic.interview import GAP_S, TruthEvent, interview_frames, plan_interview
+from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, encode_video
 
 WALL, TABLE = (176, 168, 156), (104, 74, 48)
 
@@ -97,20 +95,20 @@ def make_scene(
         for person in range(len(subject_seeds))
     )
     if not Path(path).exists():
+        num_frames = round(ends_s[-1] * fps)
         people = [
-            _frames(subject_seed, seed * 100 + person, events[person], round(ends_s[-1] * fps), fps)
+            interview_frames(
+                events[person],
+                subject_seed=subject_seed,
+                seed=seed * 100 + person,
+                num_frames=num_frames,
+                size=DEFAULT_SIZE,
+                fps=fps,
+            )
             for person, subject_seed in enumerate(subject_seeds)
         ]
-        encode_video(path, _composed(people, shots, round(ends_s[-1] * fps), size, fps), size, fps)
+        encode_video(path, _composed(people, shots, num_frames, size, fps), size, fps)
     return SceneTruth(events, tuple(shots))
-
-
-def _frames(
-    subject_seed: int, seed: int, events: Sequence[TruthEvent], num_frames: int, fps: int
-) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng([seed, subject_seed, 0x1B])
-    performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
-    return draw_frames(Subject.from_seed(subject_seed), performances, num_frames, rng, size=DEFAULT_SIZE, fps=fps)
 
 
 def _composed(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from microaction.people import FoundPeople, Look, MoveNet, Stay, find_people, take_looks
+from microaction.people import Look, MoveNet, Tracklet, VideoPeople, find_people, take_looks
 from microaction.synthetic.scene import Place, Shot, close_up, make_scene, picture_in_picture, side_by_side
 from microaction.video import probe
 from microaction.video.windows import MICROSECONDS, Span
@@ -67,7 +67,7 @@ class Comparison:
     num_splits: int
     num_mixtures: int
     num_missed: int
-    found: FoundPeople
+    found: VideoPeople
 
 
 def compare(path: Path, shots: list[Shot], size: tuple[int, int] = ROOM) -> Comparison:
@@ -77,7 +77,7 @@ def compare(path: Path, shots: list[Shot], size: tuple[int, int] = ROOM) -> Comp
     numbers_of: dict[int, set[int]] = {}
     people_of: dict[int, set[int]] = {}
     for person in found.people:
-        drawn = {who for stay in person.stays for who in _drawn_people(stay, shots, size)}
+        drawn = {who for tracklet in person.tracklets for who in _drawn_people(tracklet, shots, size)}
         for who in drawn:
             numbers_of.setdefault(who, set()).add(person.number)
         people_of[person.number] = drawn
@@ -90,12 +90,12 @@ def compare(path: Path, shots: list[Shot], size: tuple[int, int] = ROOM) -> Comp
     )
 
 
-def _drawn_people(stay: Stay, shots: list[Shot], size: tuple[int, int]) -> Iterator[int]:
-    """Yield who is drawn where somebody was found, in each shot most of which the stay covers."""
-    x, y = (stay.box[0] + stay.box[2]) / 2 / size[0], (stay.box[1] + stay.box[3]) / 2 / size[1]
+def _drawn_people(tracklet: Tracklet, shots: list[Shot], size: tuple[int, int]) -> Iterator[int]:
+    """Yield who is drawn where somebody was found, in each shot most of which the tracklet covers."""
+    x, y = (tracklet.box[0] + tracklet.box[2]) / 2 / size[0], (tracklet.box[1] + tracklet.box[3]) / 2 / size[1]
     start_s = 0.0
     for shot in shots:
-        covered_s = min(stay.span.end_s, shot.end_s) - max(stay.span.start_s, start_s)
+        covered_s = min(tracklet.span.end_s, shot.end_s) - max(tracklet.span.start_s, start_s)
         if covered_s > (shot.end_s - start_s) / 2:
             inside = [
                 (place.width * place.height, person)

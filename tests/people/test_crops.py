@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from microaction.errors import InvalidRegionError
-from microaction.people import Body, Stay, crop_around
+from microaction.people import Body, Tracklet, crop_around
 from microaction.people.crops import person_height
 from microaction.preprocessing import PersonScale
 from microaction.video import Framing
@@ -12,20 +12,20 @@ from microaction.video.framing import Crop
 from microaction.video.windows import Span
 
 SCALE = PersonScale(height=0.5, shoulders_y=0.3, center_x=0.5, aspect=0.8, shoulder_width=0.2, torso=0.25)
-FRAME = (640, 360)
+FRAME_WIDTH = 640
 
 
-def stay(left: float = 280, *, seen: float = 1.0, hips: float = 1.0, height: float = 200) -> Stay:
+def tracklet(left: float = 280, *, seen: float = 1.0, hips: float = 1.0, height: float = 200) -> Tracklet:
     """Return somebody 80 pixels wide whose head is at y = 100; `seen` and `hips` are scores of legs and hips."""
     keypoints_K3 = np.ones((17, 3), np.float32)
     keypoints_K3[[5, 6]] = [(left + 60, 140, 1), (left + 20, 140, 1)]
     keypoints_K3[[11, 12]] = [(left + 55, 190, hips), (left + 25, 190, hips)]
     keypoints_K3[13:, 2] = seen
-    return Stay(0, Span(0, 10), (left, 100, left + 80, 100 + height), keypoints_K3, 0.9, 5)
+    return Tracklet(0, Span(0, 10), (left, 100, left + 80, 100 + height), keypoints_K3, 0.9, 5)
 
 
 def test_a_person_lies_in_the_crop_as_in_the_training_clips() -> None:
-    found = crop_around(stay(), [], FRAME, SCALE)
+    found = crop_around(tracklet(), [], FRAME_WIDTH, SCALE)
     crop = found.crop
     assert found.body is Body.WHOLE
     assert found.height_px == 200
@@ -33,26 +33,26 @@ def test_a_person_lies_in_the_crop_as_in_the_training_clips() -> None:
     assert crop.left + crop.width / 2 == 320
     assert (140 - crop.top) / crop.height == pytest.approx(0.3, abs=0.01)
     assert not found.is_cut
-    assert not found.is_overlapped
+    assert not found.is_occluded
 
 
 def test_hidden_legs_keep_the_scale() -> None:
-    assert person_height(stay(seen=0.1, height=90), SCALE) == 200, "40 / 0.2 and 50 / 0.25"
-    assert crop_around(stay(seen=0.1, height=90), [], FRAME, SCALE).body is Body.NO_LEGS
-    head = crop_around(stay(seen=0.1, hips=0.1, height=90), [], FRAME, SCALE)
+    assert person_height(tracklet(seen=0.1, height=90), SCALE) == 200, "40 / 0.2 and 50 / 0.25"
+    assert crop_around(tracklet(seen=0.1, height=90), [], FRAME_WIDTH, SCALE).body is Body.NO_LEGS
+    head = crop_around(tracklet(seen=0.1, hips=0.1, height=90), [], FRAME_WIDTH, SCALE)
     assert head.body is Body.HEAD_AND_SHOULDERS
     assert head.height_px == 200
-    assert crop_around(stay(seen=0.1, height=260), [], FRAME, SCALE).height_px == 260, "never below the box"
+    assert crop_around(tracklet(seen=0.1, height=260), [], FRAME_WIDTH, SCALE).height_px == 260, "never below the box"
 
 
 def test_a_neighbor_is_cut_away_half_way() -> None:
-    found = crop_around(stay(), [(400, 100, 480, 300), (10, 100, 60, 300)], FRAME, SCALE)
+    found = crop_around(tracklet(), [(400, 100, 480, 300), (10, 100, 60, 300)], FRAME_WIDTH, SCALE)
     assert found.is_cut
     assert (found.crop.first_x, found.crop.end_x) == (170, 380)
-    far = crop_around(stay(), [(630, 100, 640, 300)], FRAME, SCALE)
+    far = crop_around(tracklet(), [(630, 100, 640, 300)], FRAME_WIDTH, SCALE)
     assert not far.is_cut
-    overlapping = crop_around(stay(), [(290, 100, 370, 300)], FRAME, SCALE)
-    assert overlapping.is_overlapped
+    overlapping = crop_around(tracklet(), [(290, 100, 370, 300)], FRAME_WIDTH, SCALE)
+    assert overlapping.is_occluded
     assert overlapping.crop.first_x < overlapping.crop.end_x
 
 

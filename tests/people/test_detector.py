@@ -1,6 +1,7 @@
 """The detector: its file is what it says, its results are the same from run to run, and it finds drawn people."""
 
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,18 @@ def test_another_file_is_refused(tmp_path: Path, pair: np.ndarray) -> None:
     (tmp_path / "weights.onnx").write_bytes(content)
     with pytest.raises(ValueError, match="is not the person detector: its SHA-256 is"):
         MoveNet(tmp_path / "weights.onnx").detect(pair)
+
+
+def test_submitted_code_takes_the_installed_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages" / "microaction" / "people" / WEIGHTS.name
+    monkeypatch.setattr("microaction.people.detector.WEIGHTS", tmp_path / "submitted" / WEIGHTS.name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site-packages")])
+    with pytest.raises(ValueError, match=r"is missing, the weights of the person detector: install the package where"):
+        MoveNet().detect(np.zeros((64, 64, 3), np.uint8))
+    installed.parent.mkdir(parents=True)
+    installed.write_bytes(WEIGHTS.read_bytes())
+    assert MoveNet().weights == installed
+    assert MoveNet().detect(np.zeros((64, 64, 3), np.uint8)) == []
 
 
 def test_the_digest_tells_how_the_network_is_used() -> None:

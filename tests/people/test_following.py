@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from microaction.people import Look, SeenPerson, find_people
-from microaction.people.looks import color_difference, overlap
+from microaction.people.looks import hellinger_distance, iou
 from microaction.video.windows import MICROSECONDS, Span
 from tests.people.scenes import KINDS, compare, draw_scene
 
@@ -64,7 +64,7 @@ def test_drawn_people_in_interviews_of_every_kind(tmp_path: Path) -> None:
 def test_numbers_are_by_time_seen_and_shots_cover_the_video() -> None:
     looks = video(*[[seen(40, 1), seen(200, 2)]] * 5, *[[seen(200, 2)]] * 5)
     found = find_people(looks, duration_us(looks))
-    assert [person.stays[0].box[0] for person in found.people] == [200, 40]
+    assert [person.tracklets[0].box[0] for person in found.people] == [200, 40]
     assert [person.number for person in found.people] == [1, 2]
     assert [person.seen_us for person in found.people] == [20 * MICROSECONDS, 9 * MICROSECONDS]
     assert found.shots == (Span(0, 20 * MICROSECONDS),)
@@ -72,7 +72,7 @@ def test_numbers_are_by_time_seen_and_shots_cover_the_video() -> None:
 
 def test_ties_are_numbered_from_left_to_right() -> None:
     looks = video(*[[seen(200, 2), seen(40, 1)]] * 5)
-    assert [person.stays[0].box[0] for person in find_people(looks, duration_us(looks)).people] == [40, 200]
+    assert [person.tracklets[0].box[0] for person in find_people(looks, duration_us(looks)).people] == [40, 200]
 
 
 def test_a_look_that_misses_a_person_does_not_split() -> None:
@@ -85,8 +85,8 @@ def test_a_look_that_misses_a_person_does_not_split() -> None:
 def test_swapped_seats_are_told_by_colors() -> None:
     looks = video(*[[seen(40, 1), seen(200, 2)]] * 4, *[[seen(40, 2), seen(200, 1)]] * 4, cuts=(4,), views=(0,))
     first, second = find_people(looks, duration_us(looks)).people
-    assert [stay.box[0] for stay in first.stays] == [40, 200]
-    assert [stay.box[0] for stay in second.stays] == [200, 40]
+    assert [tracklet.box[0] for tracklet in first.tracklets] == [40, 200]
+    assert [tracklet.box[0] for tracklet in second.tracklets] == [200, 40]
 
 
 def test_the_same_seat_in_the_same_view_is_the_same_person() -> None:
@@ -95,7 +95,7 @@ def test_the_same_seat_in_the_same_view_is_the_same_person() -> None:
     mixed = first.colors * 0.8
     mixed[3] = 0.2
     later = SeenPerson(later.box, later.keypoints_K3, later.score, mixed)
-    assert 0.2 < color_difference(first.colors, mixed) < 0.45
+    assert 0.2 < hellinger_distance(first.colors, mixed) < 0.45
     for view, num_people in ((0, 1), (1, 2)):
         looks = video(*[[first]] * 4, *[[]] * 4, *[[later]] * 4, cuts=(4, 8), views=(1, view))
         assert len(find_people(looks, duration_us(looks)).people) == num_people
@@ -105,7 +105,7 @@ def test_two_who_are_seen_at_once_are_never_one() -> None:
     """In uniforms, on every seat: the close-up could be either, and is not both."""
     looks = video(*[[seen(40, 1), seen(200, 1)]] * 4, *[[seen(120, 1)]] * 4, cuts=(4,), views=(1,))
     found = find_people(looks, duration_us(looks)).people
-    by_shot = [{stay.shot for stay in person.stays} for person in found]
+    by_shot = [{tracklet.shot for tracklet in person.tracklets} for person in found]
     assert sum(0 in shots for shots in by_shot) == 2
     assert sum(1 in shots for shots in by_shot) == 1
 
@@ -113,17 +113,17 @@ def test_two_who_are_seen_at_once_are_never_one() -> None:
 def test_who_passes_by_is_no_person() -> None:
     looks = video(*[[seen(40, 1)]] * 4, *[[seen(40, 1), seen(200, 2)]] * 2, *[[seen(40, 1)]] * 4)
     found = find_people(looks, duration_us(looks))
-    assert [len(found.people), len(found.passing)] == [1, 1]
+    assert [len(found.people), len(found.passers_by)] == [1, 1]
     small = video(*[[seen(40, 1), seen(200, 2, height=30)]] * 8)
     found = find_people(small, duration_us(small))
-    assert [len(found.people), len(found.passing)] == [1, 1]
+    assert [len(found.people), len(found.passers_by)] == [1, 1]
 
 
 def test_who_moves_to_another_seat_has_another_stay() -> None:
     looks = video(*[[seen(40, 1)]] * 20, *[[seen(40 + 8 * step, 1)] for step in range(1, 16)], *[[seen(160, 1)]] * 20)
     (person,) = find_people(looks, duration_us(looks)).people
-    assert len(person.stays) > 1
-    spans = [stay.span for stay in person.stays]
+    assert len(person.tracklets) > 1
+    spans = [tracklet.span for tracklet in person.tracklets]
     assert all(before.end_us == after.start_us for before, after in pairwise(spans))
     assert spans[0].start_us == 0
     assert spans[-1].end_us == duration_us(looks)
@@ -138,12 +138,12 @@ def test_a_shot_of_one_look_belongs_to_who_is_known_from_others() -> None:
         views=(1, 0),
     )
     first, second = find_people(looks, duration_us(looks)).people
-    assert [stay.shot for stay in first.stays] == [0, 1, 2]
-    assert [stay.shot for stay in second.stays] == [0, 2]
+    assert [tracklet.shot for tracklet in first.tracklets] == [0, 1, 2]
+    assert [tracklet.shot for tracklet in second.tracklets] == [0, 2]
     stranger = video(*[[seen(40, 1)]] * 4, [seen(40, 1), seen(200, 2)], *[[seen(40, 1)]] * 4)
     found = find_people(stranger, duration_us(stranger))
     assert len(found.people) == 1
-    assert found.passing == ()
+    assert found.passers_by == ()
 
 
 def test_a_video_of_one_look_has_its_person() -> None:
@@ -153,7 +153,7 @@ def test_a_video_of_one_look_has_its_person() -> None:
     assert find_people([], MICROSECONDS).shots == (Span(0, MICROSECONDS),)
 
 
-def test_overlap() -> None:
-    assert overlap((0, 0, 2, 2), (0, 0, 2, 2)) == 1
-    assert overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
-    assert overlap((0, 0, 1, 1), (1, 0, 2, 1)) == 0
+def test_iou() -> None:
+    assert iou((0, 0, 2, 2), (0, 0, 2, 2)) == 1
+    assert iou((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
+    assert iou((0, 0, 1, 1), (1, 0, 2, 1)) == 0

@@ -1,4 +1,4 @@
-"""Every network, at reduced size, in processes: it validates and trains alike in one, two and three, and goes on after a kill."""
+"""Every network, at reduced size: one, two and three processes give the same scores and losses, and a killed one resumes."""
 
 import os
 import signal
@@ -25,6 +25,7 @@ from microaction.evaluation.calibration import probabilities_of
 from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
 from microaction.skeletons import Skeleton
+from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.synthetic import SyntheticDataset, make_dataset
 from microaction.training.learner import Learner
 from microaction.training.loop import augmentation_of
@@ -80,7 +81,7 @@ def read_here(
             decode_clip(clips[i].uri, int(i), sampling, skeleton=of) for i, of in zip(index_B, packed, strict=True)
         ]
         num_people = 0 if skeletons is None else skeletons.num_people
-        keypoints_BMTK3 = np.zeros((len(index_B), num_people, sampling.num_pose_sampled, 28, 3), np.float32)
+        keypoints_BMTK3 = np.zeros((len(index_B), num_people, sampling.num_pose_sampled, NUM_KEYPOINTS, 3), np.float32)
         for row, sample in enumerate(samples):
             keypoints_BMTK3[row, : len(sample.keypoints_MTK3)] = sample.keypoints_MTK3
         frames_BTHWC = np.stack([sample.frames_THWC for sample in samples])
@@ -184,7 +185,7 @@ def train_all(rank: int, num_ranks: int, port: int, clips: str, folder: str) -> 
     torch.save(found, f"{folder}/{num_ranks}-{rank}.pt")
 
 
-def test_one_two_and_three_processes_validate_and_train_alike(clips: Path, tmp_path: Path) -> None:
+def test_the_number_of_processes_changes_neither_scores_nor_losses(clips: Path, tmp_path: Path) -> None:
     found = {}
     for num_ranks in (1, 2, 3):
         with socket.socket() as free:
@@ -225,7 +226,7 @@ def train_saving(preset: str, clips: Path, folder: str, killed_in_step: int | No
 
 
 @pytest.mark.parametrize("preset", SIZES)
-def test_a_killed_training_goes_on_bit_for_bit(preset: str, clips: Path, tmp_path: Path) -> None:
+def test_a_killed_training_resumes_bit_for_bit(preset: str, clips: Path, tmp_path: Path) -> None:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     for folder, killed_in_step in (("whole", None), ("killed", KILLED_IN_STEP), ("killed", None)):
