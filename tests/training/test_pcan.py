@@ -176,10 +176,7 @@ def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], reason: s
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
 def test_pcan_from_drawn_people_to_labels(tmp_path: Path) -> None:
-    """Trained by two workers, merged of its paths, evaluated, and labeling an interview.
-
-    That one worker trains alike is in test_processes.py, and above over more steps.
-    """
+    """Trained by one worker and by two alike, merged of its paths, evaluated, and labeling an interview."""
     dataset = make_dataset(
         tmp_path / "drawn",
         num_train_subjects=3,
@@ -200,13 +197,21 @@ def test_pcan_from_drawn_people_to_labels(tmp_path: Path) -> None:
     }
     paths = {preset: people_checkpoint(tmp_path, preset) for preset in ("pcan-rgb", "pcan-pose")}
     merged = {"init": paths["pcan-rgb"], "init_pose": paths["pcan-pose"]}
-    result = run_training(pose_settings("pcan", tmp_path, **data, **merged, name="run", num_workers=2))
-    assert np.isfinite(losses_of(tmp_path / "run")).all()
-    predictions = pq.read_table(f"{result.checkpoint}/validation.parquet")
+    results = [
+        run_training(
+            pose_settings("pcan", tmp_path, **data, **merged, name=f"run{num_workers}", num_workers=num_workers)
+        )
+        for num_workers in (1, 2)
+    ]
+    losses = [losses_of(tmp_path / f"run{num_workers}") for num_workers in (1, 2)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    metrics = [result.metrics for result in results]
+    assert metrics[0]["action_top1"] == metrics[1]["action_top1"]
+    predictions = pq.read_table(f"{results[0].checkpoint}/validation.parquet")
     body_NP = np.stack(predictions["body_part_probabilities"].to_numpy())
     np.testing.assert_allclose(body_NP.sum(axis=1), 1, rtol=1e-5)
 
-    model = result.checkpoint
+    model = results[0].checkpoint
     evaluation = run_evaluation(
         EvaluateSettings(
             model=model,
@@ -217,8 +222,8 @@ def test_pcan_from_drawn_people_to_labels(tmp_path: Path) -> None:
             submission=str(tmp_path / "prediction.zip"),
         )
     )
-    assert evaluation.metrics["action_top1"] == result.metrics["action_top1"]
-    assert evaluation.metrics["body_top1"] == result.metrics["body_top1"]
+    assert evaluation.metrics["action_top1"] == metrics[0]["action_top1"]
+    assert evaluation.metrics["body_top1"] == metrics[0]["body_top1"]
     checkpoint = load_checkpoint(model)
     assert golden_difference(checkpoint, make_golden(checkpoint)) == 0
 

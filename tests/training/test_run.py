@@ -146,7 +146,10 @@ def test_two_workers_train_as_one_learner_without_ray(finished: FinishedRun) -> 
     assert distance["averaged"] < 0.1 * distance["last"]
 
 
-def test_a_finished_run_is_not_trained_again(finished: FinishedRun) -> None:
+def test_a_finished_run_is_not_trained_again(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not even request nodes or start workers."""
+    for name in ("await_nodes", "TorchTrainer"):
+        monkeypatch.delattr(f"microaction.training.run.{name}")
     states = [(path.name, path.stat().st_mtime_ns) for path in sorted((finished.folder / "state").iterdir())]
     progress: list[TrainingProgress] = []
     assert run_training(finished.settings, on_progress=progress.append) == finished.result
