@@ -44,6 +44,11 @@ class FailureKind(StrEnum):
     VIDEO_CHANGED = "video_changed"
     UNAVAILABLE = "unavailable"
     MODEL_ERROR = "model_error"
+    NOBODY_SEEN = "nobody_seen"
+    TOO_SMALL = "too_small"
+    SEEN_BRIEFLY = "seen_briefly"
+    OVERLAP = "overlap"
+    TOO_MANY_PEOPLE = "too_many_people"
 
     @property
     def is_retryable(self) -> bool:

@@ -55,6 +55,11 @@ class Preprocessing(BaseModel):
     views: PositiveInt = Field(
         1, description="How many times frames are taken in testing and labeling; probabilities are averaged over them."
     )
+    person: PersonScale | None = Field(
+        None,
+        description="How people lie in the training clips, which `train` measures; labeling crops each person alike. None: not "
+        "measured, MA-52's is used.",
+    )
     mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="Mean of R, G and B on 0..255.")
     std: tuple[float, float, float] = Field(IMAGENET_STD, description="Standard deviation of R, G and B on 0..255.")
 

@@ -1,4 +1,4 @@
-"""The Parquet tables: the catalog of videos, the chunks of a run, the four public tables, and the clips of a model."""
+"""The Parquet tables: the catalog of videos, looks, people and chunks of a run, the public tables, and the clips of a model."""
 
 from typing import Any
 
@@ -44,17 +44,26 @@ of a video.
 OPTIONAL_CATALOG_COLUMNS = ("video_start_s", "num_video_tracks", "seek_points", *REGION_COLUMNS)
 """Columns that a catalog made by hand may lack."""
 
+_CROP = [pa.field(name, pa.int32()) for name in ("left", "top", "width", "height", "limit_left", "limit_right")]
+CROPS = pa.list_(
+    pa.struct([pa.field("person", pa.int32()), *(pa.field(n, pa.int64()) for n in ("start_us", "end_us")), *_CROP])
+)
+"""Who is labeled when: the span over which a person's windows are laid, and the crop, in pixels of displayed frames."""
+
 PLAN = pa.schema(
     [
         pa.field("chunk_id", pa.string(), nullable=False),
         pa.field("video_row", pa.int32(), nullable=False),
         pa.field("chunk_start_us", pa.int64(), nullable=False),
         pa.field("chunk_end_us", pa.int64(), nullable=False),
+        pa.field("crops", CROPS),
+        pa.field("num_windows", pa.int32(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
-"""A row per chunk of a catalog. `video_row` is the row of its video in the catalog; `attempts` counts the attempts so far,
-the planned one included."""
+"""A row per chunk of a catalog. `video_row` is the row of its video in the catalog, `num_windows` counts the windows that start
+in it, and `crops` are those of these windows, or null where whole frames or regions are labeled; `attempts` counts the attempts
+so far, the planned one included."""
 
 CHUNK = pa.schema(
     [
@@ -67,6 +76,7 @@ CHUNK = pa.schema(
         pa.field("fps", pa.float64()),
         pa.field("seek_points", SEEK_POINTS),
         *_REGION,
+        pa.field("crops", CROPS),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("base_chunk_id", pa.string()),
         pa.field("base_file", pa.string()),
@@ -75,7 +85,7 @@ CHUNK = pa.schema(
 """A unit of work: a row of a plan, with all that a worker must know of its video. Times count from
 the start of its track. The `base_…` columns locate the chunk in the base run's ledger if some of its windows are reused;
 otherwise they are null."""
-UNCOMMITTED_COLUMNS = ("fps", "seek_points", *REGION_COLUMNS, "base_chunk_id", "base_file")
+UNCOMMITTED_COLUMNS = ("fps", "seek_points", *REGION_COLUMNS, "crops", "base_chunk_id", "base_file")
 
 COMMITTED_CHUNK = pa.schema(
     [
@@ -84,6 +94,7 @@ COMMITTED_CHUNK = pa.schema(
         pa.field("num_windows", pa.int32(), nullable=False),
         pa.field("window_start_us", pa.list_(pa.int64()), nullable=False),
         pa.field("window_end_us", pa.list_(pa.int64()), nullable=False),
+        pa.field("window_person", pa.list_(pa.int32()), nullable=False),
         pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
         pa.field("window_run", pa.list_(pa.int32()), nullable=False),
         pa.field("stage", pa.string()),
@@ -93,9 +104,129 @@ COMMITTED_CHUNK = pa.schema(
 )
 """A chunk's whole result in one row: its windows and, if any are missing, the stage, error and reason of its failure.
 
-`probabilities` holds the probabilities of all actions in the first window, then those in the second, and so on. `window_run`
-is the run that labeled a window, by its index in this run's `runs`: 0 for this run, more for base runs.
+Windows are by person and time. `probabilities` holds the probabilities of all actions in the first window, then those in the
+second, and so on. `window_run` is the run that labeled a window, by its index in this run's `runs`: 0 for this run, more for
+base runs.
 """
+
+LOOKS = pa.list_(
+    pa.struct(
+        [
+            pa.field("time_us", pa.int64()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("thumbnail", pa.binary()),
+            pa.field("cut_us", pa.int64()),
+            pa.field(
+                "people",
+                pa.list_(
+                    pa.struct(
+                        [
+                            pa.field("box", pa.list_(pa.float64())),
+                            pa.field("keypoints", pa.list_(pa.float32())),
+                            pa.field("score", pa.float64()),
+                            pa.field("colors", pa.list_(pa.float32())),
+                        ]
+                    )
+                ),
+            ),
+        ]
+    )
+)
+"""The looks at a part of a video: fields of `microaction.people.Look`, arrays as flat lists, the thumbnail as its bytes."""
+
+COMMITTED_LOOKS = pa.schema(
+    [
+        pa.field("chunk_id", pa.string(), nullable=False),
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("video_version", pa.string(), nullable=False),
+        pa.field("chunk_start_us", pa.int64(), nullable=False),
+        pa.field("chunk_end_us", pa.int64(), nullable=False),
+        pa.field("duration_us", pa.int64(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("looks", LOOKS, nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""All looks at a part of a video, the chunk of this ledger, or the error and reason why there are none."""
+
+_SPAN_OF_PERSON = [
+    pa.field("body", pa.string()),
+    pa.field("height_px", pa.float64()),
+    pa.field("score", pa.float64()),
+    pa.field("num_looks", pa.int32()),
+    pa.field("error", pa.string()),
+    pa.field("reason", pa.string()),
+]
+VIDEO_PEOPLE = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("num_shots", pa.int32(), nullable=False),
+        pa.field(
+            "spans",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("person", pa.int32()),
+                        pa.field("name", pa.string()),
+                        pa.field("shot", pa.int32()),
+                        pa.field("start_us", pa.int64()),
+                        pa.field("end_us", pa.int64()),
+                        *_CROP,
+                        *_SPAN_OF_PERSON,
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+        pa.field(
+            "problems",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("start_us", pa.int64()),
+                        pa.field("end_us", pa.int64()),
+                        pa.field("error", pa.string()),
+                        pa.field("reason", pa.string()),
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+"""The people of a video, in a run's `_people.parquet`; times count from the start of its track.
+
+`key` identifies all that they are a function of. A span with an `error` is not labeled; `problems` are not a person's: parts that
+could not be looked at, or in which there may be more people.
+"""
+
+PEOPLE_LIST = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("video_version", pa.string()),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("name", pa.string()),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("shot", pa.int32()),
+        pa.field("left", pa.int32(), nullable=False),
+        pa.field("top", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("limit_left", pa.int32()),
+        pa.field("limit_right", pa.int32()),
+        *_SPAN_OF_PERSON,
+    ]
+)
+"""A row per video, person and span, as `microaction people` writes it and `label --people` takes it; by video, person and time.
+
+What is renamed, merged, deleted or moved in it is labeled so. A span with an `error` is not labeled: make that null to have it.
+"""
+OPTIONAL_PEOPLE_COLUMNS = tuple(field.name for field in PEOPLE_LIST if field.nullable)
+"""Columns that a list of people made by hand may lack."""
 
 LEDGER_INDEX = pa.schema(
     [
@@ -108,6 +239,7 @@ LEDGER_INDEX = pa.schema(
 )
 """A row per committed chunk: its columns without the windows, and the file of the ledger that holds it."""
 
+CROP_COLUMNS = ("crop_left", "crop_top", "crop_width", "crop_height")
 PACKED_CLIP = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -117,6 +249,9 @@ PACKED_CLIP = pa.schema(
         pa.field("proxy", pa.string(), nullable=False),
         pa.field("short_side", pa.int32(), nullable=False),
         *_REGION,
+        pa.field("person", pa.int32()),
+        pa.field("person_scale", pa.string()),
+        *(pa.field(name, pa.int32()) for name in CROP_COLUMNS),
         pa.field("num_frames", pa.int64()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
@@ -126,7 +261,12 @@ PACKED_CLIP = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
-"""A row per clip of a packed list: its source and its proxy, or the error and reason why it has no proxy."""
+"""A row per clip of a packed list: its source and its proxy, or the error and reason why it has no proxy.
+
+Where people were looked for, `person_scale` is the JSON of a `PersonScale`, and `person` is whom the list names. The `crop_…`
+columns are the rectangle that shows one of several people, in pixels of displayed frames; it may leave the frame. They are null
+where whole frames or regions are shown.
+"""
 
 _PROVENANCE = [
     pa.field("video_version", pa.string(), nullable=False),
@@ -139,6 +279,7 @@ _PROVENANCE = [
 WINDOWS = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("action", _TEXT, nullable=False),
@@ -152,7 +293,7 @@ WINDOWS = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per window, by video and time.
+"""A row per window, by video, person and time.
 
 `body_part` is that of the most likely action; a body part's probability is the sum over its actions. A window is `abstained`
 if even its most likely action is less probable than the run's `abstain_below`. `model`, `model_digest` and `settings_digest`
@@ -162,6 +303,7 @@ are those of the run that labeled the window: with `--relabel uncertain`, this r
 EVENTS = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
         pa.field("action", _TEXT, nullable=False),
         pa.field("action_id", pa.int32(), nullable=False),
         pa.field("body_part", _TEXT, nullable=False),
@@ -174,31 +316,37 @@ EVENTS = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per event. Each file is sorted by action, video and time, and has a row group per action."""
+"""A row per event. Each file is sorted by action, video, person and time, and has a row group per action."""
 
-_ACTIVITY = [
+_RATES = [
     pa.field("num_events", pa.int64(), nullable=False),
     pa.field("events_per_minute", pa.float64(), nullable=False),
     pa.field("total_s", pa.float64(), nullable=False),
+]
+_ACTIVITY = [
+    pa.field("num_windows", pa.int64(), nullable=False),
+    pa.field("covered_s", pa.float64(), nullable=False),
+    pa.field("failed_s", pa.float64(), nullable=False),
+    pa.field("coverage", pa.float64()),
+    pa.field("abstained_fraction", pa.float64()),
+    pa.field("num_events", pa.int64(), nullable=False),
+    pa.field("events_per_minute", pa.float64()),
+    pa.field(
+        "actions",
+        pa.list_(pa.struct([pa.field("action", pa.string()), pa.field("body_part", pa.string()), *_RATES])),
+        nullable=False,
+    ),
+    pa.field("body_parts", pa.list_(pa.struct([pa.field("body_part", pa.string()), *_RATES])), nullable=False),
 ]
 VIDEOS = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
         pa.field("duration_s", pa.float64()),
         pa.field("video_start_s", pa.float64()),
-        pa.field("num_windows", pa.int64(), nullable=False),
-        pa.field("covered_s", pa.float64(), nullable=False),
-        pa.field("failed_s", pa.float64(), nullable=False),
-        pa.field("coverage", pa.float64()),
-        pa.field("abstained_fraction", pa.float64()),
-        pa.field("num_events", pa.int64(), nullable=False),
-        pa.field("events_per_minute", pa.float64()),
-        pa.field(
-            "actions",
-            pa.list_(pa.struct([pa.field("action", pa.string()), pa.field("body_part", pa.string()), *_ACTIVITY])),
-            nullable=False,
-        ),
-        pa.field("body_parts", pa.list_(pa.struct([pa.field("body_part", pa.string()), *_ACTIVITY])), nullable=False),
+        pa.field("num_people", pa.int32()),
+        pa.field("num_shots", pa.int32()),
+        pa.field("nobody_s", pa.float64()),
+        *_ACTIVITY,
         pa.field("codec", pa.string()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
@@ -208,14 +356,48 @@ VIDEOS = pa.schema(
 )
 """A row per video of the catalog; `duration_s` is null if the video could not be opened.
 
-`coverage` is the fraction of its duration that windows cover, `abstained_fraction` the fraction of its windows that are
-`abstained`. Rates are per minute that windows cover. `actions` and `body_parts` list those that occur; where events of one
-body part overlap, their time counts once.
+`num_people` counts those who are labeled, `nobody_s` are seconds in which nobody is seen; they and `num_shots` are null where
+people were not looked for. `coverage` is the fraction of its duration that windows of anybody cover, `abstained_fraction` the
+fraction of its windows that are `abstained`. Rates are per minute that windows cover. `actions` and `body_parts` list those that
+occur; where events of one body part overlap, their time counts once.
+"""
+
+PEOPLE = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("name", pa.string()),
+        pa.field("seen_s", pa.float64(), nullable=False),
+        *_ACTIVITY,
+        pa.field(
+            "spans",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("start_s", pa.float64()),
+                        pa.field("end_s", pa.float64()),
+                        pa.field("shot", pa.int32()),
+                        *_CROP,
+                        *_SPAN_OF_PERSON,
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+        *_PROVENANCE,
+    ]
+)
+"""A row per person of a video who is seen in it, by video and person; 0 stands for the whole frame, or the catalog's region.
+
+`spans`: where the person is seen, and the crop that the network sees there; empty for person 0. A span with an `error` has no
+labels, and is in `failures/`. `coverage` is the fraction of `seen_s` that windows cover. A person has no identity beyond one
+video.
 """
 
 FAILURES = pa.schema(
     [
         pa.field("video", pa.string(), nullable=False),
+        pa.field("person", pa.int32()),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64()),
         pa.field("stage", pa.string(), nullable=False),
@@ -225,16 +407,37 @@ FAILURES = pa.schema(
         *_PROVENANCE,
     ]
 )
-"""A row per span without labels; `end_s` is null if the video's duration is unknown."""
+"""A row per span without labels: of a person, or of the video, if `person` is null.
 
-PUBLIC_TABLES = {"windows": WINDOWS, "events": EVENTS, "videos": VIDEOS, "failures": FAILURES}
+`end_s` is null if the video's duration is unknown. Of each person, the spans are what is seen and not covered by windows;
+together with the rows of the video and what windows cover, they are the whole video.
+"""
+
+PUBLIC_TABLES = {"windows": WINDOWS, "events": EVENTS, "people": PEOPLE, "videos": VIDEOS, "failures": FAILURES}
 """The tables that `microaction label` publishes, by name."""
 
-SCHEMA_VERSION = 4  # 4: times count from the start of the file, not of its video track; videos has video_start_s
+SCHEMA_VERSION = 5  # 5: people; 4: times count from the start of the file, not of its video track
 """Version of the public tables; in the metadata of their files as `microaction.schema_version`."""
 
 COLUMN_DOCS: dict[str, str] = {
     "video": "Path or URI of the video.",
+    "person": "Number of the person in the video, from 1 by the time seen; 0: the whole frame, or the region. In `failures`, "
+    "null for what is not a person's.",
+    "name": "Name that the list of people gives the person; null without one.",
+    "seen_s": "Seconds in which the person is seen.",
+    "spans": "Where the person is seen, by time: a struct for each span.",
+    "shot": "Number of the shot in the video, from 0: a shot lasts from one cut of the camera to the next.",
+    "left": "Left edge of the person's crop, in pixels of displayed frames; the crop may leave the frame.",
+    "top": "Top edge of the person's crop, in pixels of displayed frames.",
+    "limit_left": "What is left of this, in pixels of displayed frames, shows a neighbor and is not used; null: none.",
+    "limit_right": "What is right of this, in pixels of displayed frames, shows a neighbor and is not used; null: none.",
+    "body": "What is visible of the person: `whole`, `no legs` or `head and shoulders`.",
+    "height_px": "Height of the whole person in pixels of displayed frames, estimated where a part is hidden.",
+    "score": "Median score of the detections of the person, 0 to 1.",
+    "num_looks": "Number of looks that the span was found in.",
+    "num_people": "Number of people who are labeled; null if people were not looked for.",
+    "num_shots": "Number of shots; null if people were not looked for.",
+    "nobody_s": "Seconds of the video in which nobody is seen; null if people were not looked for.",
     "start_s": "Start of the span, in seconds on the file's timeline: 0 s is where players start the file.",
     "end_s": "End of the span (exclusive), in seconds; null in `failures` if the video's duration is unknown.",
     "action": "Name of the action; of a window, its most likely action.",
@@ -251,23 +454,23 @@ COLUMN_DOCS: dict[str, str] = {
     "model_digest": "Hexadecimal SHA-256 of the checkpoint's weights and of all that changes their predictions.",
     "settings_digest": "Hexadecimal SHA-256 of the settings that decide windows and probabilities.",
     "decoder": "Decoder and its version; if there are several, separated by commas.",
-    "num_windows": "Number of windows in the event or the video.",
+    "num_windows": "Number of windows in the event, of the person or of the video.",
     "duration_s": "Duration of the video track in seconds; null if the video cannot be opened.",
     "video_start_s": "When the video track starts on the file's timeline, in seconds; more than 0 where only sound comes first.",
-    "covered_s": "Seconds of the video that windows cover.",
-    "failed_s": "Seconds of the video that are in `failures`.",
-    "coverage": "Fraction of the duration that windows cover, 0 to 1; null if the duration is unknown.",
-    "abstained_fraction": "Fraction of the video's windows that are `abstained`, 0 to 1; null if it has no windows.",
-    "num_events": "Number of events of the video, the action or the body part.",
-    "events_per_minute": "Events per minute of video that windows cover; null if the video has no windows.",
+    "covered_s": "Seconds that windows cover: the person's, or of the video anybody's.",
+    "failed_s": "Seconds that no window covers, which are in `failures`.",
+    "coverage": "Fraction of the duration, or of `seen_s`, that windows cover, 0 to 1; null if the duration is unknown.",
+    "abstained_fraction": "Fraction of the windows that are `abstained`, 0 to 1; null without windows.",
+    "num_events": "Number of events of the video, the person, the action or the body part.",
+    "events_per_minute": "Events per minute of video that windows cover; null without windows.",
     "total_s": "Seconds that the events cover; where events overlap, their time counts once.",
     "actions": "The actions that occur, by `action_id`: a struct for each.",
     "body_parts": "The body parts that occur, by `body_part_id`: a struct for each.",
     "codec": "Codec by FFmpeg's name, such as `h264`.",
-    "width": "Width of displayed frames in square pixels: sample aspect ratio and display matrix are applied.",
-    "height": "Height of displayed frames in square pixels.",
+    "width": "Width of displayed frames, or of a crop, in square pixels: sample aspect ratio and display matrix are applied.",
+    "height": "Height of displayed frames, or of a crop, in square pixels.",
     "fps": "Average frame rate, in frames per second.",
-    "stage": "Stage that failed: `catalog`, `decode` or `label`.",
+    "stage": "Stage that failed: `catalog`, `people`, `decode` or `label`.",
     "error": "Kind of the failure, such as `decode_error`; null in the catalog if the video can be read.",
     "reason": "Cause of the failure in plain words; null in the catalog if the video can be read.",
     "attempts": "Number of attempts so far.",
@@ -298,10 +501,12 @@ CLIP_LIST = pa.schema(
         pa.field("label", pa.int32(), nullable=False),
         pa.field("subject", pa.string()),
         pa.field("uri", pa.string()),
+        pa.field("person", pa.int32()),
         *_REGION,
     ]
 )
-"""A list of labeled clips. Where `uri` is null, the clip is in the list's folder of videos."""
+"""A list of labeled clips. Where `uri` is null, the clip is in the list's folder of videos. `person` says who counts of several
+people, from 1 from left to right; a region comes first."""
 
 SKELETONS = pa.schema(
     [

@@ -82,6 +82,9 @@ class ProgressFormatter:
 
     def __call__(self, progress: "Progress") -> tuple[float, float, str]:
         """Return what to show of a run's progress."""
+        if progress.stage == "people":
+            text = f"looking for people: {_hours(progress.done)} of {_hours(progress.total)} of video"
+            return progress.done, progress.total, text
         if progress.stage != "label":
             self._past.clear()
             return progress.done, progress.total, f"{progress.stage}: {progress.done} of {progress.total} videos"
@@ -126,6 +129,8 @@ def summary_table(summary: "RunSummary", out: str) -> Table:
     table.add_row("videos", str(publication.num_videos))
     table.add_row("length", _hours(publication.video_s))
     table.add_row("labeled", _hours(publication.covered_s))
+    if publication.num_people:
+        table.add_row("people", str(publication.num_people))
     table.add_row("windows", str(publication.num_windows))
     table.add_row("abstained windows", str(publication.num_abstained))
     table.add_row("events", str(publication.num_events))

@@ -1,4 +1,4 @@
-"""Compacts the ledger's small files while a run continues, in tasks beside it."""
+"""Compacts a ledger's small files while a run continues, in tasks beside it."""
 
 from types import TracebackType
 from typing import Self
@@ -7,6 +7,7 @@ import ray
 
 from microaction.distributed.waiting import get_or_cancel
 from microaction.labeling import ledger
+from microaction.labeling.ledger import Ledger
 
 COMPACTION_CPUS = 0.1  # it waits for storage
 COMPACTION_LIMIT_S = 1800.0  # it takes seconds
@@ -15,13 +16,13 @@ COMPACTION_LIMIT_S = 1800.0  # it takes seconds
 class Compaction:
     """A context manager that waits at its end for the tasks that it started. Nobody may read the ledger while one runs."""
 
-    def __init__(self, out: str) -> None:
-        self.out = out
+    def __init__(self, committed: Ledger, out: str) -> None:
+        self.committed, self.out = committed, out
         self._names: list[str] = []
         self._task: ray.ObjectRef | None = None
 
     def __enter__(self) -> Self:
-        for name in ledger.list_commits(self.out):
+        for name in self.committed.list_commits(self.out):
             self.add(name)
         return self
 
@@ -36,7 +37,8 @@ class Compaction:
         self._names.append(name)
         if len(self._names) >= ledger.COMMITS_PER_COMPACTION:
             self.wait()
-            self._task = ray.remote(num_cpus=COMPACTION_CPUS, max_retries=3)(_compact).remote(self.out, self._names)
+            compact = ray.remote(num_cpus=COMPACTION_CPUS, max_retries=3)(_compact)
+            self._task = compact.remote(self.committed, self.out, self._names)
             self._names = []
 
     def wait(self) -> None:
@@ -46,8 +48,8 @@ class Compaction:
             self._task = None
 
 
-def _compact(out: str, names: list[str]) -> None:
+def _compact(committed: Ledger, out: str, names: list[str]) -> None:
     try:
-        ledger.compact(out, names)
+        committed.compact(out, names)
     except FileNotFoundError:  # a task that outlived its run did it
         return

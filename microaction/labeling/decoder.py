@@ -3,23 +3,24 @@
 Nothing here may import torch: a decoding process would take a second longer to start, and its memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from microaction.clips.manifest import region_of
-from microaction.errors import FailureKind, VideoChangedError, reason_of
-from microaction.labeling.people import WindowSkeletons, decode_around_people
+from microaction.errors import FailureKind, reason_of
+from microaction.labeling.probe import check_version
 from microaction.labeling.reuse import WindowReuse, Windows
 from microaction.labeling.settings import VideoLabelSettings
+from microaction.labeling.skeletons import WindowSkeletons, decode_around_people
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.skeletons.archive import ArchiveSkeletons
-from microaction.storage import version_of
 from microaction.video import ChunkFrames, FrameSampling, Framing, SeekPoint, decode_chunk
 from microaction.video.decoding.av_backend import DECODER
+from microaction.video.framing import Crop
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import Span, microseconds, split_windows
 
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from microaction.models import CheckpointConfig
 
 MIN_DECODE_TIME_S = 30  # for the shortest clip, on a node that is busy with other things
+NO_LIMIT = 2**31 - 1  # right of all columns
+
+
+class PersonWindow(NamedTuple):
+    """A window of a person, and the crop that shows the person; 0 and None for the whole frame, or the catalog's region."""
+
+    person: int
+    span: Span
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,14 @@ class Decoder:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Decode a row of `schema.CHUNK`; never raises for what is in the file."""
         chunk = Span(row["chunk_start_us"], row["chunk_end_us"])
-        windows = split_windows(row["duration_us"], self.window_us, self.stride_us, chunk)
+        windows = list(self._windows(row, chunk))
         reused, pixels, keypoints_WMTK3 = Windows.none(), None, None
         error, reason = "", ""
         try:
             if self.reuse is not None:
                 reused = self.reuse.reused(row)
-                reused_us = set(reused.start_us_W.tolist())
-                windows = [window for window in windows if window.start_us not in reused_us]
+                is_reused = set(zip(reused.person_W.tolist(), reused.start_us_W.tolist(), strict=True))
+                windows = [window for window in windows if (window.person, window.span.start_us) not in is_reused]
             if windows:
                 pixels, keypoints_WMTK3 = self._decoded(row, chunk, windows)
                 error, reason = FailureKind.DECODE_ERROR if pixels.damage else "", pixels.damage
@@ -95,11 +105,28 @@ class Decoder:
             row, windows, pixels, reused, error=str(error), reason=reason, keypoints_WMTK3=keypoints_WMTK3
         )
 
+    def _windows(self, row: dict[str, Any], chunk: Span) -> Iterator[PersonWindow]:
+        """Yield the windows that start in the chunk, by person and time.
+
+        Each span of a person is like a little video: its windows begin anew, and the last one ends with it.
+        """
+        if row["crops"] is None:
+            for span in split_windows(row["duration_us"], self.window_us, self.stride_us, chunk):
+                yield PersonWindow(0, span)
+            return
+        for placed in sorted(row["crops"], key=lambda placed: (placed["person"], placed["start_us"])):
+            start_us, end_us = placed["start_us"], placed["end_us"]
+            inside = Span(max(chunk.start_us - start_us, 0), chunk.end_us - start_us)
+            crop = crop_of(placed)
+            for span in split_windows(end_us - start_us, self.window_us, self.stride_us, inside):
+                yield PersonWindow(placed["person"], Span(start_us + span.start_us, start_us + span.end_us), crop)
+
     def _decoded(
-        self, row: dict[str, Any], chunk: Span, windows: Sequence[Span]
+        self, row: dict[str, Any], chunk: Span, windows: Sequence[PersonWindow]
     ) -> tuple[ChunkFrames, np.ndarray | None]:
-        _check_version(row["video"], row["video_version"])
+        check_version(row["video"], row["video_version"])
         seek_points = [SeekPoint(**point) for point in row["seek_points"] or ()]
+        spans = [window.span for window in windows]
         if self.skeletons is not None:
             return sandboxed(
                 row["video"],
@@ -107,22 +134,25 @@ class Decoder:
                 decode_around_people,
                 row["video"],
                 chunk,
-                windows,
-                skeletons=self.skeletons.read(row, windows),
+                spans,
+                skeletons=self.skeletons.read(row, spans),
                 num_pose_sampled=self.skeletons.num_pose_frames * self.preprocessing.views,
                 sampling=self.sampling,
                 side=self.preprocessing.side,
                 seek_points=seek_points,
             )
+        framing_of = {
+            crop: Framing.of(self.preprocessing, crop or region_of(row)) for crop in {window.crop for window in windows}
+        }
         pixels = sandboxed(
             row["video"],
             self._limits_of(chunk),
             self.decode,
             row["video"],
             chunk,
-            windows,
+            spans,
             sampling=self.sampling,
-            framing=Framing.of(self.preprocessing, region_of(row)),
+            framings=[framing_of[window.crop] for window in windows],
             seek_points=seek_points,
         )
         return pixels, None
@@ -133,23 +163,16 @@ class Decoder:
         return replace(self.limits, time_s=min(self.limits.time_s, max(proportional_s, MIN_DECODE_TIME_S)))
 
 
-def _check_version(video: str, version: str) -> None:
-    """Raise `VideoChangedError` unless the file is still the cataloged one: windows of two files must not pass for those of
-    one."""
-    try:
-        present = version_of(video)
-    except FileNotFoundError:
-        present = ""
-    if present != version:
-        what = "has changed" if present else "no longer exists"
-        raise VideoChangedError(
-            f"the file {what} since it was cataloged: run the same command again, or make a new catalog"
-        )
+def crop_of(row: Mapping[str, Any]) -> Crop:
+    """Return the crop in a row's columns of `schema.CROPS`."""
+    left, top, width, height = (row[name] for name in ("left", "top", "width", "height"))
+    limit_right = NO_LIMIT if row["limit_right"] is None else row["limit_right"]
+    return Crop(left, top, width, height, row["limit_left"] or 0, limit_right)
 
 
 def decoded_row(
     row: dict[str, Any],
-    windows: Sequence[Span],
+    windows: Sequence[PersonWindow],
     pixels: ChunkFrames,
     reused: Windows,
     *,
@@ -165,14 +188,16 @@ def decoded_row(
     keypoints_WMTK3 = keypoints_WMTK3[is_complete]
     return {name: value for name, value in row.items() if name not in UNCOMMITTED_COLUMNS} | {
         "decoder": decoder,
-        "window_start_us": np.array([window.start_us for window in windows], np.int64)[is_complete],
-        "window_end_us": np.array([window.end_us for window in windows], np.int64)[is_complete],
+        "window_start_us": np.array([window.span.start_us for window in windows], np.int64)[is_complete],
+        "window_end_us": np.array([window.span.end_us for window in windows], np.int64)[is_complete],
+        "window_person": np.array([window.person for window in windows], np.int32)[is_complete],
         "frames": pixels.frames_NHWC,
         "window_frames": pixels.window_frames_WT[is_complete],
         "keypoints": keypoints_WMTK3.ravel(),  # Ray's tensors of a column have as many dimensions in all its blocks
         "keypoints_shape": np.array(keypoints_WMTK3.shape, np.int32),
         "reused_start_us": reused.start_us_W,
         "reused_end_us": reused.end_us_W,
+        "reused_person": reused.person_W,
         "reused_probabilities": reused.probabilities_WK.ravel(),
         "reused_run": reused.run_W,
         "num_bytes": pixels.num_bytes,

@@ -10,8 +10,7 @@ from microaction.labeling.catalog import PassedOver
 from microaction.labeling.execution import Device
 from microaction.labeling.ledger import best_rows
 from microaction.labeling.measure import measure_decoding, measure_network
-from microaction.labeling.plan import chunk_table, count_windows
-from microaction.labeling.pool import block_bytes
+from microaction.labeling.plan import chunk_table
 from microaction.labeling.prepare import PreparedRun
 from microaction.models.classifier import Execution
 from microaction.video.windows import MICROSECONDS
@@ -50,7 +49,7 @@ class Estimate:
 def estimate(run: PreparedRun) -> Estimate:
     """Decode and label a little of what is to do; needs a running Ray. The network is not compiled for it."""
     settings, config, pool, todo = run.settings, run.checkpoint.config, run.pool, run.todo
-    num_windows = int(count_windows(todo, run.catalog, settings).sum())
+    num_windows = pc.sum(todo["num_windows"]).as_py() or 0
     todo_s = _sum_us(todo) / MICROSECONDS
     in_plan = run.index.filter(pc.is_in(run.index["chunk_id"], value_set=run.plan["chunk_id"].combine_chunks()))
     best = best_rows(in_plan)
@@ -75,7 +74,7 @@ def estimate(run: PreparedRun) -> Estimate:
         decode_core_h=None if is_unknown else (cost.core_s if cost else 0.0) * todo_s / S_PER_H,
         device=pool.device,
         device_h=window_s * num_windows * (1 if pool.num_gpus else pool.num_threads) / S_PER_H,
-        bytes_per_decode_task=DECODER_BYTES + 2 * block_bytes(settings, config),
+        bytes_per_decode_task=DECODER_BYTES + 2 * run.block_bytes,
         num_windows=num_windows,
         passed_over=str(PassedOver.of(run.catalog)),
     )

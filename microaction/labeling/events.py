@@ -71,7 +71,9 @@ def partition_time(starts_us_W: np.ndarray, ends_us_W: np.ndarray) -> tuple[np.n
     """
     starts, ends = starts_us_W.copy(), ends_us_W.copy()
     touching = starts_us_W[1:] <= ends_us_W[:-1]
-    borders = (starts_us_W[:-1] + ends_us_W[:-1] + starts_us_W[1:] + ends_us_W[1:]) // 4
+    # Windows that only touch meet where the camera cuts: neither decides beyond it, whatever their lengths.
+    middles = (starts_us_W[:-1] + ends_us_W[:-1] + starts_us_W[1:] + ends_us_W[1:]) // 4
+    borders = np.clip(middles, starts_us_W[1:], np.maximum(ends_us_W[:-1], starts_us_W[1:]))
     ends[:-1][touching] = borders[touching]
     starts[1:][touching] = borders[touching]
     return starts, ends

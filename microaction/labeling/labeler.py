@@ -52,6 +52,7 @@ class Labeler:
             "num_windows": [len(windows.start_us_W) for windows in windows_C],
             "window_start_us": _lists(windows.start_us_W for windows in windows_C),
             "window_end_us": _lists(windows.end_us_W for windows in windows_C),
+            "window_person": _lists(windows.person_W for windows in windows_C),
             "probabilities": _lists(windows.probabilities_WK for windows in windows_C),
             "window_run": _lists(windows.run_W for windows in windows_C),
             "stage": pa.array(
@@ -103,8 +104,8 @@ def batch_of(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 def _unlabeled(batch: dict[str, np.ndarray], error: Exception) -> dict[str, np.ndarray]:
     """Return the same chunks without their new windows, and with the reason why."""
     C = len(batch["error"])
-    empty = {name: _object_column([part[:0] for part in batch[name]]) for name in ("window_start_us", "window_end_us")}
-    empty["window_frames"] = _object_column([part[:0] for part in batch["window_frames"]])
+    of_windows = ("window_start_us", "window_end_us", "window_person", "window_frames")
+    empty = {name: _object_column([part[:0] for part in batch[name]]) for name in of_windows}
     reason = f"the network could not run: {next(iter(str(error).splitlines()), 'no reason given')}"
     is_decoded_C = batch["error"] == ""
     return (
@@ -129,11 +130,13 @@ def _with_reused(batch: dict[str, np.ndarray], probabilities_CWK: list[np.ndarra
     for row, probabilities_WK in enumerate(probabilities_CWK):
         starts_us_W = batch["window_start_us"][row]
         this_run = np.zeros(len(starts_us_W), np.int32)
-        windows = Windows(starts_us_W, batch["window_end_us"][row], probabilities_WK, this_run)
+        ends_us_W, person_W = (batch[name][row] for name in ("window_end_us", "window_person"))
+        windows = Windows(starts_us_W, ends_us_W, person_W, probabilities_WK, this_run)
         reused_us_W = batch["reused_start_us"][row]
         if len(reused_us_W):
             reused_WK = batch["reused_probabilities"][row].reshape(len(reused_us_W), -1)
-            reused = Windows(reused_us_W, batch["reused_end_us"][row], reused_WK, batch["reused_run"][row])
+            ends_us_W, person_W, run_W = (batch[f"reused_{name}"][row] for name in ("end_us", "person", "run"))
+            reused = Windows(reused_us_W, ends_us_W, person_W, reused_WK, run_W)
             windows = windows.merged(reused)
         windows_C.append(windows)
     return windows_C

@@ -1,117 +1,304 @@
-"""Windows of a chunk for networks that see skeletons: each cut to the square around the people in it. Knows no Ray, no torch.
+"""Who is labeled in each video, when, and in which part of the frame. A pure function of its committed looks, or a list by hand.
 
-Shapes: W windows, M people, T frames, K keypoints.
+A run keeps it in `_people.parquet`, a row of `schema.VIDEO_PEOPLE` per video. Knows no Ray, no torch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from microaction.preprocessing import Preprocessing
-from microaction.skeletons import Skeleton, SkeletonError
-from microaction.skeletons.archive import ArchiveSkeletons, frames_at
-from microaction.skeletons.errors import NoSkeletonError
-from microaction.skeletons.framing import PeopleFraming
-from microaction.skeletons.skeleton import NUM_KEYPOINTS
-from microaction.video import ChunkFrames, FrameSampling, SeekPoint, decode_chunk
-from microaction.video.decoding.sources import Source
-from microaction.video.windows import MICROSECONDS, Span
+from microaction import storage
+from microaction.errors import FailureKind, UsageError
+from microaction.labeling.looks import looks_of
+from microaction.people import Look, MoveNet, Person, Tracklet, VideoPeople, crop_around, find_people
+from microaction.people.detector import WEIGHTS_SHA256
+from microaction.people.following import MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST, MIN_SEEN_US
+from microaction.preprocessing import PersonScale
+from microaction.schema import OPTIONAL_PEOPLE_COLUMNS, PEOPLE_LIST, VIDEO_PEOPLE, parquet_bytes
+from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds
 
 if TYPE_CHECKING:
     from microaction.labeling.settings import VideoLabelSettings
     from microaction.models import Checkpoint
 
-
-@dataclass(frozen=True)
-class WindowSkeletons:
-    """Where windows' skeletons come from, and which of their frames the network sees: `num_pose_frames`, or 0 for the square
-    alone, which is then that around all of a window's frames."""
-
-    table: ArchiveSkeletons
-    num_pose_frames: int
-    preprocessing: Preprocessing
-
-    def read(self, row: dict[str, Any], windows: Sequence[Span]) -> list[Skeleton]:
-        """Return the sampled skeleton of each window of a row of `schema.CHUNK`, without keypoints where nobody was found.
-
-        Raises `NoSkeletonError` if that is so in all of them.
-        """
-        fps = row["fps"]
-        if not fps:
-            raise NoSkeletonError("the catalog has no frame rate (fps), so nothing tells which frames are shown when")
-        first = int(windows[0].start_us * fps / MICROSECONDS)
-        end = int(max(window.end_us for window in windows) * fps / MICROSECONDS) + 1
-        whole = self.table.read(row["video"], first, max(end, first + 1))
-        found = [whole.at(self._frames(window, fps) - first) for window in windows]
-        if not any(skeleton.scores_MNK.any() for skeleton in found):
-            raise NoSkeletonError("nobody was found here: the table has no keypoint of these frames")
-        return found
-
-    def _frames(self, window: Span, fps: float) -> np.ndarray:
-        if self.num_pose_frames:
-            sampling = FrameSampling.of(self.num_pose_frames, self.preprocessing)
-            return frames_at(sampling.window_times(window), fps)
-        start, end = (int(time_us * fps / MICROSECONDS) for time_us in (window.start_us, window.end_us))
-        return np.arange(start, max(end, start + 1))
+VIDEO_PEOPLE_FILE = "_people.parquet"
+PEOPLE_FORMAT = "people 1"
+CROP_COLUMNS = ("left", "top", "width", "height", "limit_left", "limit_right")
+FACTS = ("body", "height_px", "score", "num_looks", "error", "reason")
+MAX_SIDE = 100_000  # pixels
 
 
-def decode_around_people(
-    source: Source,
-    chunk: Span,
-    windows: Sequence[Span],
-    *,
-    skeletons: Sequence[Skeleton],
-    num_pose_sampled: int,
-    sampling: FrameSampling,
-    side: int,
-    seek_points: Sequence[SeekPoint],
-) -> tuple[ChunkFrames, np.ndarray]:
-    """Decode the windows, each cut to the square around the people in its skeleton; see `decode_chunk`.
+def duration_us(video: Mapping[str, Any]) -> int:
+    """Return the length of a readable video of the catalog, in whole microseconds."""
+    return microseconds(video["duration_s"])
 
-    Returns their pixels, and their keypoints [W, M, T, K, 3] (float32) in pixels of the squares. A window in whose skeleton
-    nobody was found counts as damage: nothing tells where to look. Raises `DecodeError` if no window is left.
+
+def start_us(video: Mapping[str, Any]) -> int:
+    """Return when the video track starts on the file's timeline."""
+    return microseconds(video["video_start_s"] or 0.0)
+
+
+class PeopleError(UsageError, ValueError):
+    """A list of people cannot be used; the message names the file and the row."""
+
+
+def people_source(settings: "VideoLabelSettings", checkpoint: "Checkpoint") -> str:
+    """Return where a run has its people from: `auto`, `off`, or the location of a list.
+
+    Networks that see skeletons find people in those. Raises `PeopleError` if a list is given for one.
     """
-    is_found_W = np.array([bool(skeleton.scores_MNK.any()) for skeleton in skeletons])
-    framings = [PeopleFraming(skeleton, side) for skeleton in skeletons]
-    chosen: list[int] = np.flatnonzero(is_found_W).tolist()
-    pixels = decode_chunk(
-        source,
-        chunk,
-        [windows[number] for number in chosen],
-        sampling=sampling,
-        framings=[framings[number] for number in chosen],
-        seek_points=seek_points,
+    if not checkpoint.config.needs_skeletons:
+        return settings.people
+    if settings.people not in ("auto", "off"):
+        raise PeopleError(f"{checkpoint.ref.uri} sees the skeletons of people: it has no use for a list of people")
+    return "off"
+
+
+def person_scale(checkpoint: "Checkpoint") -> PersonScale:
+    """Return how people lie in the clips of a checkpoint: MA-52's, where that was not measured."""
+    return checkpoint.config.preprocessing.person or PersonScale()
+
+
+def people_provenance(settings: "VideoLabelSettings", checkpoint: "Checkpoint") -> str:
+    """Return where a run has its people from, for the metadata of its tables: JSON, with the detector's weights and digest."""
+    source = people_source(settings, checkpoint)
+    if source != "auto":
+        return json.dumps({"source": source})
+    weights = {"weights_sha256": WEIGHTS_SHA256, "digest": MoveNet().digest}
+    return json.dumps({"source": source, "detector": weights, "scale": person_scale(checkpoint).model_dump()})
+
+
+def people_key(video: Mapping[str, Any], looks: Iterable[Mapping[str, Any]], scale: PersonScale) -> str:
+    """Return what identifies the people of a video: all that `people_of_looks` is a function of.
+
+    `looks` are rows of the ledger's index. A look's own ID holds the detector and the version of the video.
+    """
+    parts = [[row["chunk_id"], row["error"]] for row in looks]
+    content = [PEOPLE_FORMAT, video["video"], duration_us(video), parts, scale.model_dump()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def people_of_looks(
+    video: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], scale: PersonScale, key: str
+) -> dict[str, Any]:
+    """Return the row of `schema.VIDEO_PEOPLE` of a video of the catalog.
+
+    `parts` are its rows of `schema.COMMITTED_LOOKS`, by time; `scale` is how people lie in the clips of the network.
+    """
+    looks = [look for part in parts for look in looks_of(part["looks"])]
+    found = find_people(looks, duration_us(video))
+    groups = (
+        (found.people, None),
+        (found.too_small, FailureKind.TOO_SMALL),
+        (found.seen_briefly, FailureKind.SEEN_BRIEFLY),
     )
-    window_frames_WT = np.full((len(windows), sampling.num_sampled), -1, np.int32)
-    window_frames_WT[chosen] = pixels.window_frames_WT
-    num_people = max(len(skeleton.scores_MNK) for skeleton in skeletons)
-    keypoints_WMTK3 = np.zeros((len(windows), num_people, num_pose_sampled, NUM_KEYPOINTS, 3), np.float32)
-    for number in np.flatnonzero((window_frames_WT >= 0).all(axis=1)):
-        found_MTK3 = framings[number].keypoints()
-        keypoints_WMTK3[number, : len(found_MTK3)] = found_MTK3[:, :num_pose_sampled]
-    damage = pixels.damage
-    if not is_found_W.all():
-        damage = (
-            damage or f"nobody was found in {len(windows) - len(chosen)} windows: the table has no keypoints of them"
-        )
-    return ChunkFrames(pixels.frames_NHWC, window_frames_WT, damage, pixels.num_bytes), keypoints_WMTK3
+    spans = [
+        _span_row(person, tracklet, found, looks, scale, kind)
+        for people, kind in groups
+        for person in people
+        for tracklet in person.tracklets
+    ]
+    problems = [
+        {
+            "start_us": part["chunk_start_us"],
+            "end_us": part["chunk_end_us"],
+            "error": part["error"],
+            "reason": part["reason"],
+        }
+        for part in parts
+        if part["error"] is not None
+    ]
+    return {
+        "video": video["video"],
+        "key": key,
+        "num_shots": len(found.shots),
+        "spans": spans,
+        "problems": [*problems, *_too_many(looks, duration_us(video))],
+    }
 
 
-def check_skeletons(settings: "VideoLabelSettings", checkpoint: "Checkpoint") -> None:
-    """Raise `SkeletonError` unless the settings have a table of skeletons just where the network needs one."""
-    config, uri = checkpoint.config, checkpoint.ref.uri
-    if config.model.num_rgb_frames == 0:
-        raise SkeletonError(
-            f"{uri} is a {config.model.family}, which sees no frames: train pcan with it (init_pose), and label with that"
+def _span_row(
+    person: Person,
+    tracklet: Tracklet,
+    found: VideoPeople,
+    looks: Sequence[Look],
+    scale: PersonScale,
+    kind: FailureKind | None,
+) -> dict[str, Any]:
+    neighbors = [
+        other.box
+        for neighbor in found.people
+        if neighbor.number != person.number
+        for other in neighbor.tracklets
+        if other.span.start_us < tracklet.span.end_us and tracklet.span.start_us < other.span.end_us
+    ]
+    frame_width, frame_height = looks[0].width, looks[0].height
+    cut = crop_around(tracklet, neighbors, frame_width, scale)
+    left, top, width, height, first_x, end_x = cut.crop
+    reason = None
+    if kind is FailureKind.TOO_SMALL:
+        reason = (
+            f"the person is {tracklet.height:.0f} pixels high, less than {MIN_HEIGHT:.0%} of the frame's {frame_height} or "
+            f"{MIN_HEIGHT_OF_TALLEST:.0%} of the tallest person's height"
         )
-    if config.needs_skeletons and settings.skeletons is None:
-        raise SkeletonError(
-            f"{uri} sees the skeletons of people: give a table of the archive's (--skeletons), as the documentation describes "
-            "it"
+    elif kind is FailureKind.SEEN_BRIEFLY:
+        reason = f"the person is seen for {person.seen_us / MICROSECONDS:.1f} s in all, less than {MIN_SEEN_US // MICROSECONDS} s"
+    elif cut.is_occluded:
+        kind = FailureKind.OVERLAP
+        reason = "the person covers another one or is covered, so that no crop shows one of them alone"
+    return {
+        "person": person.number,
+        "name": None,
+        "shot": tracklet.shot,
+        "start_us": tracklet.span.start_us,
+        "end_us": tracklet.span.end_us,
+        "left": left,
+        "top": top,
+        "width": width,
+        "height": height,
+        "limit_left": first_x or None,
+        "limit_right": end_x if end_x < frame_width else None,
+        "body": str(cut.body),
+        "height_px": cut.height_px,
+        "score": tracklet.score,
+        "num_looks": tracklet.num_looks,
+        "error": kind and str(kind),
+        "reason": reason,
+    }
+
+
+def _too_many(looks: Sequence[Look], end_us: int) -> Iterator[dict[str, Any]]:
+    """Yield the spans in which there may be more people than the detector looks for."""
+    most = MoveNet().max_people
+    ends_us = [*(look.time_us for look in looks[1:]), end_us]
+    crowded = merge_spans(
+        Span(look.time_us, next_us) for look, next_us in zip(looks, ends_us, strict=False) if len(look.people) >= most
+    )
+    for start, end in crowded:
+        reason = f"{most} people were found, as many as are looked for: there may be more"
+        yield {"start_us": start, "end_us": end, "error": str(FailureKind.TOO_MANY_PEOPLE), "reason": reason}
+
+
+def write_video_people(out: str, people: pa.Table) -> None:
+    """Write the people of a run's videos."""
+    storage.write_bytes(storage.join(out, VIDEO_PEOPLE_FILE), parquet_bytes(people, compression="zstd"))
+
+
+def read_video_people(out: str) -> pa.Table | None:
+    """Return the people of a run's videos; None if there are none, or those of another format."""
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, VIDEO_PEOPLE_FILE))))
+        return table.select(VIDEO_PEOPLE.names).cast(VIDEO_PEOPLE)
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, KeyError):
+        return None
+
+
+def list_of_people(people: pa.Table, catalog: pa.Table) -> pa.Table:
+    """Return the people of videos of a catalog as a table of `schema.PEOPLE_LIST`."""
+    columns = ("video", "version", "video_start_s")
+    of_video = {row["video"]: row for row in catalog.select(columns).to_pylist()}
+    rows = []
+    for found in people.to_pylist():
+        video = of_video[found["video"]]
+        shift_us = start_us(video)
+        for span in sorted(found["spans"], key=lambda span: (span["person"], span["start_us"])):
+            times = {f"{name}_s": (span[f"{name}_us"] + shift_us) / MICROSECONDS for name in ("start", "end")}
+            known = {"video": video["video"], "video_version": video["version"]} | times
+            rows.append({name: known.get(name, span.get(name)) for name in PEOPLE_LIST.names})
+    return pa.Table.from_pylist(rows, schema=PEOPLE_LIST)
+
+
+def read_people_list(uri: str) -> pa.Table:
+    """Return the table of `schema.PEOPLE_LIST` in a Parquet file. Raises `PeopleError`."""
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    except FileNotFoundError as error:
+        raise PeopleError(f"{error}; `microaction people ARCHIVE OUT` makes a list of people") from error
+    except pa.ArrowInvalid as error:
+        raise PeopleError(f"{uri} is not a Parquet file: {error}") from error
+    for name in OPTIONAL_PEOPLE_COLUMNS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), PEOPLE_LIST.field(name).type))
+    missing = [name for name in PEOPLE_LIST.names if name not in table.column_names]
+    if missing:
+        raise PeopleError(f"{uri} is not a list of people: it has no column {', '.join(missing)}")
+    try:
+        return table.select(PEOPLE_LIST.names).cast(PEOPLE_LIST)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise PeopleError(f"{uri} is not a list of people: {error}") from error
+
+
+def people_of_list(listed: pa.Table, uri: str, catalog: pa.Table) -> pa.Table:
+    """Return what a list of people says of the videos of a catalog, a table of `schema.VIDEO_PEOPLE`.
+
+    Videos that are not listed have nobody. Raises `PeopleError` for a video that the catalog lacks, or has in another version,
+    and for spans that cannot be labeled.
+    """
+    of_video = {row["video"]: row for row in catalog.to_pylist() if row["error"] is None}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in of_video}
+    for number, row in enumerate(listed.to_pylist(), start=1):
+        where = f"{uri}, row {number}"
+        video = of_video.get(row["video"])
+        if video is None:
+            raise PeopleError(f"{where}: the archive has no readable video {row['video']}")
+        if row["video_version"] not in (None, video["version"]):
+            raise PeopleError(f"{where}: {row['video']} has changed since its people were found: find them again")
+        rows[row["video"]].append(_listed_span(row, video, where))
+    people = []
+    for name, spans in rows.items():
+        spans.sort(key=lambda span: (span["person"], span["start_us"]))
+        _check_disjoint(name, spans, uri)
+        content = json.dumps([PEOPLE_FORMAT, uri, spans], default=str)
+        key = hashlib.sha256(content.encode()).hexdigest()[:32]
+        num_shots = len({span["shot"] for span in spans}) or 1
+        people.append({"video": name, "key": key, "num_shots": num_shots, "spans": spans, "problems": []})
+    return pa.Table.from_pylist(people, schema=VIDEO_PEOPLE).sort_by("video")
+
+
+def _listed_span(row: Mapping[str, Any], video: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a row of a list as a span of `schema.VIDEO_PEOPLE`. Raises `PeopleError`."""
+    shift_us, end_of_video_us = start_us(video), duration_us(video)
+    times = {f"{name}_us": round(row[f"{name}_s"] * MICROSECONDS) - shift_us for name in ("start", "end")}
+    times["end_us"] = min(times["end_us"], end_of_video_us)
+    if not 0 <= times["start_us"] < times["end_us"]:
+        raise PeopleError(f"{where}: {row['start_s']:g} s to {row['end_s']:g} s is not a span of {row['video']}")
+    if row["person"] < 1:
+        raise PeopleError(f"{where}: person ({row['person']}) must be at least 1")
+    if not (0 < row["width"] <= MAX_SIDE and 0 < row["height"] <= MAX_SIDE):
+        raise PeopleError(f"{where}: width ({row['width']}) and height ({row['height']}) must be > 0 and ≤ {MAX_SIDE}")
+    limits = (row["limit_left"] or 0, row["limit_right"] or video["width"])
+    columns = max(row["left"], limits[0], 0), min(row["left"] + row["width"], limits[1], video["width"])
+    if columns[0] >= columns[1] or row["top"] >= video["height"] or row["top"] + row["height"] <= 0:
+        raise PeopleError(
+            f"{where}: the crop of {row['width']}×{row['height']} pixels at ({row['left']}, {row['top']}) shows nothing of the "
+            f"frame of {video['width']}×{video['height']}"
         )
-    if settings.skeletons is not None:
-        if not config.needs_skeletons:
-            raise SkeletonError(f"{uri} does not see skeletons: leave skeletons out")
-        ArchiveSkeletons(settings.skeletons, "").check()
+    return {name: row[name] for name in ("person", "name", "shot", *CROP_COLUMNS, *FACTS)} | times
+
+
+def _check_disjoint(video: str, spans: Sequence[Mapping[str, Any]], uri: str) -> None:
+    """Raise `PeopleError` if one person is at two places at once. `spans` are by person and time."""
+    for person, of_person in groupby(spans, key=lambda span: span["person"]):
+        for one, other in pairwise(of_person):
+            if other["start_us"] < one["end_us"]:
+                times = ", ".join(
+                    f"{span['start_us'] / MICROSECONDS:g} to {span['end_us'] / MICROSECONDS:g} s"
+                    for span in (one, other)
+                )
+                raise PeopleError(
+                    f"{uri}: person {person} of {video} has spans that overlap ({times}): shorten one of them"
+                )
+
+
+def labeled_spans(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the spans that are labeled of a row of `schema.VIDEO_PEOPLE`, as rows of `schema.CROPS`, by person and time."""
+    names = ("person", "start_us", "end_us", *CROP_COLUMNS)
+    spans = [{name: span[name] for name in names} for span in found["spans"] if span["error"] is None]
+    return sorted(spans, key=lambda span: (span["person"], span["start_us"]))

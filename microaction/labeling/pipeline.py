@@ -25,7 +25,7 @@ from microaction.labeling.labeler import Labeler
 from microaction.labeling.ledger import Committer
 from microaction.labeling.metrics import Metrics
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
-from microaction.labeling.pool import LabelerPool, block_bytes
+from microaction.labeling.pool import LabelerPool
 from microaction.labeling.reuse import WindowReuse
 from microaction.labeling.settings import LabelSettings
 from microaction.models import Checkpoint, load_checkpoint
@@ -54,6 +54,7 @@ class Pipeline:
     execution: Execution
     batch_windows: int
     pool: LabelerPool
+    block_bytes: int
     reuse: WindowReuse | None
 
     def run(self, blocks: list[pa.Table], *, records_errors: bool = False) -> Iterator[pa.Table]:
@@ -91,7 +92,7 @@ class Pipeline:
             # What is decoded and not committed is lost with the driver: no more than keeps everybody busy. Without a bound
             # Ray Data fills half of the object stores.
             num_blocks = pool.num_decoders + BLOCKS_PER_LABELER * pool.max_size
-            memory = ExecutionResources(object_store_memory=num_blocks * block_bytes(self.settings, config))
+            memory = ExecutionResources(object_store_memory=num_blocks * self.block_bytes)
             chunks.context.execution_options.resource_limits = memory
             decoded = chunks.map(
                 Decoder.of(self.settings, config, self.reuse, archive=self.settings.archive),

@@ -3,19 +3,21 @@
 All in columns: an archive may hold a million videos.
 """
 
+import functools
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from microaction.labeling.people import duration_us, labeled_spans
 from microaction.labeling.settings import VideoLabelSettings
-from microaction.schema import CHUNK, PLAN, REGION_COLUMNS, SEEK_POINTS
-from microaction.video.windows import MICROSECONDS, microseconds
+from microaction.schema import CHUNK, CROPS, PLAN, REGION_COLUMNS, SEEK_POINTS
+from microaction.video.windows import MICROSECONDS, Span, microseconds
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
 BLOCK_MAX_CHUNKS = 64  # of very short clips: more per block would only delay the commit
@@ -23,29 +25,120 @@ ROWS_AT_ONCE = 10_000
 SEEK_POINTS_BEFORE_CHUNK = 2  # H.264 begins one point earlier than its frames need
 
 
-def plan_chunks(catalog: pa.Table, chunk_us: int, model_digest: str, settings_digest: str) -> pa.Table:
+def plan_chunks(
+    catalog: pa.Table,
+    settings: VideoLabelSettings,
+    model_digest: str,
+    settings_digest: str,
+    people: pa.Table | None = None,
+) -> pa.Table:
     """Return the chunks of all readable videos of a catalog: a table of `schema.PLAN`, by video and time.
 
     A chunk's id is a hash of everything that decides its result: if any of that changes, the work is new; if nothing does, it
-    is done.
+    is done. Of videos in `people` (`schema.VIDEO_PEOPLE`), chunks are those in which windows of their people start.
     """
+    chunk_us, digests = microseconds(settings.chunk_s), (model_digest, settings_digest)
     rows_V = np.flatnonzero(pc.is_null(catalog["error"]).to_numpy())
-    readable = catalog.take(pa.array(rows_V))
-    durations_us_V = durations_us(readable)
+    if people is None:
+        return _whole_frames(catalog, rows_V, chunk_us, settings, digests)
+    has_people_V = pc.is_in(catalog["video"], value_set=people["video"].combine_chunks()).to_numpy()[rows_V]
+    whole = _whole_frames(catalog, rows_V[~has_people_V], chunk_us, settings, digests)
+    by_person = list(_chunks_of_people(catalog, rows_V[has_people_V], people, chunk_us, settings, digests))
+    plan = pa.concat_tables([whole, *by_person])
+    return plan.sort_by([("video_row", "ascending"), ("chunk_start_us", "ascending")]) if by_person else plan
+
+
+def plan_looks(catalog: pa.Table, looks_us: int, looks_digest: str) -> pa.Table:
+    """Return the parts of a catalog's videos that are looked at: the chunks of that stage, a table of `schema.PLAN`.
+
+    Not of videos with a region.
+    """
+    has_region = functools.reduce(pc.or_, (pc.is_valid(catalog[name]) for name in REGION_COLUMNS))
+    is_seen = pc.and_(pc.is_null(catalog["error"]), pc.invert(has_region))
+    return _whole_frames(catalog, np.flatnonzero(is_seen.to_numpy()), looks_us, None, (looks_digest,))
+
+
+def _whole_frames(
+    catalog: pa.Table,
+    rows_V: np.ndarray,
+    chunk_us: int,
+    settings: VideoLabelSettings | None,
+    digests: tuple[str, ...],
+) -> pa.Table:
+    """Return the chunks of some videos, all of each; without settings they have no windows."""
+    videos = catalog.take(pa.array(rows_V))
+    durations_us_V = durations_us(videos)
     num_chunks_V = -(-durations_us_V // chunk_us)
     total = int(num_chunks_V.sum())
     number_C = np.arange(total) - np.repeat(np.cumsum(num_chunks_V) - num_chunks_V, num_chunks_V)
+    durations_us_C = np.repeat(durations_us_V, num_chunks_V)
     starts_us_C = number_C * chunk_us
-    ends_us_C = np.minimum(starts_us_C + chunk_us, np.repeat(durations_us_V, num_chunks_V))
-    ids = _chunk_ids(readable, num_chunks_V, starts_us_C, ends_us_C, (model_digest, settings_digest))
+    ends_us_C = np.minimum(starts_us_C + chunk_us, durations_us_C)
+    num_windows_C = np.zeros(total, np.int64)
+    if settings is not None:
+        num_windows_C = _count_starts(starts_us_C, ends_us_C, durations_us_C, settings)
     columns = [
-        pa.array(ids, pa.string(), size=total),
+        pa.array(_chunk_ids(videos, num_chunks_V, starts_us_C, ends_us_C, digests), pa.string(), size=total),
         pa.array(np.repeat(rows_V, num_chunks_V), pa.int32()),
         pa.array(starts_us_C, pa.int64()),
         pa.array(ends_us_C, pa.int64()),
+        pa.nulls(total, CROPS),
+        pa.array(num_windows_C, pa.int32()),
         pa.array(np.ones(total), pa.int32()),
     ]
     return pa.Table.from_arrays(columns, schema=PLAN)
+
+
+def _chunks_of_people(
+    catalog: pa.Table,
+    rows_V: np.ndarray,
+    people: pa.Table,
+    chunk_us: int,
+    settings: VideoLabelSettings,
+    digests: tuple[str, str],
+) -> Iterator[pa.Table]:
+    """Yield the chunks of videos by person, some thousand at a time."""
+    row_of = {name: row for row, name in enumerate(people["video"].to_pylist())}
+    rows: list[dict[str, Any]] = []
+    for video_row in rows_V.tolist():
+        video = catalog.slice(video_row, 1).select(["video", "version", "duration_s"]).to_pylist()[0]
+        spans = labeled_spans(people.slice(row_of[video["video"]], 1).to_pylist()[0])
+        windows_P = [_windows_by_chunk(span, chunk_us, settings) for span in spans]
+        for number in sorted(set().union(*windows_P)):
+            here = [(span, its[number]) for span, its in zip(spans, windows_P, strict=True) if number in its]
+            crops = [span for span, _ in here]
+            start_us, end_us = number * chunk_us, min((number + 1) * chunk_us, duration_us(video))
+            # What an end is far away from does not depend on it.
+            windows = [[span | {"end_us": None}, count, *last] for span, (count, last) in here]
+            identity = [video["video"], video["version"], windows, *digests, start_us, end_us]
+            rows.append(
+                {
+                    "chunk_id": hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
+                    "video_row": video_row,
+                    "chunk_start_us": start_us,
+                    "chunk_end_us": end_us,
+                    "crops": crops,
+                    "num_windows": sum(count for _, (count, _) in here),
+                    "attempts": 1,
+                }
+            )
+        if len(rows) >= ROWS_AT_ONCE:
+            yield pa.Table.from_pylist(rows, schema=PLAN)
+            rows = []
+    yield pa.Table.from_pylist(rows, schema=PLAN)
+
+
+def _windows_by_chunk(
+    span: Mapping[str, int], chunk_us: int, settings: VideoLabelSettings
+) -> dict[int, tuple[int, Span]]:
+    """Return how many windows of a person's span start in each chunk of the video, by its number, and the last of them."""
+    start_us, length_us = span["start_us"], span["end_us"] - span["start_us"]
+    window_us, stride_us = microseconds(settings.window_s), microseconds(settings.stride_s)
+    last_us = max(length_us - window_us, 0)
+    starts_us = start_us + np.unique(np.append(np.arange(0, last_us + 1, stride_us), last_us))  # as `split_windows`
+    numbers, firsts, counts = np.unique(starts_us // chunk_us, return_index=True, return_counts=True)
+    found = zip(numbers.tolist(), counts.tolist(), starts_us[firsts + counts - 1].tolist(), strict=True)
+    return {number: (count, Span(last, min(last + window_us, span["end_us"]))) for number, count, last in found}
 
 
 def durations_us(videos: pa.Table) -> np.ndarray:
@@ -55,12 +148,15 @@ def durations_us(videos: pa.Table) -> np.ndarray:
     return whole
 
 
-def plan_blocks(plan: pa.Table) -> list[range]:
-    """Cut the plan into the blocks that decode tasks take, as ranges of its rows: one long chunk, or several of short
-    clips."""
+def plan_blocks(plan: pa.Table, stride_us: int = 0) -> list[range]:
+    """Cut the plan into the blocks that decode tasks take, as ranges of its rows: one long chunk, or several of short clips.
+
+    With `stride_us`, the time of all people counts.
+    """
     blocks: list[range] = []
     start, video_us = 0, 0
-    lengths_us = (plan["chunk_end_us"].to_numpy() - plan["chunk_start_us"].to_numpy()).tolist()
+    lengths_us = plan["chunk_end_us"].to_numpy() - plan["chunk_start_us"].to_numpy()
+    lengths_us = np.maximum(lengths_us, plan["num_windows"].to_numpy().astype(np.int64) * stride_us).tolist()
     for row, length_us in enumerate(lengths_us):
         if row > start and (video_us + length_us > BLOCK_VIDEO_US or row - start >= BLOCK_MAX_CHUNKS):
             blocks.append(range(start, row))
@@ -77,7 +173,7 @@ def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None 
     `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`.
     """
     videos = catalog.take(plan["video_row"].combine_chunks())
-    columns = {name: plan[name] for name in PLAN.names} | {
+    columns = {name: plan[name] for name in PLAN.names if name in CHUNK.names} | {
         name: videos[name] for name in ("video", "fps", *REGION_COLUMNS)
     }
     columns |= {
@@ -112,20 +208,6 @@ def _seek_points(plan: pa.Table, catalog: pa.Table) -> pa.Array:
     return pa.array(column, SEEK_POINTS)
 
 
-def count_windows(plan: pa.Table, catalog: pa.Table, settings: VideoLabelSettings) -> np.ndarray:
-    """Return how many windows start in each chunk of a plan: the lengths of `windows.split_windows`."""
-    durations_us_C = durations_us(catalog)[plan["video_row"].to_numpy()]
-    starts_us_C: np.ndarray = plan["chunk_start_us"].to_numpy()
-    ends_us_C: np.ndarray = plan["chunk_end_us"].to_numpy()
-    return _count_starts(starts_us_C, ends_us_C, durations_us_C, settings)
-
-
-def count_all_windows(catalog: pa.Table, settings: VideoLabelSettings) -> int:
-    """Return how many windows all videos of a catalog have."""
-    durations_us_V = durations_us(catalog.filter(pc.is_null(catalog["error"])))
-    return int(_count_starts(np.zeros_like(durations_us_V), durations_us_V, durations_us_V, settings).sum())
-
-
 def _count_starts(
     starts_us: np.ndarray, ends_us: np.ndarray, durations_us: np.ndarray, settings: VideoLabelSettings
 ) -> np.ndarray:
@@ -142,7 +224,7 @@ def _chunk_ids(
     num_chunks_V: np.ndarray,
     starts_us_C: np.ndarray,
     ends_us_C: np.ndarray,
-    digests: tuple[str, str],
+    digests: tuple[str, ...],
 ) -> Iterator[str]:
     spans = zip(starts_us_C, ends_us_C, strict=True)
     names = ["video", "version", *REGION_COLUMNS]

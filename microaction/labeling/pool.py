@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from microaction.distributed.resources import ClusterResources
 from microaction.labeling.execution import Device
-from microaction.labeling.plan import BLOCK_VIDEO_US
+from microaction.labeling.plan import BLOCK_VIDEO_US, plan_blocks
 from microaction.labeling.settings import LabelSettings
 from microaction.models import CheckpointConfig
 from microaction.video.windows import microseconds
@@ -51,7 +53,15 @@ def labeler_pool(settings: LabelSettings, resources: ClusterResources) -> Labele
 
 
 def block_bytes(settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
-    """Return the maximum size of a block's frames in bytes: windows often share frames."""
+    """Return the maximum size in bytes of the frames of a block of one person's windows, which often share frames."""
     block_us = max(BLOCK_VIDEO_US, microseconds(settings.chunk_s))
     num_frames = -(-block_us // microseconds(settings.stride_s)) * checkpoint.num_sampled
     return num_frames * checkpoint.preprocessing.side**2 * 3
+
+
+def max_block_bytes(plan: pa.Table, settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
+    """Return the maximum size of a block's frames in bytes, whatever the number of people in it."""
+    num_windows = plan["num_windows"].to_numpy()
+    blocks = plan_blocks(plan, microseconds(settings.stride_s))
+    most = max((int(num_windows[block.start : block.stop].sum()) for block in blocks), default=0)
+    return max(block_bytes(settings, checkpoint), most * checkpoint.num_sampled * checkpoint.preprocessing.side**2 * 3)

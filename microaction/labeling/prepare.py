@@ -9,17 +9,26 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from microaction import storage
 from microaction.distributed.resources import await_nodes, cluster_resources
 from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
 from microaction.labeling.execution import BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest
-from microaction.labeling.ledger import read_index, subtract_committed
+from microaction.labeling.finding import FoundPeople, committed_people, find_archive_people
+from microaction.labeling.ledger import CHUNKS, LOOKS, subtract_committed
+from microaction.labeling.looks import LOOKS_US, looks_digest
 from microaction.labeling.measure import measure_network, query_labeler_node
-from microaction.labeling.people import check_skeletons
-from microaction.labeling.plan import count_all_windows, plan_chunks
-from microaction.labeling.pool import LabelerPool, block_bytes, labeler_pool
+from microaction.labeling.people import (
+    people_of_list,
+    people_source,
+    person_scale,
+    read_people_list,
+    write_video_people,
+)
+from microaction.labeling.plan import plan_chunks, plan_looks
+from microaction.labeling.pool import LabelerPool, block_bytes, labeler_pool, max_block_bytes
 from microaction.labeling.record import (
     LEDGER_FORMAT,
     RUN_FILE,
@@ -30,15 +39,16 @@ from microaction.labeling.record import (
 )
 from microaction.labeling.reuse import BaseRun
 from microaction.labeling.settings import LabelSettings
+from microaction.labeling.skeletons import check_skeletons
 from microaction.labeling.tables import Provenance
-from microaction.models import Checkpoint, CheckpointConfig, load_checkpoint
+from microaction.models import Checkpoint, load_checkpoint
 from microaction.models.checkpoint import check_labels
 from microaction.models.classifier import Execution, is_available, preferred_precision
 from microaction.models.inference import can_compile
 from microaction.registry import pin, resolve
 from microaction.taxonomy import ACTIONS
 from microaction.versions import versions
-from microaction.video.windows import microseconds
+from microaction.video.sandbox import Limits
 
 CATALOG_FILE = "_catalog.parquet"
 COMPILE_COST_S = 120.0  # per labeler, generously
@@ -52,18 +62,23 @@ logger = logging.getLogger(__name__)
 class PreparedRun:
     """A run before any of it is done.
 
-    `runs` are those that label its windows, itself first; `base_chunks` says where `base_run` holds the plan's chunks.
+    `people` are those of its videos (`schema.VIDEO_PEOPLE`), or None if whole frames are labeled. `runs` are those that label
+    its windows, itself first; `base_chunks` says where `base_run` holds the plan's chunks. `block_bytes`: at most of a block's
+    frames.
     """
 
     settings: LabelSettings
     checkpoint: Checkpoint
     catalog: pa.Table
+    people: pa.Table | None
+    num_looks_to_retry: int
     plan: pa.Table
     index: pa.Table
     todo: pa.Table
     pool: LabelerPool
     execution: Execution
     batch_windows: int
+    block_bytes: int
     runs: tuple[Provenance, ...]
     base_run: BaseRun | None
     base_chunks: pa.Table | None
@@ -89,14 +104,21 @@ def resolve_model(settings: LabelSettings) -> ResolvedModel:
     checkpoint = load_checkpoint(resolve(pinned))
     check_labels(checkpoint.config, ACTIONS, settings.model)
     check_skeletons(settings, checkpoint)
+    people_source(settings, checkpoint)
     return ResolvedModel(checkpoint, pinned)
 
 
-def prepare(settings: LabelSettings, model: ResolvedModel, on_video: Callable[[int, int], None]) -> PreparedRun:
-    """Decide all that decides what a run's chunks are, and subtract what is committed. `on_video(done, total)` counts
-    cataloged videos. Raises what `run.run_labeling` raises before any work."""
+OnStage = Callable[[Literal["catalog", "people"], float, float], None]
+
+
+def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) -> PreparedRun:
+    """Decide all that decides what a run's chunks are, and subtract what is committed.
+
+    `on_stage(stage, done, total)` counts cataloged videos, then seconds of video in which people were looked for. Raises what
+    `run.run_labeling` raises before any work.
+    """
     checkpoint = model.checkpoint
-    _check_memory(settings, checkpoint.config)
+    _check_memory(settings, block_bytes(settings, checkpoint.config))
     record = read_record(settings.out)
     recorded = None if record is None else record["identity"]
     base_run = _base_run(settings)
@@ -121,33 +143,44 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_video: Callable[[i
         "is_compiled": is_compiled[settings.compile],
     }
     refuse_other_run(settings.out, recorded, identity)
-    catalog = _catalog(settings, on_video)
+    catalog = _catalog(settings, lambda done, total: on_stage("catalog", done, total))
+    found = _people(settings, checkpoint, catalog, lambda done, total: on_stage("people", done, total))
+    people = None if found is None else found.people
     if identity["is_compiled"] is None:
         eager = Execution(precision, is_compiled=False)
         identity["is_compiled"] = _compiling_pays(
-            settings, count_all_windows(catalog, settings), checkpoint, eager, batch_windows, pool
+            settings,
+            _num_windows(plan_chunks(catalog, settings, "", "", people)),
+            checkpoint,
+            eager,
+            batch_windows,
+            pool,
         )
     execution = Execution(precision, identity["is_compiled"])
     digest = settings_digest(
         settings, execution, device=pool.device, batch_windows=batch_windows, relabel=identity["relabel"]
     )
-    chunk_us = microseconds(settings.chunk_s)
-    plan = plan_chunks(catalog, chunk_us, checkpoint.digest, digest)
-    index = read_index(settings.out)
+    plan = plan_chunks(catalog, settings, checkpoint.digest, digest, people)
+    needed_bytes = max_block_bytes(plan, settings, checkpoint.config)
+    _check_memory(settings, needed_bytes)
+    index = CHUNKS.read_index(settings.out)
     runs = (Provenance(checkpoint.ref.uri, checkpoint.digest, digest), *(base_run.runs if base_run else ()))
     return PreparedRun(
         settings=settings,
         checkpoint=checkpoint,
         catalog=catalog,
+        people=people,
+        num_looks_to_retry=0 if found is None else found.num_to_retry,
         plan=plan,
         index=index,
         todo=subtract_committed(plan, index, retry_failed=settings.retry_failed),
         pool=pool,
         execution=execution,
         batch_windows=batch_windows,
+        block_bytes=needed_bytes,
         runs=runs,
         base_run=base_run,
-        base_chunks=None if base_run is None else base_run.chunk_index(plan, catalog, chunk_us),
+        base_chunks=None if base_run is None else base_run.chunk_index(plan, catalog, settings),
         record={
             "identity": identity,
             "model": {"requested": settings.model, "pinned": model.pinned},
@@ -192,9 +225,34 @@ def _catalog(settings: LabelSettings, on_video: Callable[[int, int], None]) -> p
     return catalog
 
 
-def _check_memory(settings: LabelSettings, checkpoint: CheckpointConfig) -> None:
-    """Raise `RunError` if decoders could not hold a chunk."""
-    needed_gib = 2 * block_bytes(settings, checkpoint) / 2**30  # its frames, and a copy of them on their way
+def _people(
+    settings: LabelSettings, checkpoint: Checkpoint, catalog: pa.Table, on_video: Callable[[float, float], None]
+) -> FoundPeople | None:
+    """Return who is labeled, or None if whole frames are."""
+    source = people_source(settings, checkpoint)
+    if source == "off":
+        return None
+    if source != "auto":
+        people = people_of_list(read_people_list(source), source, catalog)
+        if not settings.plan:
+            write_video_people(settings.out, people)
+        return FoundPeople(people, LOOKS.index_schema.empty_table())
+    scale = person_scale(checkpoint)
+    if settings.plan:  # which writes nothing: only what is committed counts
+        return committed_people(settings.out, catalog, plan_looks(catalog, LOOKS_US, looks_digest()), scale, keep=False)
+    limits = Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30))
+    return find_archive_people(
+        settings.out, catalog, scale, limits, retry_failed=settings.retry_failed, on_video=on_video
+    )
+
+
+def _num_windows(plan: pa.Table) -> int:
+    return pc.sum(plan["num_windows"]).as_py() or 0
+
+
+def _check_memory(settings: LabelSettings, of_block: int) -> None:
+    """Raise `RunError` if decoders could not hold the frames of a block."""
+    needed_gib = 2 * of_block / 2**30  # its frames, and a copy of them on their way
     if needed_gib > settings.decode_memory_gib:
         raise RunError(
             f"chunk_s ({settings.chunk_s:g}) needs {needed_gib:.1f} GiB to decode, more than decode_memory_gib "

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from microaction import storage
-from microaction.errors import FailureKind, MicroactionError, reason_of
+from microaction.errors import FailureKind, MicroactionError, VideoChangedError, reason_of
 from microaction.video import probe
 from microaction.video.decoding.formats import SNIFF_BYTES, VIDEO_SUFFIXES, is_video_content
 from microaction.video.sandbox import Limits, sandboxed
@@ -41,3 +41,17 @@ def catalog_row(video: str, version: str, size_bytes: int) -> dict[str, Any]:
         return row | asdict(info) | {"fps": float(info.fps)}
     except Exception as error:  # whatever a library makes of a file's bytes is a fact about that file
         return row | {"error": str(FailureKind.of(error)), "reason": reason_of(error)}
+
+
+def check_version(video: str, version: str) -> None:
+    """Raise `VideoChangedError` unless the file is still the cataloged one: windows of two files must not pass for those of
+    one."""
+    try:
+        present = storage.version_of(video)
+    except FileNotFoundError:
+        present = ""
+    if present != version:
+        what = "has changed" if present else "no longer exists"
+        raise VideoChangedError(
+            f"the file {what} since it was cataloged: run the same command again, or make a new catalog"
+        )

@@ -24,7 +24,7 @@ import ray
 from microaction import storage
 from microaction.distributed.waiting import pop_first_done
 from microaction.errors import TransientError
-from microaction.labeling.ledger import best_rows, read_rows
+from microaction.labeling.ledger import CHUNKS, best_rows
 from microaction.labeling.tables import PLEASE_REPORT, AccountingError, DecisionRule, Provenance, Tables, Totals
 from microaction.schema import LEDGER_INDEX, PUBLIC_TABLES, SCHEMA_VERSION
 from microaction.video.windows import MICROSECONDS
@@ -50,7 +50,7 @@ class PublicationSource:
     """All that the tables of a run are a function of, besides the ledger.
 
     `runs` are those that labeled the windows, this one first; rows that are not windows have this one's provenance.
-    `metadata` goes into every file.
+    `people` are those of its videos (`schema.VIDEO_PEOPLE`), if people were labeled. `metadata` goes into every file.
     """
 
     out: str
@@ -59,6 +59,7 @@ class PublicationSource:
     runs: tuple[Provenance, ...]
     rule: DecisionRule
     metadata: dict[str, str]
+    people: pa.Table | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def publish(
     before_switch: Callable[[], None] = lambda: None,
     on_part: Callable[[int, int], None] = lambda done, total: None,
 ) -> Publication:
-    """Make windows/, events/, videos/ and failures/ of all chunks of the plan what readers see.
+    """Make windows/, events/, people/, videos/ and failures/ of all chunks of the plan what readers see.
 
     Of a chunk with several attempts the best row of the ledger's `index` counts (`ledger.best_rows`). Nothing is written if the
     present tables already say the same. `before_switch` is called right before readers see the new tables, and again before
@@ -137,7 +138,8 @@ def _digest(source: PublicationSource, chunks: pa.Table) -> str:
     """Return the digest of all that decides what the tables say."""
     described = [[asdict(run) for run in source.runs], asdict(source.rule), source.metadata, SCHEMA_VERSION]
     digest = hashlib.sha256(json.dumps(described).encode())
-    for table in (source.catalog, chunks.select([name for name in LEDGER_INDEX.names if name != "file"])):
+    people = [] if source.people is None else [source.people]
+    for table in (source.catalog, chunks.select([name for name in LEDGER_INDEX.names if name != "file"]), *people):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table.combine_chunks())
@@ -158,6 +160,7 @@ class _Part:
     runs: tuple[Provenance, ...]
     rule: DecisionRule
     metadata: dict[str, str]
+    people: pa.Table | None
 
 
 def _write_parts(source: PublicationSource, folder: str, chunks: pa.Table) -> Iterator[Totals]:
@@ -185,17 +188,22 @@ def _parts(source: PublicationSource, folder: str, chunks: pa.Table) -> Iterator
                 "video_row": source.plan["video_row"].slice(rows.start, len(rows)),
             }
         )
+        some = source.catalog.slice(videos.start, len(videos))
+        people = source.people
+        if people is not None:
+            people = people.filter(pc.is_in(people["video"], value_set=some["video"].combine_chunks()))
         # Names are never used again: a reader that lists one publication and opens another finds nothing, not a mixture.
         yield _Part(
             source.out,
             folder,
             f"{version}-{number:05d}",
-            source.catalog.slice(videos.start, len(videos)),
+            some,
             videos.start,
             table,
             source.runs,
             source.rule,
             source.metadata,
+            people,
         )
 
 
@@ -215,8 +223,9 @@ def _split(video_row_C: np.ndarray, num_windows_C: np.ndarray, num_videos: int) 
 def _write_part(part: _Part) -> Totals:
     """Write one file of each table: the rows of these videos."""
     tables = Tables(part.runs, part.rule)
+    people = {} if part.people is None else {row["video"]: row for row in part.people.to_pylist()}
     for video, rows in _rows_by_video(part):
-        tables.add(video, rows)
+        tables.add(video, rows, people.get(video["video"]))
     for table, content in tables.finished().items():
         sink = pa.BufferOutputStream()
         schema = content.schema.with_metadata(part.metadata)
@@ -232,7 +241,7 @@ def _rows_by_video(part: _Part) -> Iterator[tuple[dict[str, Any], pa.Table]]:
     """Yield each video's row of the catalog and its committed chunks, by time."""
     files = pc.unique(part.chunks["file"]).to_pylist()
     between = (part.videos["video"][0].as_py(), part.videos["video"][-1].as_py())
-    rows = read_rows(part.out, files, part.chunks["chunk_id"].combine_chunks(), between)
+    rows = CHUNKS.read_rows(part.out, files, part.chunks["chunk_id"].combine_chunks(), between)
     # The plan's order: by video and time.
     order = pc.index_in(part.chunks["chunk_id"], value_set=rows["chunk_id"].combine_chunks())
     rows = rows.take(order).combine_chunks()

@@ -7,7 +7,7 @@ from microaction import storage
 from microaction.errors import UsageError
 
 RUN_FILE = "_run.json"
-LEDGER_FORMAT = 6  # 6: times of streams without an index, of AVI and of late video tracks
+LEDGER_FORMAT = 7  # 7: people; 6: times of streams without an index, of AVI and of late video tracks
 
 
 class RunError(UsageError, ValueError):

@@ -12,17 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microaction.labeling.ledger import best_rows, read_index, read_rows
+from microaction.labeling.ledger import CHUNKS, best_rows
+from microaction.labeling.people import read_video_people
 from microaction.labeling.plan import plan_chunks
+from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.tables import Provenance
 
 
 class Windows(NamedTuple):
-    """Labeled windows of a chunk, by time: their spans, their probabilities, and the index of the run that labeled each in the
-    list of runs."""
+    """Labeled windows of a chunk, by person and time: their spans, whose they are, their probabilities, and the index of the run
+    that labeled each in the list of runs."""
 
     start_us_W: np.ndarray
     end_us_W: np.ndarray
+    person_W: np.ndarray
     probabilities_WK: np.ndarray
     run_W: np.ndarray
 
@@ -30,14 +33,14 @@ class Windows(NamedTuple):
     def none(cls, num_classes: int = 0) -> Self:
         """Return no windows."""
         empty = np.empty(0, np.int64)
-        return cls(empty, empty, np.empty((0, num_classes), np.float32), np.empty(0, np.int32))
+        no_numbers = np.empty(0, np.int32)
+        return cls(empty, empty, no_numbers, np.empty((0, num_classes), np.float32), no_numbers)
 
     def merged(self, others: "Windows") -> "Windows":
-        """Return these and others, by time."""
-        starts_us_W = np.concatenate([self.start_us_W, others.start_us_W])
-        order_W = np.argsort(starts_us_W, kind="stable")
-        rest = (np.concatenate([mine, theirs])[order_W] for mine, theirs in zip(self[1:], others[1:], strict=True))
-        return Windows(starts_us_W[order_W], *rest)
+        """Return these and others, by person and time."""
+        joined = Windows(*(np.concatenate([mine, theirs]) for mine, theirs in zip(self, others, strict=True)))
+        order_W = np.lexsort((joined.start_us_W, joined.person_W))
+        return Windows(*(column[order_W] for column in joined))
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class WindowReuse:
         return Windows(
             starts_us_W[is_reused_W],
             np.array(row["window_end_us"], np.int64)[is_reused_W],
+            np.array(row["window_person"], np.int32)[is_reused_W],
             probabilities_WK[is_reused_W],
             np.array(row["window_run"], np.int32)[is_reused_W] + 1,
         )
@@ -68,39 +72,50 @@ class WindowReuse:
         """Return the base run's row of the chunk."""
         video, ids = chunk["video"], pa.array([chunk["base_chunk_id"]])
         try:
-            rows = read_rows(self.out, [chunk["base_file"]], ids, (video, video))
+            rows = CHUNKS.read_rows(self.out, [chunk["base_file"]], ids, (video, video))
         except FileNotFoundError:  # that run's command was started again, and compacted its files
-            index = read_index(self.out)
+            index = CHUNKS.read_index(self.out)
             files = pc.unique(index["file"].filter(pc.is_in(index["chunk_id"], value_set=ids))).to_pylist()
-            rows = read_rows(self.out, files, ids, (video, video))
+            rows = CHUNKS.read_rows(self.out, files, ids, (video, video))
         (row,) = rows.to_pylist()
         return dict(row)
 
 
 @dataclass(frozen=True)
 class BaseRun:
-    """A finished run, and what is reused of it. `runs` are those that labeled its windows, itself first."""
+    """A finished run, and what is reused of it. `runs` are those that labeled its windows, itself first; `people` are those whom
+    it labeled, or None if it labeled whole frames."""
 
     reuse: WindowReuse
     runs: tuple[Provenance, ...]
+    people: pa.Table | None
 
     @classmethod
     def of(cls, out: str, record: Mapping[str, Any], relabel_below: float) -> Self:
         """Return the run that `_run.json` describes. What it did not abstain on and what is not below `relabel_below` is
         reused."""
         runs = tuple(Provenance(**run) for run in record["runs"])
-        return cls(WindowReuse(out, max(record["settings"]["abstain_below"], relabel_below)), runs)
+        below = max(record["settings"]["abstain_below"], relabel_below)
+        return cls(WindowReuse(out, below), runs, read_video_people(out))
 
     @property
     def digests(self) -> dict[str, str]:
         """What identifies the run exactly."""
         return {"model_digest": self.runs[0].model_digest, "settings_digest": self.runs[0].settings_digest}
 
-    def chunk_index(self, plan: pa.Table, catalog: pa.Table, chunk_us: int) -> pa.Table:
+    def chunk_index(self, plan: pa.Table, catalog: pa.Table, settings: VideoLabelSettings) -> pa.Table:
         """Return a row for each row of the plan: its `chunk_id`, and this run's row of the same chunk (`base_chunk_id`,
         `base_file`), null where it has none: new videos, or those that have changed."""
-        index = best_rows(read_index(self.reuse.out))
-        base_ids = plan_chunks(catalog, chunk_us, **self.digests)["chunk_id"]
-        found = pc.index_in(base_ids, value_set=index["chunk_id"].combine_chunks())
-        files = index["file"].take(found)
+        index = best_rows(CHUNKS.read_index(self.reuse.out))
+        base_plan = plan_chunks(catalog, settings, **self.digests, people=self.people)
+        # The same part of the same video; its people may have another crop there.
+        keys = [_place_of(table) for table in (plan, base_plan)]
+        found = pc.index_in(keys[0], value_set=keys[1])
+        base_ids = base_plan["chunk_id"].take(found)
+        files = index["file"].take(pc.index_in(base_ids, value_set=index["chunk_id"].combine_chunks()))
         return pa.table({"chunk_id": plan["chunk_id"], "base_chunk_id": base_ids, "base_file": files})
+
+
+def _place_of(plan: pa.Table) -> pa.Array:
+    parts = [plan[name].cast(pa.string()) for name in ("video_row", "chunk_start_us")]
+    return pc.binary_join_element_wise(*parts, " ").combine_chunks()

@@ -1,6 +1,6 @@
 """One run: an archive, a model and settings in; a ledger and public tables in one output folder out.
 
-lease → catalog → plan − ledger → pipeline → what the pipeline lost, tried alone → publish
+lease → catalog → looks → people → plan − ledger → pipeline → what the pipeline lost, tried alone → publish
 """
 
 import json
@@ -18,11 +18,12 @@ from microaction.errors import FailureKind
 from microaction.labeling.catalog import PassedOver
 from microaction.labeling.compaction import Compaction
 from microaction.labeling.estimate import Estimate, estimate
-from microaction.labeling.ledger import best_rows, commit, is_retryable, read_index, subtract_attempted
+from microaction.labeling.ledger import CHUNKS, best_rows, is_retryable, subtract_attempted
 from microaction.labeling.metrics import Metrics
+from microaction.labeling.people import people_provenance
 from microaction.labeling.pipeline import Pipeline
 from microaction.labeling.plan import chunk_table, plan_blocks
-from microaction.labeling.prepare import PreparedRun, prepare, resolve_model
+from microaction.labeling.prepare import OnStage, PreparedRun, prepare, resolve_model
 from microaction.labeling.publication import Publication, PublicationSource, publish
 from microaction.labeling.record import write_record
 from microaction.labeling.settings import LabelSettings
@@ -31,7 +32,7 @@ from microaction.schema import COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.storage.lease import Lease, hold_lease
 from microaction.versions import versions
 from microaction.video.decoding.av_backend import DECODER
-from microaction.video.windows import MICROSECONDS
+from microaction.video.windows import MICROSECONDS, microseconds
 
 LEASE_FOLDER = "_lease"
 BLOCKS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the blocks that Ray Data knows of
@@ -40,11 +41,14 @@ ATTEMPTS_ALONE = 2  # more than one: processes also die of what is not their wor
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; `video_s` counts seconds of labeled or failed video."""
+    """How far a run is: of videos, of seconds in which people were looked for, of chunks, and again of videos.
 
-    stage: Literal["catalog", "label", "publish"]
-    done: int
-    total: int
+    `video_s` counts seconds of labeled or failed video.
+    """
+
+    stage: Literal["catalog", "people", "label", "publish"]
+    done: float
+    total: float
     video_s: float = 0.0
     total_video_s: float = 0.0
     num_windows: int = 0
@@ -58,8 +62,9 @@ OnProgress = Callable[[Progress], None]
 class RunSummary:
     """What a run did: chunks labeled now, chunks committed before, seconds taken, and the totals of the public tables.
 
-    `num_to_retry` counts chunks, and videos that could not be cataloged, that failed for transient reasons: the same command
-    retries them. `notices` are what users of the model should know, `passed_over` what the archive holds besides videos.
+    `num_to_retry` counts what failed for transient reasons, so that the same command retries it: chunks, parts that could not be
+    looked at, videos that could not be cataloged. `notices` are what users of the model should know, `passed_over` what the
+    archive holds besides videos.
     """
 
     num_chunks: int
@@ -82,12 +87,12 @@ def run_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda pr
     """
     model = resolve_model(settings)
     with hold_lease(storage.join(settings.out, LEASE_FOLDER)) as lease:
-        run = prepare(settings, model, _counting_videos(on_progress))
+        run = prepare(settings, model, _on_stage(on_progress))
         write_record(settings.out, run.record)
         started_s = time.monotonic()
         labeled = _Labeling(run, lease, on_progress).run()
         labeled_s = time.monotonic()
-        index = read_index(settings.out) if len(run.todo) else run.index
+        index = CHUNKS.read_index(settings.out) if len(run.todo) else run.index
         publication = _publish_tables(run, index, lease, on_progress)
         summary = RunSummary(
             num_chunks=len(run.todo),
@@ -108,11 +113,11 @@ def run_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda pr
 def plan_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda progress: None) -> Estimate:
     """Return what `run_labeling` would do and about what it takes, from a short measured sample. Writes nothing. Needs a
     running Ray, and raises what `run_labeling` raises."""
-    return estimate(prepare(settings, resolve_model(settings), _counting_videos(on_progress)))
+    return estimate(prepare(settings, resolve_model(settings), _on_stage(on_progress)))
 
 
-def _counting_videos(on_progress: OnProgress) -> Callable[[int, int], None]:
-    return lambda done, total: on_progress(Progress("catalog", done, total))
+def _on_stage(on_progress: OnProgress) -> OnStage:
+    return lambda stage, done, total: on_progress(Progress(stage, done, total))
 
 
 class _Labeling:
@@ -130,18 +135,18 @@ class _Labeling:
         self._remaining = Gauge(
             "microaction_label_remaining_video_seconds", "Seconds of video that the run has not done yet."
         )
-        with Compaction(self._out) as compaction:
+        with Compaction(CHUNKS, self._out) as compaction:
             for committed in self._committed(self._todo):
                 compaction.add(committed["file"][0].as_py())
             # A block whose decoding killed its worker is gone: its chunks are tried again one by one, so that the culprit
             # takes no other with it.
             compaction.wait()
-            lost = subtract_attempted(self._todo, read_index(self._out))
+            lost = subtract_attempted(self._todo, CHUNKS.read_index(self._out))
             for _ in range(ATTEMPTS_ALONE):
                 if len(lost):
                     for _ in self._committed(lost, alone=True):
                         pass
-                    lost = subtract_attempted(lost, read_index(self._out))
+                    lost = subtract_attempted(lost, CHUNKS.read_index(self._out))
             if len(lost):
                 self._commit_worker_deaths(lost)
         self._remaining.set(0)
@@ -151,8 +156,10 @@ class _Labeling:
         """Run chunks through the pipeline, with `alone` each in a block of its own; yield what is committed."""
         run = self._run
         reuse = None if run.base_run is None else run.base_run.reuse
-        pipeline = Pipeline(run.settings, run.checkpoint, run.execution, run.batch_windows, run.pool, reuse)
-        for wave, blocks in _waves(todo, alone=alone):
+        pipeline = Pipeline(
+            run.settings, run.checkpoint, run.execution, run.batch_windows, run.pool, run.block_bytes, reuse
+        )
+        for wave, blocks in _waves(todo, microseconds(run.settings.stride_s), alone=alone):
             self._report(self._progress)
             chunks = chunk_table(wave, run.catalog, run.base_chunks)
             tables = [chunks.slice(block.start, len(block)) for block in blocks]
@@ -162,7 +169,7 @@ class _Labeling:
                 yield committed
 
     def _commit_worker_deaths(self, lost: pa.Table) -> None:
-        commit(self._out, _worker_died_rows(chunk_table(lost, self._run.catalog)))
+        CHUNKS.commit(self._out, _worker_died_rows(chunk_table(lost, self._run.catalog)))
         Metrics().count_worker_deaths(len(lost), _video_s(lost))
         progress = self._progress
         self._report(replace(progress, done=progress.done + len(lost), num_failed=progress.num_failed + len(lost)))
@@ -173,9 +180,9 @@ class _Labeling:
         self._on_progress(progress)
 
 
-def _waves(todo: pa.Table, *, alone: bool) -> Iterator[tuple[pa.Table, list[range]]]:
+def _waves(todo: pa.Table, stride_us: int, *, alone: bool) -> Iterator[tuple[pa.Table, list[range]]]:
     """Yield parts of what is to do, and the blocks of each as ranges of its rows."""
-    blocks = [range(row, row + 1) for row in range(len(todo))] if alone else plan_blocks(todo)
+    blocks = [range(row, row + 1) for row in range(len(todo))] if alone else plan_blocks(todo, stride_us)
     for first in range(0, len(blocks), BLOCKS_PER_WAVE):
         some = blocks[first : first + BLOCKS_PER_WAVE]
         start = some[0].start
@@ -192,6 +199,7 @@ def _worker_died_rows(chunks: pa.Table) -> pa.Table:
         "num_windows": 0,
         "window_start_us": [],
         "window_end_us": [],
+        "window_person": [],
         "probabilities": [],
         "window_run": [],
         "stage": "decode",
@@ -217,7 +225,9 @@ def _publish_tables(run: PreparedRun, index: pa.Table, lease: Lease, on_progress
             "microaction.run": json.dumps(run.record["identity"]),
             "microaction.events": json.dumps(asdict(rule.events) | {"abstain_below": rule.abstain_below}),
             "microaction.versions": json.dumps(versions()),
+            "microaction.people": people_provenance(run.settings, run.checkpoint),
         },
+        people=run.people,
     )
     publication = publish(
         source,
@@ -232,7 +242,7 @@ def _publish_tables(run: PreparedRun, index: pa.Table, lease: Lease, on_progress
 def _num_to_retry(run: PreparedRun, index: pa.Table) -> int:
     best = best_rows(index)
     of_plan = best.filter(pc.is_in(best["chunk_id"], value_set=run.plan["chunk_id"].combine_chunks()))
-    return sum(pc.sum(is_retryable(rows)).as_py() or 0 for rows in (of_plan, run.catalog))
+    return run.num_looks_to_retry + sum(pc.sum(is_retryable(rows)).as_py() or 0 for rows in (of_plan, run.catalog))
 
 
 def _advance(progress: Progress, committed: pa.Table) -> Progress:

@@ -1,14 +1,31 @@
 """Settings of `microaction label` and `microaction catalog`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from pydantic_settings import CliPositionalArg
 
 from microaction.distributed.settings import ClusterSettings
-from microaction.settings import MODEL_HELP, CommandSettings, Location, ModelLocation
+from microaction.settings import MODEL_HELP, CommandSettings, Location, ModelLocation, absolute_location
 
 DEFAULT_CONTINUE_FACTOR = 0.7
+
+
+def _people_choice(value: str) -> str:
+    return value if value in ("auto", "off") else absolute_location(value)
+
+
+PeopleChoice = Annotated[str, AfterValidator(_people_choice)]
+"""`auto`, `off`, or the path or URI of a list of people. (A file of such a name is `./auto`.)"""
 
 
 class CatalogSettings(CommandSettings):
@@ -51,6 +68,11 @@ class VideoLabelSettings(BaseModel):
     batch_windows: PositiveInt | None = Field(
         None, description="Windows per forward pass. Default: 64 on a GPU, 8 on a CPU."
     )
+    people: PeopleChoice = Field(
+        "auto",
+        description="`auto`: find the people in each video, follow them and label each; `off`: label the whole frame; or a list "
+        "of people, as `microaction people` writes it. Networks that see skeletons and videos with a region have no need of it.",
+    )
     skeletons: Location | None = Field(
         None,
         description="Table of the skeletons of the archive's videos, for networks that see them, such as pcan; it names videos "
@@ -89,7 +111,7 @@ class VideoLabelSettings(BaseModel):
 
 
 class LabelSettings(ClusterSettings, VideoLabelSettings):
-    """Label every video of an archive and publish windows/, events/, videos/ and failures/ as Parquet."""
+    """Label every video of an archive and publish windows/, events/, people/, videos/ and failures/ as Parquet."""
 
     archive: CliPositionalArg[Location] = Field(description="Folder of the videos; a path or URI.")
     out: CliPositionalArg[Location] = Field(description="Folder for the results; a path or URI.")

@@ -12,27 +12,37 @@ from microaction import storage
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.execution import BATCH_WINDOWS, Device, settings_digest
 from microaction.labeling.labeler import Labeler, batch_of
-from microaction.labeling.people import check_skeletons
-from microaction.labeling.plan import chunk_table, plan_chunks
+from microaction.labeling.looks import LOOKS_US, Looker, looks_digest
+from microaction.labeling.people import (
+    people_key,
+    people_of_list,
+    people_of_looks,
+    people_source,
+    person_scale,
+    read_people_list,
+)
+from microaction.labeling.plan import chunk_table, plan_chunks, plan_looks
 from microaction.labeling.probe import catalog_row
 from microaction.labeling.settings import VideoLabelSettings
+from microaction.labeling.skeletons import check_skeletons
 from microaction.labeling.tables import DecisionRule, Provenance, Tables
 from microaction.models import Checkpoint, load_checkpoint
 from microaction.models.checkpoint import check_labels
 from microaction.models.classifier import Execution, preferred_precision
 from microaction.registry import resolve
-from microaction.schema import CATALOG, COMMITTED_CHUNK, PUBLIC_TABLES
+from microaction.schema import CATALOG, COMMITTED_CHUNK, PUBLIC_TABLES, VIDEO_PEOPLE
 from microaction.settings import absolute_location, model_location
 from microaction.taxonomy import ACTIONS
-from microaction.video.windows import microseconds
+from microaction.video.sandbox import Limits
 
 
 @dataclass(frozen=True)
 class LabeledVideo:
-    """The labels of one video: tables as `microaction label` publishes them (`schema.WINDOWS`, `EVENTS`, `FAILURES`)."""
+    """The labels of one video: tables as `microaction label` publishes them (`schema.PUBLIC_TABLES`)."""
 
     windows: pa.Table
     events: pa.Table
+    people: pa.Table
     failures: pa.Table
 
 
@@ -55,11 +65,13 @@ def label_video(source: str | os.PathLike[str], model: str | Checkpoint, **setti
     execution = Execution(precision, is_compiled=False)
     batch_windows = chosen.batch_windows or BATCH_WINDOWS[kind]
     digest = settings_digest(chosen, execution, device=kind, batch_windows=batch_windows)
-    plan = plan_chunks(catalog, microseconds(chosen.chunk_s), checkpoint.digest, digest)
+    people = _people(chosen, checkpoint, catalog)
+    plan = plan_chunks(catalog, chosen, checkpoint.digest, digest, people)
     rows = _labeled(chunk_table(plan, catalog), checkpoint, chosen, execution, batch_windows)
     provenance = Provenance(checkpoint.ref.uri, checkpoint.digest, digest)
     tables = Tables((provenance,), DecisionRule.of(chosen, checkpoint.config.labels))
-    tables.add(catalog.to_pylist()[0], pa.concat_tables([COMMITTED_CHUNK.empty_table(), *rows]).combine_chunks())
+    committed = pa.concat_tables([COMMITTED_CHUNK.empty_table(), *rows]).combine_chunks()
+    tables.add(catalog.to_pylist()[0], committed, people.to_pylist()[0] if people is not None and len(people) else None)
     finished = tables.finished()
     return LabeledVideo(**{name: finished[name] for name in PUBLIC_TABLES if name != "videos"})
 
@@ -71,6 +83,24 @@ def _catalog(source: str) -> pa.Table:
         raise FileNotFoundError(f"no file at {uri}")
     (file,) = storage.list_files(uri)
     return pa.Table.from_pylist([catalog_row(file.uri, file.version, file.size_bytes)], schema=CATALOG)
+
+
+def _people(settings: VideoLabelSettings, checkpoint: Checkpoint, catalog: pa.Table) -> pa.Table | None:
+    """Return who is labeled: a table of `schema.VIDEO_PEOPLE`, or None if the whole frame is."""
+    source = people_source(settings, checkpoint)
+    if source == "off":
+        return None
+    if source != "auto":
+        return people_of_list(read_people_list(source), source, catalog)
+    plan = plan_looks(catalog, LOOKS_US, looks_digest())
+    looker = Looker(Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)))
+    parts = [looker(row) for row in chunk_table(plan, catalog).to_pylist()]
+    if not parts:
+        return VIDEO_PEOPLE.empty_table()
+    scale = person_scale(checkpoint)
+    video = catalog.to_pylist()[0]
+    people = people_of_looks(video, parts, scale, people_key(video, parts, scale))
+    return pa.Table.from_pylist([people], schema=VIDEO_PEOPLE)
 
 
 def _labeled(

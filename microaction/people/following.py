@@ -7,7 +7,7 @@ who are seen at once are never one. Doubt splits: a person with two numbers is m
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import count, groupby, pairwise
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -35,6 +35,7 @@ MIN_LOOKS = 2  # at a person: what is found only once may be nobody
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person: others pass by
 MIN_SEEN_US = 6 * MICROSECONDS
 PLACE_BLOCK_US = 30 * MICROSECONDS
+BORDER_US = MICROSECONDS  # between two looks of a shot, what changes changes at a multiple of it
 SAME_PLACE_IOU = 0.6  # of a person's median boxes, below which another crop is needed
 
 
@@ -65,16 +66,20 @@ class Person:
     @property
     def seen_us(self) -> int:
         """How long the person is seen."""
-        return sum(tracklet.span.end_us - tracklet.span.start_us for tracklet in self.tracklets)
+        return _seen_us(self.tracklets)
 
 
 @dataclass(frozen=True)
 class VideoPeople:
-    """The people of a video and its shots, which follow each other from 0 to its end; and those who only pass by."""
+    """The people of a video and its shots, which follow each other from 0 to its end.
+
+    Those who are `too_small`, and those who are `seen_briefly`, are none of its `people`; their numbers continue.
+    """
 
     shots: tuple[Span, ...]
     people: tuple[Person, ...]
-    passers_by: tuple[Person, ...] = ()
+    too_small: tuple[Person, ...] = ()
+    seen_briefly: tuple[Person, ...] = ()
 
 
 @dataclass
@@ -108,18 +113,21 @@ def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     frame_height = max((look.height for look in looks), default=0)
     tallest = max((tracklet.height for tracklets in found for tracklet in tracklets), default=0.0)
     enough_us = min(MIN_SEEN_US, duration_us // 2)
-    people: list[Person] = []
-    passers_by: list[Person] = []
+    groups_of: dict[str, list[tuple[Tracklet, ...]]] = {"people": [], "too_small": [], "seen_briefly": []}
     for tracklets in sorted(found, key=_order):
         height = max(tracklet.height for tracklet in tracklets)
-        is_small = height < MIN_HEIGHT * frame_height or height < MIN_HEIGHT_OF_TALLEST * tallest
-        person = Person(0, tracklets)
-        (passers_by if is_small or person.seen_us < enough_us else people).append(person)
-    return VideoPeople(
-        tuple(shots),
-        tuple(Person(number, person.tracklets) for number, person in enumerate(people, start=1)),
-        tuple(passers_by),
-    )
+        if height < MIN_HEIGHT * frame_height or height < MIN_HEIGHT_OF_TALLEST * tallest:
+            groups_of["too_small"].append(tracklets)
+        elif _seen_us(tracklets) < enough_us:
+            groups_of["seen_briefly"].append(tracklets)
+        else:
+            groups_of["people"].append(tracklets)
+    numbers = count(1)
+    people = {
+        name: tuple(Person(next(numbers), tracklets) for tracklets in its_groups)
+        for name, its_groups in groups_of.items()
+    }
+    return VideoPeople(tuple(shots), **people)
 
 
 def _shots(looks: Sequence[Look], duration_us: int) -> tuple[list[Span], list[int]]:
@@ -232,17 +240,19 @@ def _distance(one: _Track, other: _Track, views: dict[int, np.ndarray]) -> float
 def _tracklets(
     group: list[_Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]
 ) -> Iterator[Tracklet]:
-    """Yield the tracklets of a person, ascending: a new one where the place has changed after 30 s."""
+    """Yield the tracklets of a person, ascending and disjoint: a new one where the place has changed after 30 s."""
+    end_us = 0
     for track in sorted(group, key=lambda track: track.looks[0]):
         for places in _places(track, looks):
             seen = [track.seen[place] for place in places]
             first, last = track.looks[places[0]], track.looks[places[-1]]
+            start_us = max(_border_us(first - 1, first, looks, shots, shot_of_look), end_us)
+            end_us = max(_border_us(last, last + 1, looks, shots, shot_of_look), end_us)
+            if start_us == end_us:
+                continue  # seen within another tracklet of the person, or between two of its looks
             yield Tracklet(
                 track.shot,
-                Span(
-                    _border_us(first - 1, first, looks, shots, shot_of_look),
-                    _border_us(last, last + 1, looks, shots, shot_of_look),
-                ),
+                Span(start_us, end_us),
                 _median_box(seen),
                 np.median([person.keypoints_K3 for person in seen], axis=0).astype(np.float32),
                 float(np.median([person.score for person in seen])),
@@ -267,18 +277,27 @@ def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
 
 
 def _border_us(before: int, after: int, looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]) -> int:
-    """Return the time between two consecutive looks at which what is seen changes: the cut, or the middle."""
+    """Return the time between two consecutive looks at which what is seen changes: the cut, or else about the middle.
+
+    Within a shot that is a whole number of seconds from its beginning, so that windows of people who come and go share frames.
+    """
     if before < 0:
         return 0
     if after == len(looks):
         return shots[-1].end_us
+    shot = shots[shot_of_look[after]]
     if shot_of_look[before] != shot_of_look[after]:
-        return shots[shot_of_look[after]].start_us
-    return (looks[before].time_us + looks[after].time_us) // 2
+        return shot.start_us
+    middle_us = (looks[before].time_us + looks[after].time_us) // 2 - shot.start_us
+    return min(shot.start_us + -(-middle_us // BORDER_US) * BORDER_US, shot.end_us)
 
 
 def _order(tracklets: tuple[Tracklet, ...]) -> tuple[int, float]:
-    return -sum(tracklet.span.end_us - tracklet.span.start_us for tracklet in tracklets), tracklets[0].box[0]
+    return -_seen_us(tracklets), tracklets[0].box[0]
+
+
+def _seen_us(tracklets: tuple[Tracklet, ...]) -> int:
+    return sum(tracklet.span.end_us - tracklet.span.start_us for tracklet in tracklets)
 
 
 def _median_box(seen: Sequence[SeenPerson]) -> Box:

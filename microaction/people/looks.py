@@ -31,6 +31,7 @@ MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
 HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
 MIN_HIP_SCORE = 0.2
+TWICE_IOU, TWICE_DISTANCE = 0.6, 0.1  # of boxes, and of keypoints as a fraction of the height: one person found twice
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,26 @@ def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequ
 
 def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector) -> Look:
     """Return the look at a frame that is shown at a time of the video."""
-    found = detector.detect(frame_HWC, turn=time_us // LOOK_EVERY_US)
+    found = _distinct(detector.detect(frame_HWC, turn=time_us // LOOK_EVERY_US))
     people = tuple(
         SeenPerson(person.box, person.keypoints_K3, person.score, torso_colors(frame_HWC, person)) for person in found
     )
     height, width = frame_HWC.shape[:2]
     return Look(time_us, width, height, thumbnail(frame_HWC), people)
+
+
+def _distinct(found: Sequence[Detection]) -> list[Detection]:
+    """Return the people without those who are found twice: the less likely one has the same box and the same keypoints."""
+    kept: list[Detection] = []
+    for person in found:
+        height = person.box[3] - person.box[1]
+        if not any(
+            iou(person.box, other.box) > TWICE_IOU
+            and np.median(np.hypot(*(person.keypoints_K3 - other.keypoints_K3)[:, :2].T)) < TWICE_DISTANCE * height
+            for other in kept
+        ):
+            kept.append(person)
+    return kept
 
 
 def iou(one: Box, other: Box) -> float:

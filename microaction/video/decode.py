@@ -114,8 +114,8 @@ def decode_chunk(
     those frames. A stream without an index needs the `seek_points` of `probe` for that: without them, it is decoded from its
     beginning. From each window, T = `num_segments` frames are taken: those on the screen in the middle of its T equal parts.
     At a constant frame rate that is the reference's rule for testing, `segment_indices(n)`. With `sampling`, that rule is
-    applied instead. With `framings`, one for each window, a frame is cut otherwise for each window that it is in. Windows may
-    extend past the end of the span, and are complete.
+    applied instead. With `framings`, one for each window, a frame is cut otherwise for each framing of windows that it is in:
+    windows with the same object share its frames. Windows may extend past the end of the span, and are complete.
 
     Of a damaged video, the undamaged windows are returned: frames count as damaged from the first packet that cannot be
     decoded up to the next random access point. Raises `DecodeError` if no window is left, `ValueError` if `windows` is
@@ -130,32 +130,36 @@ def decode_chunk(
             )
     sampling = sampling or FrameSampling(num_segments)
     times_WT = [sampling.window_times(window) for window in windows]
-    times_s = sorted({time for times_T in times_WT for time in times_T})
+    of_windows = [framing or Framing()] * len(windows) if framings is None else framings
+    number_of: dict[int, int] = {}
+    framing_W = [number_of.setdefault(id(of_window), len(number_of)) for of_window in of_windows]
+    distinct = [of_windows[framing_W.index(number)] for number in range(len(number_of))]
+    times_F: list[set[Fraction]] = [set() for _ in distinct]
+    for number, times_T in zip(framing_W, times_WT, strict=True):
+        times_F[number].update(times_T)
+    times_s = sorted(set().union(*times_F))
     frames: list[np.ndarray] = []
     row_of: dict[tuple[int, Fraction], int] = {}
     damage = ""
     with open_counted(source) as file:
-        square = (framing or Framing()).square if framings is None else np.copy
-        for first, last, image, reason in av_backend.frames_at_times(file, times_s, square, seek_points):
+        # One framing cuts frames where they are decoded; several need them whole for a moment.
+        to_image = distinct[0].square if len(distinct) == 1 else np.copy
+        for first, last, image, reason in av_backend.frames_at_times(file, times_s, to_image, seek_points):
             if image is None:
                 damage = damage or reason
                 continue
-            shown = set(times_s[first : last + 1])
-            if framings is None:
-                row_of.update(((0, time), len(frames)) for time in shown)
-                frames.append(image)
-                continue
-            for number, (of_window, times_T) in enumerate(zip(framings, times_WT, strict=True)):
-                here = shown.intersection(times_T)
+            shown = times_s[first : last + 1]
+            for number, (cut, times) in enumerate(zip(distinct, times_F, strict=True)):
+                here = times.intersection(shown)
                 if here:
                     row_of.update(((number, time), len(frames)) for time in here)
-                    frames.append(of_window.square(image))
+                    frames.append(image if len(distinct) == 1 else cut.square(image))
         num_bytes = file.num_bytes
     window_frames_WT = np.full((len(windows), sampling.num_sampled), -1, np.int32)
-    for number, times_T in enumerate(times_WT):
-        keys = [(0 if framings is None else number, time) for time in times_T]
+    for window_number, (number, times_T) in enumerate(zip(framing_W, times_WT, strict=True)):
+        keys = [(number, time) for time in times_T]
         if all(key in row_of for key in keys):
-            window_frames_WT[number] = [row_of[key] for key in keys]
+            window_frames_WT[window_number] = [row_of[key] for key in keys]
     assert bool(damage) == bool((window_frames_WT < 0).any()), "missing frames have a reason"
     if damage and (window_frames_WT < 0).all():
         raise DecodeError(name_of(source), damage)

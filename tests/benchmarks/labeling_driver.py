@@ -23,7 +23,7 @@ from microaction import storage
 from microaction.cli.app import running_ray
 from microaction.labeling import pipeline
 from microaction.labeling.catalog import write_catalog
-from microaction.labeling.decoder import Decoder, decoded_row
+from microaction.labeling.decoder import Decoder, PersonWindow, decoded_row
 from microaction.labeling.pipeline import LabelerActor
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
 from microaction.labeling.prepare import CATALOG_FILE
@@ -48,7 +48,8 @@ class StubDecoder(Decoder):
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         span = Span(row["chunk_start_us"], row["chunk_end_us"])
-        windows = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
+        spans = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
+        windows = [PersonWindow(0, span) for span in spans]
         crop = self.preprocessing.crop
         frames_NHWC = np.zeros((1, crop, crop, 3), np.uint8)
         pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.sampling.num_sampled), np.int32))

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as pads
 
-from microaction.labeling.ledger import read_index
+from microaction.labeling.ledger import CHUNKS
 from microaction.schema import PUBLIC_TABLES
 from microaction.synthetic.faults import write_truncated
 from tests.labeling.decoders import decode_log
@@ -46,7 +46,18 @@ def write_archive(archive: Path, *, num_good: int) -> Path:
 
 
 def command(archive: Path, out: Path, model: str) -> list[str]:
-    settings = ["--model", model, "--chunk-s", "1", "--precision", "fp32", "--start-threshold", "0.02"]
+    settings = [
+        "--model",
+        model,
+        "--chunk-s",
+        "1",
+        "--precision",
+        "fp32",
+        "--start-threshold",
+        "0.02",
+        "--people",
+        "off",
+    ]
     return [sys.executable, "-m", "tests.labeling.chaos_label", str(archive), str(out), *settings]
 
 
@@ -135,7 +146,7 @@ class Chaos:
         self.in_flight |= {(chunk_id, count) for chunk_id, count in times.items() if chunk_id not in committed}
 
     def _committed(self) -> set[str]:
-        return set(read_index(str(self.out))["chunk_id"].to_pylist())
+        return set(CHUNKS.read_index(str(self.out))["chunk_id"].to_pylist())
 
     def _decoded(self) -> list[str]:
         """Return a chunk's ID for every time that it was decoded."""

@@ -23,6 +23,7 @@ def committed(chunk: str, *, attempts: int = 1, error: str | None = None, num_wi
         "num_windows": num_windows,
         "window_start_us": list(range(num_windows)),
         "window_end_us": list(range(1, num_windows + 1)),
+        "window_person": [0] * num_windows,
         "probabilities": [0.5] * 52 * num_windows,
         "window_run": [0] * num_windows,
         "stage": error and "decode",
@@ -32,24 +33,24 @@ def committed(chunk: str, *, attempts: int = 1, error: str | None = None, num_wi
 
 
 def commit(out: Path, *rows: dict[str, Any]) -> str:
-    return ledger.commit(str(out), pa.Table.from_pylist(list(rows), schema=COMMITTED_CHUNK))
+    return ledger.CHUNKS.commit(str(out), pa.Table.from_pylist(list(rows), schema=COMMITTED_CHUNK))
 
 
 def plan(*chunks: str) -> pa.Table:
     rows = [
-        {"chunk_id": chunk, "video_row": i, "chunk_start_us": 0, "chunk_end_us": 9, "attempts": 1}
+        {"chunk_id": chunk, "video_row": i, "chunk_start_us": 0, "chunk_end_us": 9, "num_windows": 1, "attempts": 1}
         for i, chunk in enumerate(chunks)
     ]
     return pa.Table.from_pylist(rows, schema=PLAN)
 
 
 def index_of(out: Path) -> list[dict[str, Any]]:
-    return sorted(ledger.read_index(str(out)).to_pylist(), key=lambda row: (row["chunk_id"], row["attempts"]))
+    return sorted(ledger.CHUNKS.read_index(str(out)).to_pylist(), key=lambda row: (row["chunk_id"], row["attempts"]))
 
 
 def test_an_empty_output_has_an_empty_ledger(tmp_path: Path) -> None:
     assert index_of(tmp_path) == []
-    index = ledger.read_index(str(tmp_path))
+    index = ledger.CHUNKS.read_index(str(tmp_path))
     assert ledger.subtract_committed(plan("a"), index, retry_failed=True).to_pylist() == plan("a").to_pylist()
     assert len(ledger.subtract_attempted(plan("a"), index)) == 1
 
@@ -57,7 +58,7 @@ def test_an_empty_output_has_an_empty_ledger(tmp_path: Path) -> None:
 def test_only_missing_chunks_and_retried_failures_are_left(tmp_path: Path) -> None:
     commit(tmp_path, committed("a"), committed("b", error="decode_error", num_windows=0))
     commit(tmp_path, committed("b", attempts=2, error="decode_error"))
-    index = ledger.read_index(str(tmp_path))
+    index = ledger.CHUNKS.read_index(str(tmp_path))
     todo = ledger.subtract_committed(plan("a", "b", "c"), index, retry_failed=False)
     assert todo["chunk_id"].to_pylist() == ["c"]
     todo = ledger.subtract_committed(plan("a", "b", "c"), index, retry_failed=True)
@@ -86,8 +87,8 @@ def test_an_interrupted_compaction_loses_nothing(tmp_path: Path, monkeypatch: py
     before = index_of(tmp_path)
 
     def rows(chunks: list[str]) -> list[dict[str, Any]]:
-        index = ledger.read_index(str(tmp_path))
-        found = ledger.read_rows(
+        index = ledger.CHUNKS.read_index(str(tmp_path))
+        found = ledger.CHUNKS.read_rows(
             str(tmp_path),
             index["file"].unique().to_pylist(),
             pa.array(chunks),
@@ -105,12 +106,12 @@ def test_an_interrupted_compaction_loses_nothing(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(storage, "delete_file", delete_some)
     with pytest.raises(StopIteration):  # as if killed in the middle
-        ledger.compact(str(tmp_path), names)
+        ledger.CHUNKS.compact(str(tmp_path), names)
     assert len(index_of(tmp_path)) == 7 + 4
     assert rows(["03", "05"]) == expected
     monkeypatch.undo()
-    ledger.compact(str(tmp_path), ledger.list_commits(str(tmp_path)))
-    assert ledger.list_commits(str(tmp_path)) == []
-    index = ledger.best_rows(ledger.read_index(str(tmp_path)))
+    ledger.CHUNKS.compact(str(tmp_path), ledger.CHUNKS.list_commits(str(tmp_path)))
+    assert ledger.CHUNKS.list_commits(str(tmp_path)) == []
+    index = ledger.best_rows(ledger.CHUNKS.read_index(str(tmp_path)))
     assert [{**row, "file": ""} for row in index.to_pylist()] == [{**row, "file": ""} for row in before]
     assert rows(["03", "05"]) == expected

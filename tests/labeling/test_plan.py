@@ -7,12 +7,10 @@ from hypothesis import strategies as st
 from microaction.labeling.plan import (
     BLOCK_MAX_CHUNKS,
     chunk_table,
-    count_all_windows,
-    count_windows,
     plan_blocks,
     plan_chunks,
 )
-from microaction.labeling.settings import LabelSettings
+from microaction.labeling.settings import VideoLabelSettings
 from microaction.schema import CATALOG, CHUNK, PLAN, REGION_COLUMNS
 from microaction.video.windows import Span, microseconds, split_windows
 
@@ -28,12 +26,12 @@ def catalog(*durations_s: float | None) -> pa.Table:
 
 
 def plan(*durations_s: float | None) -> pa.Table:
-    return plan_chunks(catalog(*durations_s), 120 * S, "model", "settings")
+    return plan_chunks(catalog(*durations_s), VideoLabelSettings(), "model", "settings")
 
 
 def test_readable_videos_are_cut_into_chunks() -> None:
     videos = catalog(250.5, None, 2.0)
-    chunks = plan_chunks(videos, 120 * S, "model", "settings")
+    chunks = plan_chunks(videos, VideoLabelSettings(), "model", "settings")
     assert chunks.schema == PLAN
     spans = [(row["video_row"], row["chunk_start_us"], row["chunk_end_us"]) for row in chunks.to_pylist()]
     assert spans == [(0, 0, 120 * S), (0, 120 * S, 240 * S), (0, 240 * S, 250_500_000), (2, 0, 2 * S)]
@@ -53,9 +51,9 @@ def test_readable_videos_are_cut_into_chunks() -> None:
 def test_window_counts_equal_the_windows(
     durations: list[float | None], grid: tuple[float, float], chunk_s: float
 ) -> None:
-    settings = LabelSettings(archive="a", out="o", model="m", window_s=grid[0], stride_s=grid[1], chunk_s=chunk_s)
+    settings = VideoLabelSettings(window_s=grid[0], stride_s=grid[1], chunk_s=chunk_s)
     videos = catalog(*durations)
-    chunks = plan_chunks(videos, microseconds(chunk_s), "model", "settings")
+    chunks = plan_chunks(videos, settings, "model", "settings")
     expected = [
         len(
             split_windows(
@@ -67,8 +65,7 @@ def test_window_counts_equal_the_windows(
         )
         for row in chunk_table(chunks, videos).to_pylist()
     ]
-    assert count_windows(chunks, videos, settings).tolist() == expected
-    assert count_all_windows(videos, settings) == sum(expected)
+    assert chunks["num_windows"].to_pylist() == expected
 
 
 def test_ids_identify_everything_that_decides_the_result() -> None:
@@ -76,7 +73,9 @@ def test_ids_identify_everything_that_decides_the_result() -> None:
 
     def ids(chunk_s: float = 10.0, model: str = "m", settings: str = "s", **changes: object) -> list[str]:
         videos = pa.Table.from_pylist([{"size_bytes": 9} | base | changes], schema=CATALOG)
-        found: list[str] = plan_chunks(videos, microseconds(chunk_s), model, settings)["chunk_id"].to_pylist()
+        found: list[str] = plan_chunks(videos, VideoLabelSettings(chunk_s=chunk_s), model, settings)[
+            "chunk_id"
+        ].to_pylist()
         return found
 
     region = dict(zip(REGION_COLUMNS, (0, 0, 9, 9), strict=True))

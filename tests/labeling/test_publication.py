@@ -18,6 +18,7 @@ from microaction.labeling import ledger, publication
 from microaction.labeling.events import EventRule
 from microaction.labeling.plan import chunk_table, plan_chunks
 from microaction.labeling.publication import IncompleteLedgerError, Publication, PublicationSource, publish
+from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.tables import AccountingError, DecisionRule, Provenance
 from microaction.schema import CATALOG, COMMITTED_CHUNK, SCHEMA_VERSION
 from microaction.taxonomy import ACTIONS
@@ -52,12 +53,13 @@ def commit_all(out: Path, plan: pa.Table, *, seed: int, num_repeated: int = 0) -
                 "num_windows": len(starts),
                 "window_start_us": list(starts),
                 "window_end_us": [start + 2 * S for start in starts],
+                "window_person": [0] * len(starts),
                 "probabilities": probabilities_WK.ravel().tolist(),
                 "window_run": [0] * len(probabilities_WK),
             }
         )
     for first in range(0, len(rows), 30):
-        ledger.commit(str(out), pa.Table.from_pylist(rows[first : first + 30], schema=COMMITTED_CHUNK))
+        ledger.CHUNKS.commit(str(out), pa.Table.from_pylist(rows[first : first + 30], schema=COMMITTED_CHUNK))
 
 
 def published(
@@ -71,7 +73,7 @@ def published(
         rule=rule or DecisionRule(ACTIONS, RULE, 0.5),
         metadata={"microaction.schema_version": str(SCHEMA_VERSION)},
     )
-    return publish(source, ledger.read_index(str(out)), before_switch=before_switch)
+    return publish(source, ledger.CHUNKS.read_index(str(out)), before_switch=before_switch)
 
 
 def sql(query: str) -> pd.DataFrame:
@@ -83,7 +85,7 @@ def sql(query: str) -> pd.DataFrame:
 
 @pytest.fixture
 def plan() -> pa.Table:
-    return plan_chunks(catalog(), 10 * S, "model", "settings")
+    return plan_chunks(catalog(), VideoLabelSettings(chunk_s=10), "model", "settings")
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +96,10 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def read_only(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger of 40 videos of 30 s, published in several parts."""
-    out, plan = tmp_path_factory.mktemp("published"), plan_chunks(catalog(), 10 * S, "model", "settings")
+    out, plan = (
+        tmp_path_factory.mktemp("published"),
+        plan_chunks(catalog(), VideoLabelSettings(chunk_s=10), "model", "settings"),
+    )
     commit_all(out, plan, seed=0)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(publication, "WINDOWS_PER_PART", 200)
@@ -172,7 +177,7 @@ def test_unchanged_tables_are_not_written_again(out: Path, plan: pa.Table) -> No
 
 def test_a_missing_chunk_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
     before = pd.read_parquet(out / "videos")
-    other = plan_chunks(catalog(), 10 * S, "other model", "settings")
+    other = plan_chunks(catalog(), VideoLabelSettings(chunk_s=10), "other model", "settings")
     with pytest.raises(IncompleteLedgerError, match=r"120 chunks are missing in .*: run the same command again"):
         published(out, other)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "videos"), before)
@@ -180,7 +185,7 @@ def test_a_missing_chunk_leaves_the_old_tables(out: Path, plan: pa.Table) -> Non
 
 def test_a_window_that_occurs_twice_leaves_the_old_tables(out: Path, plan: pa.Table) -> None:
     before = pd.read_parquet(out / "videos")
-    other = plan_chunks(catalog(), 10 * S, "other model", "settings")
+    other = plan_chunks(catalog(), VideoLabelSettings(chunk_s=10), "other model", "settings")
     commit_all(out, other, seed=1, num_repeated=1)
     with pytest.raises(AccountingError, match=r"windows of v\d+ occur twice, or out of order; nothing was published"):
         published(out, other)

@@ -138,12 +138,12 @@ def test_chunks_whose_windows_are_all_reused_are_labeled(
 
 def test_reused_windows_are_found_in_compacted_files(undisturbed: FinishedRun, tmp_path: Path) -> None:
     out = copy_of(undisturbed.out, tmp_path)
-    files = ledger.list_commits(str(out))
+    files = ledger.CHUNKS.list_commits(str(out))
     (row,) = (row for row in committed_rows(out) if row["video"].endswith("a.mp4"))
     chunk = {"video": row["video"], "base_chunk_id": row["chunk_id"], "base_file": files[0]}
     before = WindowReuse(str(out), 0.0).reused(chunk)
     assert before.start_us_W.tolist() == row["window_start_us"]
-    ledger.compact(str(out), files)
+    ledger.CHUNKS.compact(str(out), files)
     np.testing.assert_array_equal(WindowReuse(str(out), 0.0).reused(chunk).probabilities_WK, before.probabilities_WK)
 
 

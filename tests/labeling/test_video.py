@@ -18,12 +18,15 @@ from tests.archives import write_model
 from tests.labeling.runs import label
 from tests.videos import write_video
 
-LONG_S, SETTINGS = 6.6, {"precision": "fp32", "start_threshold": 0.02, "abstain_below": 0.05, "chunk_s": 2.0}
+LONG_S, SETTINGS = (
+    6.6,
+    {"precision": "fp32", "start_threshold": 0.02, "abstain_below": 0.05, "chunk_s": 2.0, "people": "off"},
+)
 NAMES = ("short.mp4", "long.mp4", "damaged.mp4", "text.mp4")
 SCRIPT = """
 import sys
 import microaction
-labeled = microaction.label_video(sys.argv[1], sys.argv[2], precision="fp32")
+labeled = microaction.label_video(sys.argv[1], sys.argv[2], precision="fp32", people="off")
 print(len(labeled.windows), "ray" in sys.modules)
 """
 
@@ -86,7 +89,7 @@ def test_labeling_one_video_does_not_import_ray(archive: Path, model: str) -> No
 
 def test_a_loaded_checkpoint_gives_the_same_labels(archive: Path, model: str) -> None:
     by_name, loaded = (
-        microaction.label_video(str(archive / "short.mp4"), each, precision="fp32")
+        microaction.label_video(str(archive / "short.mp4"), each, precision="fp32", people="off")
         for each in (model, load_checkpoint(model))
     )
     assert by_name.windows.equals(loaded.windows)

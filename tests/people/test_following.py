@@ -113,10 +113,10 @@ def test_two_who_are_seen_at_once_are_never_one() -> None:
 def test_who_passes_by_is_no_person() -> None:
     looks = video(*[[seen(40, 1)]] * 4, *[[seen(40, 1), seen(200, 2)]] * 2, *[[seen(40, 1)]] * 4)
     found = find_people(looks, duration_us(looks))
-    assert [len(found.people), len(found.passers_by)] == [1, 1]
+    assert [len(found.people), len(found.seen_briefly)] == [1, 1]
     small = video(*[[seen(40, 1), seen(200, 2, height=30)]] * 8)
     found = find_people(small, duration_us(small))
-    assert [len(found.people), len(found.passers_by)] == [1, 1]
+    assert [len(found.people), [person.number for person in found.too_small]] == [1, [2]]
 
 
 def test_who_moves_to_another_seat_has_another_stay() -> None:
@@ -143,7 +143,7 @@ def test_a_shot_of_one_look_belongs_to_who_is_known_from_others() -> None:
     stranger = video(*[[seen(40, 1)]] * 4, [seen(40, 1), seen(200, 2)], *[[seen(40, 1)]] * 4)
     found = find_people(stranger, duration_us(stranger))
     assert len(found.people) == 1
-    assert found.passers_by == ()
+    assert (found.too_small, found.seen_briefly) == ((), ())
 
 
 def test_a_video_of_one_look_has_its_person() -> None:

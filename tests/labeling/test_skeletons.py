@@ -9,8 +9,8 @@ import pytest
 
 import microaction
 from microaction.labeling.execution import settings_digest
-from microaction.labeling.people import WindowSkeletons, decode_around_people
 from microaction.labeling.settings import VideoLabelSettings
+from microaction.labeling.skeletons import WindowSkeletons, decode_around_people
 from microaction.models import Checkpoint, load_checkpoint
 from microaction.models.classifier import Execution
 from microaction.preprocessing import Preprocessing
