@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         console.print(plan_table(plan))
         return
     print_notices(settings.model, summary.notices)
+    for warning in summary.warnings:
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(summary_table(summary, settings.out))
     _exit_unless_done(summary, settings)
 
@@ -156,6 +158,9 @@ def plan_table(plan: "Estimate") -> Table:
     )
     table.add_row("failed before", str(plan.num_failed_before))
     table.add_row("windows to label", str(plan.num_windows))
+    if plan.num_people is not None:
+        table.add_row("people at once, in a sample", f"{plan.num_people:.1f}")
+        table.add_row("looking for people", _device_hours(plan.look_core_h, "core"))
     if plan.bytes_to_read is None or plan.decode_core_h is None:
         table.add_row("decoding", "unknown: none of the sampled chunks could be decoded")
     else:

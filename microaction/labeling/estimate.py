@@ -1,6 +1,7 @@
 """What a run would do and about what it takes: counted where possible, measured on a small sample otherwise."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 from microaction.labeling.catalog import PassedOver
 from microaction.labeling.execution import Device
 from microaction.labeling.ledger import best_rows
-from microaction.labeling.measure import measure_decoding, measure_network
+from microaction.labeling.measure import measure_decoding, measure_looking, measure_network
 from microaction.labeling.plan import chunk_table
 from microaction.labeling.prepare import PreparedRun
 from microaction.models.classifier import Execution
@@ -26,6 +27,7 @@ class Estimate:
 
     Hours of cores and devices are those of this cluster's kind of nodes, without other work; `decode_core_h` and
     `bytes_to_read` are None if nothing of the sample could be decoded. For `device` CPU, `device_h` are core-hours.
+    `num_people`: how many people a sample shows at once, where they have not been looked for yet; windows count for each of them.
     `passed_over`: what the archive holds besides videos.
     """
 
@@ -37,6 +39,8 @@ class Estimate:
     num_failed_before: int
     num_todo: int
     todo_h: float
+    num_people: float | None
+    look_core_h: float
     bytes_to_read: int | None
     decode_core_h: float | None
     device: Device
@@ -47,19 +51,21 @@ class Estimate:
 
 
 def estimate(run: PreparedRun) -> Estimate:
-    """Decode and label a little of what is to do; needs a running Ray. The network is not compiled for it."""
+    """Look at, decode and label a little of what is to do; needs a running Ray. The network is not compiled for it."""
     settings, config, pool, todo = run.settings, run.checkpoint.config, run.pool, run.todo
-    num_windows = pc.sum(todo["num_windows"]).as_py() or 0
-    todo_s = _sum_us(todo) / MICROSECONDS
+    num_windows, todo_s = _sum(todo["num_windows"]), _sum_us(todo) / MICROSECONDS
     in_plan = run.index.filter(pc.is_in(run.index["chunk_id"], value_set=run.plan["chunk_id"].combine_chunks()))
     best = best_rows(in_plan)
-    cost, window_s = None, 0.0
+    cost, window_s, looking, look_s = None, 0.0, None, 0.0
     if len(todo):
-        sample = np.random.default_rng(0).choice(len(todo), min(SAMPLED_CHUNKS, len(todo)), replace=False)
-        rows = chunk_table(todo.take(pa.array(sample)), run.catalog).to_pylist()
-        cost = measure_decoding(rows, settings, config, pool)
+        cost = measure_decoding(_sampled(todo, run), settings, config, pool)
         eager = Execution(run.execution.precision, is_compiled=False)
         window_s = measure_network(settings, run.checkpoint, eager, run.batch_windows, pool)
+        unseen = _unseen(todo, run)
+        if len(unseen):
+            looking = measure_looking(_sampled(unseen, run), settings, pool)
+            look_s = looking.core_s * _sum_us(unseen) / MICROSECONDS
+            num_windows += round((looking.num_people - 1) * _sum(unseen["num_windows"]))
     is_unknown = cost is None and len(todo) > 0
     return Estimate(
         num_videos=len(run.catalog),
@@ -69,6 +75,8 @@ def estimate(run: PreparedRun) -> Estimate:
         num_committed=len(run.plan) - len(todo),
         num_failed_before=len(best) - best["error"].null_count,
         num_todo=len(todo),
+        num_people=None if looking is None else looking.num_people,
+        look_core_h=look_s / S_PER_H,
         todo_h=todo_s / S_PER_H,
         bytes_to_read=None if is_unknown else int((cost.num_bytes if cost else 0.0) * todo_s),
         decode_core_h=None if is_unknown else (cost.core_s if cost else 0.0) * todo_s / S_PER_H,
@@ -80,5 +88,24 @@ def estimate(run: PreparedRun) -> Estimate:
     )
 
 
+def _sampled(chunks: pa.Table, run: PreparedRun) -> list[dict[str, Any]]:
+    """Return a few rows of `schema.CHUNK`."""
+    sample = np.random.default_rng(0).choice(len(chunks), min(SAMPLED_CHUNKS, len(chunks)), replace=False)
+    return list(chunk_table(chunks.take(pa.array(sample)), run.catalog).to_pylist())
+
+
+def _unseen(todo: pa.Table, run: PreparedRun) -> pa.Table:
+    """Return the chunks of videos whose people are not known yet: they are planned as whole frames."""
+    if run.people is None:
+        return todo.slice(0, 0)
+    videos = run.catalog.take(todo["video_row"].combine_chunks())
+    is_whole = pc.and_(pc.is_null(todo["crops"]), pc.is_null(videos["region_left"]))
+    return todo.filter(is_whole)
+
+
 def _sum_us(chunks: pa.Table) -> int:
-    return pc.sum(pc.subtract(chunks["chunk_end_us"], chunks["chunk_start_us"])).as_py() or 0
+    return _sum(pc.subtract(chunks["chunk_end_us"], chunks["chunk_start_us"]))
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    return pc.sum(column).as_py() or 0

@@ -5,13 +5,14 @@ catalog → parts − committed → looks (CPU tasks, each commits) → people o
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from microaction.distributed.waiting import NodesUnavailableError, pop_first_done
 from microaction.errors import FailureKind, TransientError, reason_of
@@ -106,27 +107,27 @@ def _take_looks(out: str, todo: pa.Table, catalog: pa.Table, looker: Looker) -> 
     look = ray.remote(num_cpus=TASK_CPUS, max_retries=TASK_RETRIES)(look_at_parts)
     blocks = (todo.slice(block.start, len(block)) for block in plan_blocks(todo))
     waiting: dict[ray.ObjectRef, pa.Table] = {}
-    is_more = True
-    while waiting or is_more:
-        while is_more and len(waiting) < _max_waiting():
-            block = next(blocks, None)
-            is_more = block is not None
-            if block is not None:
+    try:
+        while True:
+            for block in islice(blocks, _max_waiting() - len(waiting)):
                 waiting[look.remote(out, chunk_table(block, catalog), looker)] = block
-        if not waiting:
-            return
-        tasks = list(waiting)
-        try:
-            file, reason = pop_first_done(tasks, NO_PROGRESS_S, "looking for people")
-        except (RayTaskError, NodesUnavailableError):
-            raise
-        except ray.exceptions.RayError:  # more than once it killed the process that looked at it
-            (lost,) = set(waiting) - set(tasks)
-            file, reason = LOOKS.commit(out, _worker_died_rows(chunk_table(waiting[lost], catalog))), ""
-        (done,) = set(waiting) - set(tasks)
-        if reason:
-            raise LooksError(f"what was seen cannot be written to {out}: {reason}")
-        yield file, _video_s(waiting.pop(done))
+            if not waiting:
+                return
+            tasks = list(waiting)
+            try:
+                file, reason = pop_first_done(tasks, NO_PROGRESS_S, "looking for people")
+            except (RayTaskError, NodesUnavailableError):
+                raise
+            except RayError:  # more than once it killed the process that looked at it
+                (lost,) = set(waiting) - set(tasks)
+                file, reason = LOOKS.commit(out, _worker_died_rows(chunk_table(waiting[lost], catalog))), ""
+            (done,) = set(waiting) - set(tasks)
+            if reason:
+                raise LooksError(f"what was seen cannot be written to {out}: {reason}")
+            yield file, _video_s(waiting.pop(done))
+    finally:
+        for task in waiting:
+            ray.cancel(task, force=True)
 
 
 def look_at_parts(out: str, parts: pa.Table, looker: Looker) -> tuple[str, str]:

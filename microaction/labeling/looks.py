@@ -3,10 +3,10 @@
 A part is a chunk of its own kind, of 600 s: the unit of work, of retry and of commit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,11 +24,26 @@ LOOKS_US = 600 * MICROSECONDS  # a multiple of what `take_looks` starts at: a ki
 LOOKS_FORMAT = "looks 1"
 
 
+def looks_in(source: Source, span: Span, seek_points: Sequence[SeekPoint]) -> list[dict[str, Any]]:
+    """Return the looks in a part of a video, as rows of `schema.LOOKS`."""
+    return [look_row(look) for look in take_looks(source, span, _detector(), seek_points)]
+
+
+@cache
+def _detector() -> MoveNet:
+    """Return the detector, which a process loads once."""
+    return MoveNet()
+
+
 @dataclass(frozen=True)
 class Looker:
-    """The look stage: turns a row of `schema.CHUNK` into one of `schema.COMMITTED_LOOKS`."""
+    """The look stage: turns a row of `schema.CHUNK` into one of `schema.COMMITTED_LOOKS`.
+
+    The detector runs in a process of its own (`sandbox`): what a file does to it costs this part alone.
+    """
 
     limits: Limits
+    look: ClassVar[Callable[..., list[dict[str, Any]]]] = staticmethod(looks_in)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Look at a part of a video; never raises for what is in the file."""
@@ -39,7 +54,7 @@ class Looker:
             looks = sandboxed(
                 row["video"],
                 self.limits,
-                looks_in,
+                self.look,
                 row["video"],
                 Span(row["chunk_start_us"], row["chunk_end_us"]),
                 [SeekPoint(**point) for point in row["seek_points"] or ()],
@@ -50,20 +65,9 @@ class Looker:
         return known | failure | {"looks": looks}
 
 
-def looks_in(source: Source, span: Span, seek_points: Sequence[SeekPoint]) -> list[dict[str, Any]]:
-    """Return the looks in a part of a video, as rows of `schema.LOOKS`."""
-    return [look_row(look) for look in take_looks(source, span, _detector(), seek_points)]
-
-
 def looks_digest() -> str:
     """Return what identifies the detector and how looks are taken."""
     return f"{LOOKS_FORMAT} {MoveNet().digest}"
-
-
-@cache
-def _detector() -> MoveNet:
-    """Return the detector, which a process loads once."""
-    return MoveNet()
 
 
 def look_row(look: Look) -> dict[str, Any]:

@@ -10,14 +10,19 @@ import torch
 from microaction.distributed.waiting import get_or_cancel
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.labeler import Labeler
+from microaction.labeling.looks import Looker, looks_of
 from microaction.labeling.pool import LabelerPool
 from microaction.labeling.settings import LabelSettings
 from microaction.models import Checkpoint, CheckpointConfig, ModelRef
 from microaction.models.classifier import Execution, no_keypoints
+from microaction.people.following import MIN_HEIGHT
+from microaction.people.looks import MAX_GAP_US
+from microaction.video.sandbox import Limits
 from microaction.video.windows import MICROSECONDS
 
 MEASURED_S = 2.0
 SAMPLED_US = 20 * MICROSECONDS  # of each chunk
+LOOKED_US = 60 * MICROSECONDS
 
 
 class DecodingCost(NamedTuple):
@@ -25,6 +30,13 @@ class DecodingCost(NamedTuple):
 
     core_s: float
     num_bytes: float
+
+
+class LookingCost(NamedTuple):
+    """Core-seconds per second of video, and how many people are seen at once."""
+
+    core_s: float
+    num_people: float
 
 
 def query_labeler_node(ask: Callable[[str], Any], settings: LabelSettings, pool: LabelerPool) -> Any:
@@ -54,6 +66,31 @@ def measure_decoding(
     ]
     video_s, core_s, num_bytes = (sum(each) for each in zip(*measured, strict=True))
     return DecodingCost(core_s / video_s, num_bytes / video_s) if video_s else None
+
+
+def measure_looking(rows: Sequence[dict[str, Any]], settings: LabelSettings, pool: LabelerPool) -> LookingCost:
+    """Return the cost of looking for people in some chunks, and how many they show; 1 where nothing can be seen."""
+    measure = ray.remote(num_cpus=pool.decode_cpus, max_retries=0)(_look_at_some)
+    looker = Looker(Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)))
+    measured = [
+        get_or_cancel(measure.remote(looker, row), settings.node_wait_s, "looking for people", setting="node_wait_s")
+        for row in rows
+    ]
+    video_s, core_s, num_looks, num_seen = (sum(each) for each in zip(*measured, strict=True))
+    return LookingCost(core_s / video_s, num_seen / num_looks if num_looks else 1.0)
+
+
+def _look_at_some(looker: Looker, row: dict[str, Any]) -> tuple[float, float, int, int]:
+    """Return seconds of video, seconds taken, looks taken, and people seen in them who are tall enough."""
+    start_us = row["chunk_start_us"] // MAX_GAP_US * MAX_GAP_US
+    short = row | {"chunk_start_us": start_us, "chunk_end_us": min(start_us + LOOKED_US, row["duration_us"])}
+    looker(short | {"chunk_end_us": start_us})  # starts the decoder's process
+    started_s = time.perf_counter()
+    looks = looks_of(looker(short)["looks"])
+    taken_s = time.perf_counter() - started_s
+    heights = [(person.box[3] - person.box[1]) / look.height for look in looks for person in look.people]
+    num_seen = sum(height >= MIN_HEIGHT for height in heights)
+    return (short["chunk_end_us"] - start_us) / MICROSECONDS, taken_s, len(looks), num_seen
 
 
 def _window_s(

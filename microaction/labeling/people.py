@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,6 +32,8 @@ PEOPLE_FORMAT = "people 1"
 CROP_COLUMNS = ("left", "top", "width", "height", "limit_left", "limit_right")
 FACTS = ("body", "height_px", "score", "num_looks", "error", "reason")
 MAX_SIDE = 100_000  # pixels
+SHORT_SPAN_US = 10 * MICROSECONDS
+MIN_SPANS = 4
 
 
 def duration_us(video: Mapping[str, Any]) -> int:
@@ -302,3 +305,20 @@ def labeled_spans(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     names = ("person", "start_us", "end_us", *CROP_COLUMNS)
     spans = [{name: span[name] for name in names} for span in found["spans"] if span["error"] is None]
     return sorted(spans, key=lambda span: (span["person"], span["start_us"]))
+
+
+def people_warnings(people: pa.Table) -> Iterator[str]:
+    """Yield what users of labels of these people should know, a sentence each."""
+    num_short = sum(_is_restless(labeled_spans(row)) for row in people.to_pylist())
+    if num_short:
+        videos = "1 video" if num_short == 1 else f"{num_short} videos"
+        yield (
+            f"in {videos} people are mostly shown for less than {SHORT_SPAN_US // MICROSECONDS} s at a time: where the camera "
+            "moves or cuts so often, crops and numbers of people deserve a look (`microaction people`)"
+        )
+
+
+def _is_restless(spans: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether half of many spans are short."""
+    lengths_us = [span["end_us"] - span["start_us"] for span in spans]
+    return len(lengths_us) >= MIN_SPANS and bool(np.median(lengths_us) < SHORT_SPAN_US)

@@ -96,7 +96,8 @@ class BaseRun:
         reused."""
         runs = tuple(Provenance(**run) for run in record["runs"])
         below = max(record["settings"]["abstain_below"], relabel_below)
-        return cls(WindowReuse(out, below), runs, read_video_people(out))
+        people = None if record["settings"]["people"] == "off" else read_video_people(out)
+        return cls(WindowReuse(out, below), runs, people)
 
     @property
     def digests(self) -> dict[str, str]:

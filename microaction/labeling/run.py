@@ -20,7 +20,7 @@ from microaction.labeling.compaction import Compaction
 from microaction.labeling.estimate import Estimate, estimate
 from microaction.labeling.ledger import CHUNKS, best_rows, is_retryable, subtract_attempted
 from microaction.labeling.metrics import Metrics
-from microaction.labeling.people import people_provenance
+from microaction.labeling.people import people_provenance, people_warnings
 from microaction.labeling.pipeline import Pipeline
 from microaction.labeling.plan import chunk_table, plan_blocks
 from microaction.labeling.prepare import OnStage, PreparedRun, prepare, resolve_model
@@ -63,8 +63,8 @@ class RunSummary:
     """What a run did: chunks labeled now, chunks committed before, seconds taken, and the totals of the public tables.
 
     `num_to_retry` counts what failed for transient reasons, so that the same command retries it: chunks, parts that could not be
-    looked at, videos that could not be cataloged. `notices` are what users of the model should know, `passed_over` what the
-    archive holds besides videos.
+    looked at, videos that could not be cataloged. `notices` are what users of the model should know, `warnings` what users of
+    these labels should, `passed_over` what the archive holds besides videos.
     """
 
     num_chunks: int
@@ -76,6 +76,7 @@ class RunSummary:
     num_to_retry: int
     publication: Publication
     notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     passed_over: str = ""
 
 
@@ -104,6 +105,7 @@ def run_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda pr
             num_to_retry=_num_to_retry(run, index),
             publication=publication,
             notices=tuple(run.checkpoint.notices),
+            warnings=() if run.people is None else tuple(people_warnings(run.people)),
             passed_over=str(PassedOver.of(run.catalog)),
         )
         write_record(settings.out, run.record | {"summary": asdict(summary)})

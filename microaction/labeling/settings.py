@@ -35,6 +35,32 @@ class CatalogSettings(CommandSettings):
     out: CliPositionalArg[Location] = Field(description="Parquet file to write; a path or URI.")
 
 
+class PeopleSettings(ClusterSettings):
+    """Find the people in an archive's videos: people.parquet, which `label --people` takes, and a contact sheet to check it."""
+
+    archive: CliPositionalArg[Location] = Field(description="Folder of the videos; a path or URI.")
+    out: CliPositionalArg[Location] = Field(description="Folder for the results; a path or URI.")
+    model: ModelLocation = Field(
+        description=f"The model that will label: people are cropped as it needs it. {MODEL_HELP}"
+    )
+    catalog: Location | None = Field(
+        None, description="Catalog of the archive, as `microaction catalog` writes it. Default: made at the start."
+    )
+    people: Location | None = Field(
+        None,
+        description="Show this list of people in the contact sheet, such as an edited people.parquet; OUT/people.parquet stays as "
+        "it is.",
+    )
+    overwrite: bool = Field(False, description="Replace OUT/people.parquet even if it was edited since it was written.")
+    retry_failed: bool = Field(
+        False, description="Retry videos, and parts of them, that an earlier run recorded as failed."
+    )
+    decode_timeout_s: PositiveFloat = Field(
+        600.0, description="Time limit in seconds for decoding what is looked at in 10 minutes of video."
+    )
+    decode_memory_gib: PositiveFloat = Field(4.0, description="Memory limit in GiB for decoding it.")
+
+
 class VideoLabelSettings(BaseModel):
     """How one video is labeled: the part of the settings that `microaction.label_video` has too."""
 

@@ -245,7 +245,7 @@ def _tracklets(
     for track in sorted(group, key=lambda track: track.looks[0]):
         for places in _places(track, looks):
             seen = [track.seen[place] for place in places]
-            first, last = track.looks[places[0]], track.looks[places[-1]]
+            first, last = _widened(track.looks[places[0]], track.looks[places[-1]], shot_of_look)
             start_us = max(_border_us(first - 1, first, looks, shots, shot_of_look), end_us)
             end_us = max(_border_us(last, last + 1, looks, shots, shot_of_look), end_us)
             if start_us == end_us:
@@ -258,6 +258,19 @@ def _tracklets(
                 float(np.median([person.score for person in seen])),
                 len(seen),
             )
+
+
+def _widened(first: int, last: int, shot_of_look: list[int]) -> tuple[int, int]:
+    """Return the first and the last look of a tracklet, with the very first or last look of the shot if that alone is missing:
+    detectors miss people now and then, and within a tracklet that is bridged."""
+    if first == last:
+        return first, last
+    shots = [-1, -1, *shot_of_look, -1, -1]  # two before and after the looks
+
+    def is_last_missed(look: int, step: int) -> bool:
+        return shots[look + 2 + step] == shots[look + 2] != shots[look + 2 + 2 * step]
+
+    return first - is_last_missed(first, -1), last + is_last_missed(last, 1)
 
 
 def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
