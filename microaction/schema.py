@@ -421,8 +421,7 @@ SCHEMA_VERSION = 5  # 5: people; 4: times count from the start of the file, not 
 
 COLUMN_DOCS: dict[str, str] = {
     "video": "Path or URI of the video.",
-    "person": "Number of the person in the video, from 1 by the time seen; 0: the whole frame, or the region. In `failures`, "
-    "null for what is not a person's.",
+    "person": "Number of the person in the video, from 1; 0: the whole frame or region; null: a failure of nobody's.",
     "name": "Name that the list of people gives the person; null without one.",
     "seen_s": "Seconds in which the person is seen.",
     "spans": "Where the person is seen, by time: a struct for each span.",

@@ -14,12 +14,15 @@ import yaml
 
 import microaction
 from microaction.schema import PUBLIC_TABLES
+from microaction.synthetic.scene import Shot, make_scene, side_by_side
 from tests.conftest import ROOT
-from tests.videos import write_video
 
 LIMIT_S = 1500  # installing downloads PyTorch
 SHIPPED_DATA = (
     "microaction/py.typed",
+    "microaction/labeling/contact_base.html.j2",
+    "microaction/labeling/contact_index.html.j2",
+    "microaction/labeling/contact_video.html.j2",
     "microaction/models/default_label_embeddings.safetensors",
     "microaction/models/demo/config.json",
     "microaction/models/demo/model.safetensors",
@@ -85,7 +88,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_wheel_labels_a_video_in_an_empty_environment(wheel: Path, empty_environment: Path, tmp_path: Path) -> None:
-    pip = (empty_environment / "python", "-m", "pip", "install", "--quiet")
+    # Without compiling thousands of modules, of which few are imported.
+    pip = (empty_environment / "python", "-m", "pip", "install", "--quiet", "--no-compile")
     pinned = ("--constraint", ROOT / "constraints.txt")
     if index := os.environ.get("TORCH_INDEX"):  # as the Makefile does: another build of PyTorch where it can be had
         unless_unreachable = ("--no-deps", "--retries", "1", "--timeout", "15", "--index-url", index)
@@ -98,10 +102,12 @@ def test_wheel_labels_a_video_in_an_empty_environment(wheel: Path, empty_environ
     assert run(empty_environment / "python", "-c", "import jobs", cwd=tmp_path).returncode != 0
 
     (tmp_path / "videos").mkdir()
-    write_video(tmp_path / "videos" / "interview.mp4", num_frames=150)  # 5 s: windows at 0, 1, 2 and 3 s
+    shots = [Shot(5.0, side_by_side(0))]  # windows at 0, 1, 2 and 3 s
+    make_scene(tmp_path / "videos/interview.mp4", subject_seeds=[9100], shots=shots, seed=1, size=(640, 360))
     labeled = run(empty_environment / "microaction", "label", "videos", "out", "--model", "demo", cwd=tmp_path)
     assert labeled.returncode == 0, labeled.stderr
     tables = {name: pd.read_parquet(tmp_path / "out" / name) for name in PUBLIC_TABLES}
     assert sorted(tables["windows"]["start_s"]) == [0, 1, 2, 3]
+    assert set(tables["windows"]["person"]) == {1}
     assert len(tables["videos"]) == 1
     assert tables["failures"].empty

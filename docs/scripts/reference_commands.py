@@ -16,10 +16,10 @@ from microaction.cli.demo import DemoSettings
 from microaction.clips.settings import PackSettings
 from microaction.distributed.settings import CLUSTER_FIELDS
 from microaction.evaluation.settings import EvaluateSettings, ImportSettings
-from microaction.labeling.settings import CatalogSettings, LabelSettings
+from microaction.labeling.settings import CatalogSettings, LabelSettings, PeopleSettings
 from microaction.models.families import FAMILIES, PRESETS
 from microaction.models.settings import ModelConfig
-from microaction.preprocessing import Preprocessing
+from microaction.preprocessing import PersonScale, Preprocessing
 from microaction.registry.settings import RegistrySettings
 from microaction.retraining.settings import GatesConfig, RetrainSettings
 from microaction.settings import absolute_location, model_location
@@ -29,6 +29,7 @@ from microaction.training.settings import RecipeConfig, TrainSettings
 SETTINGS: dict[str, type[BaseModel]] = {
     "label": LabelSettings,
     "catalog": CatalogSettings,
+    "people": PeopleSettings,
     "pack": PackSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -43,6 +44,7 @@ GROUPS: dict[str, tuple[str, type[BaseModel]]] = {
     "recipe": ("Recipe", RecipeConfig),
     "preprocessing": ("Preprocessing", Preprocessing),
     "gates": ("Gates", GatesConfig),
+    "person": ("Person", PersonScale),
 }
 HEADER = ("flag, variable", "value", "default", "description")
 INTRODUCTION = """# Commands
@@ -202,6 +204,9 @@ def _value(annotation: Any, metadata: list[Any]) -> str:
     validators = {each.func for each in metadata if isinstance(each, AfterValidator)}
     if validators & {absolute_location, model_location}:
         return "path or URI"
+    grouped = {model: title for title, model in GROUPS.values()}
+    if annotation in grouped:
+        return f"[these settings](#{grouped[annotation].lower()})"
     names = {str: "text", int: "integer", float: "number", bool: "yes or no"}
     return " ".join([names[annotation], *_limits(metadata)])
 

@@ -50,6 +50,26 @@ FAILURES = {
         "The network could not run on the chunk's frames, for example because the device was out of memory.",
         "Run the same command again; if it repeats, lower `--batch-windows`.",
     ),
+    FailureKind.NOBODY_SEEN: (
+        "Nobody is seen in this span of the video. People who lie, turn their backs or are far away may be missed.",
+        "If somebody is there, add the span to the list of people, or set a region in the catalog.",
+    ),
+    FailureKind.TOO_SMALL: (
+        "The person is less than a fifth of the frame high, or much smaller than the tallest person: micro-actions do not show.",
+        "To label the person anyway, make the `error` null in the list of people.",
+    ),
+    FailureKind.SEEN_BRIEFLY: (
+        "The person is seen for less than 6 s in the whole video, and may be none.",
+        "To label the person anyway, make the `error` null in the list of people.",
+    ),
+    FailureKind.OVERLAP: (
+        "The person covers another one or is covered, so that no crop shows one of them alone.",
+        "To label the span anyway, draw its crop in the list of people and make the `error` null.",
+    ),
+    FailureKind.TOO_MANY_PEOPLE: (
+        "As many people are seen at once as are looked for, 12: there may be more, who are not labeled.",
+        "Add those who are missing to the list of people.",
+    ),
 }
 
 PAGE = """# Exit codes

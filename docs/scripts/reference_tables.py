@@ -10,8 +10,8 @@ from microaction import schema
 
 PAGE = """# Output tables
 
-`microaction label` publishes four tables as Parquet. Locally `OUT/windows`, `OUT/events`, `OUT/videos` and
-`OUT/failures` are links to the latest publication; in object storage `OUT/_publication.json` names each table's folder
+`microaction label` publishes five tables as Parquet. Locally `OUT/windows`, `OUT/events`, `OUT/people`, `OUT/videos`
+and `OUT/failures` are links to the latest publication; in object storage `OUT/_publication.json` names each table's folder
 ([files](files.md#an-output-folder)). A table is a folder of files, and every reader of Parquet data sets takes it as
 one table:
 
@@ -24,9 +24,10 @@ windows = duckdb.sql("SELECT * FROM 'OUT/windows/*.parquet' WHERE NOT abstained"
 ```
 
 Times are seconds on the video's own timeline: 0 is where a player starts the file. Spans are half-open: `[start_s,
-end_s)`. Together, `windows/` and `failures/` cover every second of every readable video. Files carry metadata:
-`microaction.schema_version` ({version}), `microaction.run` (what identifies the run), `microaction.events` (the
-thresholds) and `microaction.versions`.
+end_s)`. Together, `windows/` and `failures/` cover every second of every readable video, and of every person in it.
+Files carry metadata: `microaction.schema_version` ({version}), `microaction.run` (what identifies the run),
+`microaction.events` (the thresholds), `microaction.people` (where people come from, with the detector's SHA-256) and
+`microaction.versions`.
 
 The names of the actions and body parts are those of MA-52: see [actions](actions.md).
 
@@ -38,16 +39,28 @@ is not null the file cannot be read, and `reason` says why. The `region_…` col
 in to limit what the network sees of a video ([regions](../guides/label-an-archive.md#regions)).
 
 {catalog}
+
+## people.parquet
+
+`microaction people ARCHIVE OUT` writes this list, and `label --people` takes it: a row per video, person and span, by
+video, person and time. What you rename, merge, delete or move in it is labeled so ([several
+people](../guides/label-an-archive.md#several-people)). A span with an `error` is not labeled. A list made by hand needs
+only the columns that are not nullable.
+
+{people_list}
 """
 INTRODUCTIONS = {
-    "windows": "A row per window, sorted by video and time. A file is several row groups, of some videos each.",
+    "windows": "A row per window, sorted by video, person and time. A file is several row groups, of some videos each.",
     "events": "A row per event: the windows of one video merged over time, for each action separately. In each file sorted "
-    "by action, video and time, with a row group per action, so that a filter like `action_id = 9` reads little.",
+    "by action, video, person and time, with a row group per action, so that a filter like `action_id = 9` reads little.",
+    "people": "A row per person of a video, by video and person: how long and where the person is seen, and what the person "
+    "does. Numbers mean nothing beyond one video. With `--people off`, and for videos with a region, person 0 is the whole frame "
+    "or the region. See [several people](../guides/label-an-archive.md#several-people).",
     "videos": "A row per video of the catalog. Rates are per minute that windows cover. Where events of one body part "
     "overlap, their time counts once in `body_parts`. `SELECT video, unnest(actions, recursive := true) FROM "
     "'OUT/videos/*.parquet'` is a row per video and action.",
-    "failures": "A row per span that carries no labels, with the stage, kind and reason. The kinds are on the page of "
-    "[exit codes](exit-codes.md#kinds-of-failures).",
+    "failures": "A row per span that carries no labels, of a person or, where `person` is null, of the video, with the "
+    "stage, kind and reason. The kinds are on the page of [exit codes](exit-codes.md#kinds-of-failures).",
 }
 NAMES = {"double": "float64", "float": "float32"}
 
@@ -60,7 +73,10 @@ def render() -> str:
         for name, columns in schema.PUBLIC_TABLES.items()
     ]
     return PAGE.format(
-        version=schema.SCHEMA_VERSION, tables="\n".join(tables), catalog=_columns("catalog", schema.CATALOG)
+        version=schema.SCHEMA_VERSION,
+        tables="\n".join(tables),
+        catalog=_columns("catalog", schema.CATALOG),
+        people_list=_columns("people.parquet", schema.PEOPLE_LIST),
     )
 
 

@@ -29,6 +29,7 @@ def _summary_table(packed: "PackResult", out: str) -> Table:
     table = Table(title="Proxies", show_header=False)
     table.add_row("clips", str(packed.num_clips))
     table.add_row("packed before", str(packed.num_packed_before))
+    table.add_row("cut to one of several people", str(packed.num_cut))
     table.add_row("unreadable", str(len(packed.failures)))
     table.add_row("MiB", f"{packed.num_bytes / 2**20:.1f}")
     table.add_row("lowest luma PSNR", f"{packed.lowest_psnr_db:.1f} dB")

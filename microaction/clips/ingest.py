@@ -68,6 +68,7 @@ def read_clips(
             "target": pa.array([clip.label for clip in chosen], pa.int64()),
             "draw": pa.array(order, pa.int64()),
             "region": pa.array([clip.region for clip in chosen], pa.list_(pa.int32())),
+            "person": pa.array([clip.person or 0 for clip in chosen], pa.int32()),  # 0: not named
             "skeleton": pa.array(
                 [None if skeletons is None else skeletons.packed(clip) for clip in chosen], pa.large_binary()
             ),
@@ -107,19 +108,19 @@ def read_clips(
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling, num_people: int) -> dict[str, np.ndarray]:
-    clips = zip(block["uri"], block["draw"], block["region"], block["skeleton"], strict=True)
+    clips = zip(block["uri"], block["draw"], block["region"], block["skeleton"], block["person"], strict=True)
     side, B = sampling.side, len(block["uri"])
     frames_BTHWC = np.zeros((B, sampling.num_sampled, side, side, 3), np.uint8)
     keypoints_BMTK3 = np.zeros((B, num_people, sampling.num_pose_sampled, NUM_KEYPOINTS, 3), np.float32)
     reasons = [""] * B
-    for row, (uri, draw, region, packed) in enumerate(clips):
+    for row, (uri, draw, region, packed, person) in enumerate(clips):
         try:
             clip_region = None if region is None else Region(*region.tolist())
             skeleton = None if packed is None else Skeleton.from_bytes(packed)
-            sample = load_clip(str(uri), int(draw), sampling, clip_region, skeleton)
+            sample = load_clip(str(uri), int(draw), sampling, clip_region, skeleton, int(person) or None)
         except DecodeError as error:
             reasons[row] = error.reason
-        except ValueError as error:  # a region that does not lie inside the clip's frames
+        except ValueError as error:  # a region that does not lie inside the clip's frames, or a person who is not seen
             reasons[row] = str(error)
         else:
             frames_BTHWC[row] = sample.frames_THWC

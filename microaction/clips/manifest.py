@@ -3,9 +3,9 @@
 import codecs
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,42 +25,53 @@ class ManifestError(UsageError, ValueError):
 @dataclass(frozen=True)
 class Clip:
     """A clip and its action label. `name` is the file's name as listed, `uri` its location, `region` the part of its frames
-    that counts (None: whole frames), and `subject` the person in it (None if unknown)."""
+    that counts (None: whole frames), and `subject` the person in it (None if unknown). `person` says who counts of several
+    people, from 1 from left to right (None: not named)."""
 
     name: str
     uri: str
     label: int
     region: Region | None = None
     subject: str | None = None
+    person: int | None = None
 
 
 def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
     """Return the clips of a list file, in its order; `videos` is the folder that holds them.
 
     A list is a text file in MA-52's format, or, if its name ends in .parquet, a table with the columns name and label, and
-    optionally region_left, region_top, region_width and region_height (if only a part of the frame counts), uri (if the clip
-    is elsewhere) and subject. Without that column the subject is the part before the first "_" of the file's name, as in
-    MA-52's `SSSS_BB_NNNN.mp4`. In a text file, blanks or tabs separate name and label, and empty lines are skipped. Names are
-    relative to `videos`, absolute paths or URIs; `./a.mp4` is `a.mp4`. Raises `ManifestError` for a missing or empty list, a
-    line that is not "name label", a label outside [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    optionally region_left, region_top, region_width and region_height (if only a part of the frame counts), person (who counts
+    of several people, from 1 from left to right), uri (if the clip is elsewhere) and subject. Without that column the subject
+    is the part before the first "_" of the file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. In a text file, blanks or tabs
+    separate name and label, and empty lines are skipped. Names are relative to `videos`, absolute paths or URIs; `./a.mp4` is
+    `a.mp4`. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside
+    [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
     """
     try:
         data = storage.read_bytes(list_uri)
     except FileNotFoundError:
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
     clips: dict[str, Clip] = {}
-    for where, listed_name, label, region, subject, listed_uri in (
-        _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri)
-    ):
-        name, uri = _located(listed_name, listed_uri, videos)
-        if num_classes is not None and label >= num_classes:
-            raise ManifestError(f"{where}: label {label} must be below {num_classes}, the number of classes")
+    for row in _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri):
+        name, uri = _located(row.name, row.uri, videos)
+        if num_classes is not None and row.label >= num_classes:
+            raise ManifestError(f"{row.where}: label {row.label} must be below {num_classes}, the number of classes")
         if name in clips:
-            raise ManifestError(f"{where}: {name} is listed a second time")
-        clips[name] = Clip(name, uri, label, region, subject)
+            raise ManifestError(f"{row.where}: {name} is listed a second time")
+        clips[name] = Clip(name, uri, row.label, row.region, row.subject, row.person)
     if not clips:
         raise ManifestError(f"{list_uri} lists no clips")
     return list(clips.values())
+
+
+def refuse_named_people(clips: Sequence[Clip]) -> None:
+    """Raise `ManifestError` for a clip that is listed with a person, where nobody looks for people."""
+    named = next((clip for clip in clips if clip.person is not None and clip.region is None), None)
+    if named is not None:
+        raise ManifestError(
+            f"{named.name} is listed with person {named.person}, but people is off: set people to auto, or leave the column "
+            "person out"
+        )
 
 
 def _located(name: str, uri: str | None, videos: str) -> tuple[str, str]:
@@ -93,11 +104,29 @@ def _subject_in(row: dict[str, Any], name: str) -> str | None:
     return None if row["subject"] is None else str(row["subject"])
 
 
-_Listed = Iterator[tuple[str, str, int, Region | None, str | None, str | None]]
-"""Where it is listed, name, label, region, subject, and its URI if it is not in the folder of videos."""
+def _person_in(row: dict[str, Any]) -> int | None:
+    """Return the number in a row's column person. Raises `ValueError` unless it is a whole number from 1."""
+    person = row.get("person")
+    if person is None:
+        return None
+    if not isinstance(person, int | float) or person < 1 or person != int(person):
+        raise ValueError(f"person ({person}) must be a whole number: 1, 2, … from left to right")
+    return int(person)
 
 
-def _lines(data: bytes, list_uri: str) -> _Listed:
+class _Row(NamedTuple):
+    """A clip as it is listed: `where`, and `uri` if it is not in the folder of videos."""
+
+    where: str
+    name: str
+    label: int
+    subject: str | None
+    region: Region | None = None
+    person: int | None = None
+    uri: str | None = None
+
+
+def _lines(data: bytes, list_uri: str) -> Iterator[_Row]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ManifestError(f"{list_uri} is a text file in UTF-16: save it as UTF-8")
     try:
@@ -117,10 +146,10 @@ def _lines(data: bytes, list_uri: str) -> _Listed:
         name, label = match.groups()
         if _LINE.fullmatch(name):
             raise ManifestError(f"{where}: {line!r} has more than one number after the name; a clip has one label")
-        yield where, name, int(label), None, subject_of(name), None
+        yield _Row(where, name, int(label), subject_of(name))
 
 
-def _rows(data: bytes, list_uri: str) -> _Listed:
+def _rows(data: bytes, list_uri: str) -> Iterator[_Row]:
     try:
         rows = pq.read_table(pa.BufferReader(data)).to_pylist()
     except pa.ArrowInvalid as error:
@@ -131,6 +160,6 @@ def _rows(data: bytes, list_uri: str) -> _Listed:
         if not isinstance(name, str) or not isinstance(label, int) or label < 0:
             raise ManifestError(f"{where}: it must have a name (text) and a label (a whole number)")
         try:
-            yield where, name, label, region_of(row), _subject_in(row, name), row.get("uri")
+            yield _Row(where, name, label, _subject_in(row, name), region_of(row), _person_in(row), row.get("uri"))
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from error

@@ -4,6 +4,7 @@ clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest f
 """
 
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,11 +19,12 @@ from pyarrow import fs as pafs
 from ray.data import TaskPoolStrategy
 
 from microaction import storage
-from microaction.clips.manifest import read_list, region_of
+from microaction.clips.manifest import Clip, read_list, refuse_named_people, region_of
 from microaction.clips.settings import PackSettings
 from microaction.errors import DecodeError, FailureKind, MicroactionError, reason_of
-from microaction.schema import CLIP_LIST, PACKED_CLIP, REGION_COLUMNS, parquet_bytes
-from microaction.video.proxy import encode_proxy
+from microaction.preprocessing import PersonScale
+from microaction.schema import CLIP_LIST, CROP_COLUMNS, PACKED_CLIP, REGION_COLUMNS, parquet_bytes
+from microaction.video.proxy import Proxy, encode_proxy
 from microaction.video.sandbox import Limits, sandboxed
 
 ELSEWHERE_FOLDER = "_elsewhere"
@@ -34,10 +36,12 @@ PACK_LIMITS = Limits(time_s=600)
 
 @dataclass(frozen=True)
 class PackResult:
-    """The result of packing; `failures` are rows of the manifest without a proxy."""
+    """The result of packing; `num_cut` counts the proxies that show one of several people, and `failures` are rows of the
+    manifest without a proxy."""
 
     num_clips: int
     num_packed_before: int
+    num_cut: int
     num_bytes: int
     lowest_psnr_db: float
     failures: list[dict[str, Any]]
@@ -53,6 +57,8 @@ def pack_clips(
     running Ray.
     """
     clips = read_list(settings.clips_list, settings.videos, num_classes=None)
+    if settings.people == "off":
+        refuse_named_people(clips)
     versions = _versions([clip.uri for clip in clips], settings.videos)
     rows = {
         clip.name: {
@@ -63,6 +69,7 @@ def pack_clips(
             "proxy": proxy_name(clip.name),
             "short_side": settings.short_side,
             **dict(zip(REGION_COLUMNS, clip.region or (None,) * 4, strict=True)),
+            **_whom_to_cut_to(clip, settings),
         }
         for clip in clips
     }
@@ -82,6 +89,7 @@ def pack_clips(
     return PackResult(
         len(clips),
         len(before),
+        sum(row["crop_left"] is not None for row in good),
         sum(row["size_bytes"] for row in good),
         min((row["psnr_db"] for row in good), default=float("nan")),
         [row for row in manifest if row["error"] is not None],
@@ -100,6 +108,13 @@ def _versions(uris: list[str], videos: str) -> dict[str, str]:
     return versions
 
 
+def _whom_to_cut_to(clip: Clip, settings: PackSettings) -> dict[str, Any]:
+    """Return the columns person and person_scale: null where nobody is looked for, because of a region or by the settings."""
+    if settings.people == "off" or clip.region is not None:
+        return {"person": None, "person_scale": None}
+    return {"person": clip.person, "person_scale": settings.person.model_dump_json()}
+
+
 def proxy_name(name: str) -> str:
     """Return the proxy's name: `a/b.mp4` stays, `a/b.avi` becomes `a/b.avi.mp4`, so that no two clips share a proxy.
 
@@ -112,7 +127,7 @@ def proxy_name(name: str) -> str:
 
 
 def _is_same_work(row: dict[str, Any] | None, page: dict[str, Any]) -> bool:
-    keys = ("source", "source_version", "short_side", "proxy", *REGION_COLUMNS)
+    keys = ("source", "source_version", "short_side", "proxy", *REGION_COLUMNS, "person", "person_scale")
     return row is not None and page["error"] is None and all(row[key] == page[key] for key in keys)
 
 
@@ -137,7 +152,8 @@ def _encode(rows: list[dict[str, Any]], out: str) -> Iterator[list[dict[str, Any
 
 def _encode_block(block: pa.Table, out: str) -> pa.Table:
     page = pa.Table.from_pylist([packed_row(row, out) for row in block.to_pylist()], schema=PACKED_CLIP)
-    storage.write_bytes(storage.join(out, PAGES_FOLDER, f"{uuid.uuid4().hex}.parquet"), parquet_bytes(page))
+    name = f"t{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"  # later pages come last: their proxies are those that are there
+    storage.write_bytes(storage.join(out, PAGES_FOLDER, name), parquet_bytes(page))
     return page
 
 
@@ -146,11 +162,12 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
     try:
         if row["source_version"] is None:
             raise DecodeError(row["source"], "no such file, though the list names it")
-        proxy = sandboxed(row["source"], PACK_LIMITS, encode_proxy, row["source"], row["short_side"], region_of(row))
+        proxy, crop = _encoded(row)
     except (RuntimeError, ValueError, MicroactionError) as error:
         return row | {"error": str(FailureKind.of(error)), "reason": reason_of(error)}
     storage.write_bytes(storage.join(out, VIDEOS_FOLDER, row["proxy"]), proxy.data)
     return row | {
+        **dict(zip(CROP_COLUMNS, crop or (None,) * 4, strict=True)),
         "num_frames": proxy.num_frames,
         "width": proxy.width,
         "height": proxy.height,
@@ -159,8 +176,19 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
     }
 
 
+def _encoded(row: dict[str, Any]) -> tuple[Proxy, tuple[int, int, int, int] | None]:
+    """Return the proxy of a row, and the crop of the person that it is cut to, if it is."""
+    source, short_side = row["source"], row["short_side"]
+    if row["person_scale"] is None:
+        return sandboxed(source, PACK_LIMITS, encode_proxy, source, short_side, region_of(row)), None
+    from microaction.clips.people import encode_part  # slow, and rarely needed
+
+    scale = PersonScale.model_validate_json(row["person_scale"])
+    return sandboxed(source, PACK_LIMITS, encode_part, source, short_side, row["person"], scale)
+
+
 def _read_pages(out: str) -> dict[str, dict[str, Any]]:
-    """Return the rows that earlier runs wrote, by name; a success overrides a failure."""
+    """Return the rows that earlier runs wrote, by name: the latest ones; a success overrides a failure."""
     filesystem, path = storage.open_filesystem(storage.join(out, PAGES_FOLDER))
     infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     files = sorted(info.path for info in infos if info.path.endswith(".parquet"))
@@ -173,12 +201,20 @@ def _read_pages(out: str) -> dict[str, dict[str, Any]]:
 
 def _write_lists(rows: list[dict[str, Any]], subjects: dict[str, str | None], out: str) -> None:
     """Write the manifest, and the list of proxies twice: in MA-52's format, and as a table with subjects, which names may
-    lack."""
+    lack, and with the whole frame as the region of proxies that show what counts, so that nobody cuts them again."""
     manifest = parquet_bytes(pa.Table.from_pylist(rows, schema=PACKED_CLIP))
     storage.write_bytes(storage.join(out, MANIFEST_FILE), manifest)
     good = [row for row in rows if row["error"] is None]
-    listed = [{"name": row["proxy"], "label": row["label"], "subject": subjects[row["name"]]} for row in good]
+    listed = [
+        {"name": row["proxy"], "label": row["label"], "subject": subjects[row["name"]], **_region_of_proxy(row)}
+        for row in good
+    ]
     table = pa.Table.from_pylist(listed, schema=CLIP_LIST)
     storage.write_bytes(storage.join(out, TABLE_FILE), parquet_bytes(table))
     lines = (f"{row['proxy']} {row['label']}\n" for row in good)
     storage.write_bytes(storage.join(out, LIST_FILE), "".join(lines).encode())
+
+
+def _region_of_proxy(row: dict[str, Any]) -> dict[str, int]:
+    is_decided = row["person_scale"] is not None or row[REGION_COLUMNS[0]] is not None
+    return dict(zip(REGION_COLUMNS, (0, 0, row["width"], row["height"]), strict=True)) if is_decided else {}

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from microaction import storage
-from microaction.preprocessing import Preprocessing
+from microaction.clips.settings import PeopleRule
+from microaction.preprocessing import PersonScale, Preprocessing
 from microaction.skeletons import Skeleton
 from microaction.skeletons.framing import PeopleFraming
 from microaction.skeletons.preparation import Box, crop_keypoints, flipped
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.video import DecodeError, FrameSampling, Framing, Region, decode_frames, probe
+from microaction.video.framing import Crop as PersonCrop
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.transforms import (
     Crop,
@@ -65,17 +67,25 @@ class Sampling:
     """How clips are sampled: as in testing, or at random.
 
     `num_frames` of the video, and `num_pose_frames` of the skeleton, of which the network sees the keypoints; either may be 0.
+    With `people` auto, clips of several people are cut to one of them, in the scale of `preprocessing.person`.
     """
 
     num_frames: int
     preprocessing: Preprocessing
     augmentation: Augmentation | None = None
     num_pose_frames: int = 0
+    people: PeopleRule = "off"
 
     @classmethod
-    def of(cls, model: "ModelConfig", preprocessing: Preprocessing, augmentation: Augmentation | None = None) -> Self:
+    def of(
+        cls,
+        model: "ModelConfig",
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        people: PeopleRule = "off",
+    ) -> Self:
         """Return how clips are sampled for a network."""
-        return cls(model.num_rgb_frames, preprocessing, augmentation, model.num_pose_frames)
+        return cls(model.num_rgb_frames, preprocessing, augmentation, model.num_pose_frames, people)
 
     @property
     def needs_skeletons(self) -> bool:
@@ -116,27 +126,38 @@ class Sample(NamedTuple):
 
 
 def load_clip(
-    uri: str, index: int, sampling: Sampling, region: Region | None = None, skeleton: Skeleton | None = None
+    uri: str,
+    index: int,
+    sampling: Sampling,
+    region: Region | None = None,
+    skeleton: Skeleton | None = None,
+    person: int | None = None,
 ) -> Sample:
     """Return what a network sees of a clip, decoded in a separate process.
 
-    `index` is the clip's index in its list. Raises `DecodeError`, and `InvalidRegionError` for a region outside of its
-    frames.
+    `index` is the clip's index in its list; `region`, `skeleton` and `person` are those of a `Clip`. Raises `DecodeError`, and
+    `InvalidRegionError` for a region outside of its frames, or a person whom they do not show.
     """
-    return Sample(*sandboxed(uri, CLIP_LIMITS, _decoded_arrays, uri, index, sampling, region, skeleton))
+    return Sample(*sandboxed(uri, CLIP_LIMITS, _decoded_arrays, uri, index, sampling, region, skeleton, person))
 
 
 def decode_clip(
-    uri: str, index: int, sampling: Sampling, region: Region | None = None, skeleton: Skeleton | None = None
+    uri: str,
+    index: int,
+    sampling: Sampling,
+    region: Region | None = None,
+    skeleton: Skeleton | None = None,
+    person: int | None = None,
 ) -> Sample:
     """Do what `load_clip` does, in this process."""
     augmentation = sampling.augmentation
     rng = None if augmentation is None else np.random.default_rng((augmentation.seed, augmentation.epoch, index))
     try:
         data = storage.read_bytes(uri)  # a clip is a few hundred kilobytes: one request
-        sample = (
-            _framed(data, sampling, region, rng) if skeleton is None else _around_people(data, sampling, skeleton, rng)
-        )
+        if skeleton is not None:
+            sample = _around_people(data, sampling, skeleton, rng)
+        else:
+            sample = _framed(data, sampling, _part(data, sampling, region, person), rng)
     except FileNotFoundError:
         raise DecodeError(uri, "no such file, though the list names it") from None
     except DecodeError as error:
@@ -145,16 +166,27 @@ def decode_clip(
 
 
 def _decoded_arrays(
-    uri: str, index: int, sampling: Sampling, region: Region | None, skeleton: Skeleton | None
+    uri: str, index: int, sampling: Sampling, region: Region | None, skeleton: Skeleton | None, person: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays of a `Sample`: a process of its own returns no classes but those of errors."""
-    frames_THWC, keypoints_MTK3 = decode_clip(uri, index, sampling, region, skeleton)
+    frames_THWC, keypoints_MTK3 = decode_clip(uri, index, sampling, region, skeleton, person)
     return frames_THWC, keypoints_MTK3
 
 
-def _framed(data: bytes, sampling: Sampling, region: Region | None, rng: np.random.Generator | None) -> Sample:
+def _part(data: bytes, sampling: Sampling, region: Region | None, person: int | None) -> Region | PersonCrop | None:
+    """Return the part of the clip's frames that counts."""
+    if sampling.people == "off":
+        return region
+    from microaction.clips.people import part_of_clip  # slow, and rarely needed
+
+    return part_of_clip(data, region, person, sampling.preprocessing.person or PersonScale())
+
+
+def _framed(
+    data: bytes, sampling: Sampling, part: Region | PersonCrop | None, rng: np.random.Generator | None
+) -> Sample:
     """Return frames of the size that crops are taken from, or of the network's without `rng`."""
-    framing = Framing.of(sampling.preprocessing, region)
+    framing = Framing.of(sampling.preprocessing, part)
     indices = sampling.indices(sampling.num_frames, probe(data).num_frames, rng)
     frames_THWC = decode_frames(data, indices.tolist(), transform=framing.square if rng is None else framing.whole)
     return Sample(frames_THWC, np.empty((0, 0, NUM_KEYPOINTS, 3), np.float32))

@@ -12,8 +12,9 @@ import torch
 
 from microaction import storage
 from microaction.clips.ingest import read_clips
-from microaction.clips.manifest import Clip, read_list
+from microaction.clips.manifest import Clip, read_list, refuse_named_people
 from microaction.clips.sample import Sampling
+from microaction.clips.settings import PeopleRule
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes, cluster_resources
@@ -62,12 +63,21 @@ def run_evaluation(
     check_labels(checkpoint.config, ACTIONS, settings.model)
     clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))
     skeletons = skeletons_for(checkpoint, clips, settings.skeletons)
+    if settings.people == "off" and skeletons is None:
+        refuse_named_people(clips)
     storage.check_writable(storage.join(settings.out, UNREADABLE_FILE))
     if settings.submission is not None:
         storage.check_writable(settings.submission)
     max_unreadable = int(settings.max_unreadable_fraction * len(clips))
     scores = score_on_cluster(
-        checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress, skeletons=skeletons
+        checkpoint.ref,
+        clips,
+        settings,
+        settings.batch_size,
+        max_unreadable,
+        on_progress,
+        skeletons=skeletons,
+        people=settings.people,
     )
     clips = [clip for clip in clips if clip.uri not in scores.unreadable]
     names = [clip.name for clip in clips]
@@ -104,6 +114,7 @@ def score_on_cluster(
     on_progress: Callable[[tuple[int, int]], None],
     *,
     skeletons: ClipSkeletons | None = None,
+    people: PeopleRule = "off",
 ) -> Scores:
     """Score clips in one task of the cluster, on a GPU if it has one.
 
@@ -123,7 +134,9 @@ def score_on_cluster(
 
     def score() -> Any:
         task = ray.remote(score_clips).options(**options)
-        scored = task.remote(model, clips, batch_size, max(1, int(num_cpus)), max_unreadable, channel, skeletons)
+        scored = task.remote(
+            model, clips, batch_size, max(1, int(num_cpus)), max_unreadable, channel, skeletons, people
+        )
         while not ray.wait([scored], timeout=1)[0]:
             if time.monotonic() - progressed_s > settings.node_wait_s:
                 ray.cancel(scored, force=True)
@@ -144,6 +157,7 @@ def score_clips(
     max_unreadable: int,
     channel: ProgressChannel,
     skeletons: ClipSkeletons | None = None,
+    people: PeopleRule = "off",
 ) -> tuple[np.ndarray, dict[str, str], np.ndarray | None]:
     """Return the fields of `Scores`, of clips sampled and cropped as in testing: clips → decode (CPU tasks) → classify (here).
 
@@ -153,7 +167,7 @@ def score_clips(
     if device == "cpu":
         torch.set_num_threads(num_threads)
     checkpoint = load_checkpoint(model, device=device)
-    sampling = Sampling.of(checkpoint.config.model, checkpoint.config.preprocessing)
+    sampling = Sampling.of(checkpoint.config.model, checkpoint.config.preprocessing, people=people)
     body_NP: np.ndarray | None = None
     scores_NK = np.full((len(clips), checkpoint.config.model.num_classes), np.nan, np.float32)
     unreadable: dict[str, str] = {}

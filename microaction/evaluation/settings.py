@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_settings import CliPositionalArg
 
+from microaction.clips.settings import PeopleRule
 from microaction.distributed.settings import ClusterSettings
 from microaction.settings import MODEL_HELP, Location, ModelLocation
 
@@ -23,6 +24,11 @@ class EvaluateSettings(ClusterSettings):
     videos: Location = Field(description="Folder of the clips.")
     skeletons: Location | None = Field(
         None, description="Table of the clips' skeletons, for networks that see them, such as pcan."
+    )
+    people: PeopleRule = Field(
+        "off",
+        description="`auto`: clips in which several people are seen are cut to one of them, as in `microaction train`. `off`: "
+        "whole frames, or the regions of the list.",
     )
     out: Location = Field(description="Folder for metrics.json, per_class.csv, predictions.parquet and plots.")
     batch_size: PositiveInt = Field(16, description="Clips per forward pass.")

@@ -1,4 +1,4 @@
-"""What a contact sheet shows of a video: which frames, whose crops in them, and what the table says. Pure; knows no Ray, no torch.
+"""What a contact sheet shows of a video: which frames, and whose crops in them. Knows no Ray, no torch.
 
 A frame stands for a part of a shot. Where people come, go or move to another place, a shot has several parts, so that every
 crop is seen in a frame.
@@ -59,7 +59,7 @@ class VideoFacts:
     The numbers are None where people were not looked for; `num_people` counts those who are labeled somewhere.
     """
 
-    duration_s: float | None
+    is_readable: bool
     num_people: int | None = None
     num_shots: int | None = None
     nobody_s: float | None = None
@@ -76,16 +76,16 @@ class VideoFacts:
 def video_facts(video: Mapping[str, Any], people: Mapping[str, Any] | None) -> VideoFacts:
     """Return the numbers of a video: a row of `schema.CATALOG`, and one of `schema.VIDEO_PEOPLE` if its people are known."""
     if video["error"] is not None:
-        return VideoFacts(video["duration_s"], problems=(f"it cannot be read: {video['reason']}",))
+        return VideoFacts(is_readable=False, problems=(f"it cannot be read: {video['reason']}",))
     if people is None:
-        return VideoFacts(video["duration_s"], problems=(_why_not_looked_at(video),))
+        return VideoFacts(is_readable=True, problems=(_why_not_looked_at(video),))
     spans = people["spans"]
     left_out = [span for span in spans if span["error"] is not None]
     unknown = [problem for problem in people["problems"] if problem["error"] != FailureKind.TOO_MANY_PEOPLE]
     known = merge_spans(Span(row["start_us"], row["end_us"]) for row in [*spans, *unknown])
     nobody_us = sum(end - start for start, end in subtract_spans(Span(0, duration_us(video)), known))
     return VideoFacts(
-        video["duration_s"],
+        is_readable=True,
         num_people=len({span["person"] for span in spans if span["error"] is None}),
         num_shots=people["num_shots"],
         nobody_s=nobody_us / MICROSECONDS,
@@ -172,6 +172,11 @@ def page_name(video: Mapping[str, Any], people: Mapping[str, Any] | None, framin
 def incomplete_name(name: str) -> str:
     """Return the name of a page that lacks what another attempt may find."""
     return name.replace(".html", f"{INCOMPLETE}.html")
+
+
+def is_incomplete(name: str) -> bool:
+    """Return whether a page is one that the next run draws again."""
+    return name.endswith(f"{INCOMPLETE}.html")
 
 
 def color_of(person: int) -> int:

@@ -24,7 +24,9 @@ MAX_PROBLEMS = 3  # of a video in the index; its own page has all
 MAX_BEYOND = 0.3  # of the frame's width and height that is drawn around it, where crops leave it
 FONT_SIZE = 1 / 30  # of the drawing's width: 12 pixels on a phone
 BADGE_WIDTH, BADGE_HEIGHT = 1.7, 1.4  # of the font's size
-MAX_LABEL = 24  # characters of a name in a frame
+MARGIN = 0.2  # of the font's size
+MIN_LABEL, MAX_LABEL = 3, 24  # characters of a name in a frame, as far as they fit into the crop
+LABEL_SIZE, LABEL_WIDTH = 0.85, 0.55  # of a name, and of one of its characters, as fractions of the font's size
 
 Number = int | float
 
@@ -45,6 +47,7 @@ class BoxView:
     limits: tuple[int, ...]
     badge_x: Number
     badge_y: Number
+    label_x: Number
     is_left_out: bool
     error: str
     reason: str
@@ -114,6 +117,7 @@ def video_page(
         .get_template("contact_video.html.j2")
         .render(
             colors=COLORS,
+            label_size=LABEL_SIZE,
             name=_name_in(archive, video["video"]),
             location=printable(video["video"]),
             length=_length(video),
@@ -166,7 +170,7 @@ def index_pages(archive: str, entries: Sequence[IndexEntry], summary: str) -> It
 
 def frame_view(part: Part, picture: FramePicture, video: Mapping[str, Any]) -> FrameView:
     """Return what is drawn of a part of a shot."""
-    W, H = picture.width, picture.height
+    W, H = picture.width or video["width"] or 1, picture.height or video["height"] or 1
     shift_us = start_us(video)
     lefts, tops = [0, *(span["left"] for span in part.people)], [0, *(span["top"] for span in part.people)]
     rights = [W, *(span["left"] + span["width"] for span in part.people)]
@@ -175,6 +179,8 @@ def frame_view(part: Part, picture: FramePicture, video: Mapping[str, Any]) -> F
     x, y = max(min(lefts), -beyond_x), max(min(tops), -beyond_y)
     width, height = min(max(rights), W + beyond_x) - x, min(max(bottoms), H + beyond_y) - y
     font = round(max(width, height) * FONT_SIZE, 2)
+    margin = round(font * MARGIN) if part.people else 0  # so that lines along the border are seen whole
+    x, y, width, height = x - margin, y - margin, width + 2 * margin, height + 2 * margin
     badge = (round(font * BADGE_WIDTH, 2), round(font * BADGE_HEIGHT, 2))
     at = clock(part.moment_us + shift_us)
     squares = picture.squares or (None,) * len(part.people)
@@ -218,12 +224,13 @@ def _box_view(
     badge_y: Number = min(max(span["top"], view[1]), view[1] + view[3] - badge[1])
     while any(abs(badge_x - x) < badge[0] and abs(badge_y - y) < badge[1] for x, y in taken):
         badge_y = round(badge_y + badge[1], 2)
-    name = printable(span["name"] or "")
+    name, label_x = printable(span["name"] or ""), badge_x + 1.15 * badge[0]
+    font = badge[1] / BADGE_HEIGHT
     return BoxView(
         span["person"],
         color_of(span["person"]),
         name,
-        name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…",
+        _shortened(name, int((min(end_x, view[0] + view[2]) - label_x) / (font * LABEL_WIDTH * LABEL_SIZE))),
         left,
         span["top"],
         span["width"],
@@ -232,12 +239,21 @@ def _box_view(
         tuple(limits),
         badge_x,
         badge_y,
+        round(label_x, 2),
         span["error"] is not None,
         printable(span["error"] or ""),
         printable(span["reason"] or "the list of people says so"),
         printable(span["body"] or ""),
         _data_uri(square),
     )
+
+
+def _shortened(name: str, num_characters: int) -> str:
+    """Return as much of a name as there is room for; nothing if that is next to nothing."""
+    num_characters = min(num_characters, MAX_LABEL)
+    if len(name) <= num_characters:
+        return name
+    return f"{name[: num_characters - 1]}…" if num_characters > MIN_LABEL else ""
 
 
 def _described(box: BoxView) -> str:

@@ -3,8 +3,9 @@
 A page's name identifies all that it shows, so a run that was killed draws only the pages that are missing.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,17 @@ from ray.exceptions import RayTaskError
 from microaction import storage
 from microaction.distributed.waiting import NodesUnavailableError, pop_first_done
 from microaction.errors import FailureKind, reason_of
-from microaction.labeling.contact import INCOMPLETE, PAGE_NAME, incomplete_name, longest, page_name, parts_of, shots_of
+from microaction.labeling.contact import (
+    PAGE_NAME,
+    VideoFacts,
+    incomplete_name,
+    is_incomplete,
+    longest,
+    page_name,
+    parts_of,
+    shots_of,
+    video_facts,
+)
 from microaction.labeling.contact_frames import load_pictures
 from microaction.labeling.contact_page import INDEX_PAGE, IndexEntry, index_pages, video_page
 from microaction.labeling.ledger import LOOKS
@@ -99,36 +110,81 @@ class PageWriter:
         return name
 
 
+@dataclass(frozen=True)
+class ContactSource:
+    """What a contact sheet shows: the videos of a catalog, their people (`schema.VIDEO_PEOPLE`), and the index of the looks that
+    these come from. Rows are made one by one: an archive may have more videos than fit into Python's objects."""
+
+    catalog: pa.Table
+    people: pa.Table
+    looks: pa.Table
+
+    def facts(self) -> Iterator[VideoFacts]:
+        """Yield the numbers of each video of the catalog."""
+        for row in range(len(self.catalog)):
+            yield video_facts(self._video(row), self._people(row))
+
+    def entries(self, archive: str, framing: Framing) -> Iterator[IndexEntry]:
+        """Yield the entry in the index of each video of the catalog."""
+        for row in range(len(self.catalog)):
+            video, people = self._video(row), self._people(row)
+            yield IndexEntry.of(video, people, archive, page_name(video, people, framing))
+
+    def videos(self, rows: Iterable[int], pages: Sequence[str]) -> Iterator[ContactVideo]:
+        """Yield some videos of the catalog, with the names of their pages."""
+        for row in rows:
+            first, end = np.searchsorted(self._plan[1], [row, row + 1]).tolist()
+            looks = tuple((id_, self._file_of[id_]) for id_ in self._plan[0][first:end] if id_ in self._file_of)
+            yield ContactVideo(self._video(row), self._people(row), looks, pages[row])
+
+    def _video(self, row: int) -> dict[str, Any]:
+        video: dict[str, Any] = self.catalog.slice(row, 1).select(CATALOG_COLUMNS).to_pylist()[0]
+        return video
+
+    def _people(self, row: int) -> dict[str, Any] | None:
+        found = self._row_of.get(self.catalog["video"][row].as_py())
+        return None if found is None else self.people.slice(found, 1).to_pylist()[0]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.people["video"].to_pylist())}
+
+    @cached_property
+    def _file_of(self) -> dict[str, str]:
+        return dict(zip(self.looks["chunk_id"].to_pylist(), self.looks["file"].to_pylist(), strict=True))
+
+    @cached_property
+    def _plan(self) -> tuple[list[str], np.ndarray]:
+        plan = plan_looks(self.catalog, LOOKS_US, looks_digest())
+        return plan["chunk_id"].to_pylist(), plan["video_row"].to_numpy()
+
+
 def write_contact_sheet(
     writer: PageWriter,
-    catalog: pa.Table,
-    people: pa.Table,
-    looks: pa.Table,
+    source: ContactSource,
     summary: str,
     *,
     on_video: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[str, int]:
-    """Write the contact sheet of the videos of a catalog; needs a running Ray.
+    """Write the contact sheet of an archive; needs a running Ray.
 
-    `people` is a table of `schema.VIDEO_PEOPLE`, `looks` the index of the looks that they come from. Returns the location of the
-    first page, and how many pages lack pictures for transient reasons. Raises `StorageError`, and `NodesUnavailableError` if no
-    task makes progress.
+    `summary` says in words what was found. Returns the location of the first page, and how many pages lack pictures for transient
+    reasons. Raises `StorageError`, and `NodesUnavailableError` if no task makes progress.
     """
     present = _present_pages(writer.out)
-    videos = list(_contact_videos(catalog, people, looks, writer.preprocessing))
-    todo = [video for video in videos if video.page not in present]
-    done = len(videos) - len(todo)
-    on_video(done, len(videos))
+    entries = list(source.entries(writer.archive, Framing.of(writer.preprocessing)))
+    pages = [entry.page for entry in entries]
+    todo = [row for row, page in enumerate(pages) if page not in present]
+    done = len(entries) - len(todo)
+    on_video(done, len(entries))
     incomplete: set[str] = set()
-    for names in _write_pages(writer, todo):
-        incomplete.update(name for name in names if INCOMPLETE in name)
+    for names in _write_pages(writer, source, todo, pages):
+        incomplete.update(name for name in names if is_incomplete(name))
         done += len(names)
-        on_video(done, len(videos))
-    entries = []
-    for video in videos:
-        lacks = incomplete_name(video.page)
-        page = lacks if lacks in incomplete else video.page
-        entries.append(IndexEntry.of(video.video, video.people, writer.archive, page))
+        on_video(done, len(entries))
+    entries = [
+        replace(entry, page=name) if (name := incomplete_name(entry.page)) in incomplete else entry for entry in entries
+    ]
     written = {entry.page for entry in entries}
     for name, content in index_pages(writer.archive, entries, summary):
         storage.write_bytes(storage.join(writer.out, CONTACT_FOLDER, name), content)
@@ -138,33 +194,17 @@ def write_contact_sheet(
     return storage.join(writer.out, CONTACT_FOLDER, INDEX_PAGE), len(incomplete)
 
 
-def _contact_videos(
-    catalog: pa.Table, people: pa.Table, looks: pa.Table, preprocessing: Preprocessing
-) -> Iterator[ContactVideo]:
-    """Yield the videos of a catalog, by name."""
-    row_of = {name: row for row, name in enumerate(people["video"].to_pylist())}
-    file_of = dict(zip(looks["chunk_id"].to_pylist(), looks["file"].to_pylist(), strict=True))
-    plan = plan_looks(catalog, LOOKS_US, looks_digest())
-    ids, video_row_C = plan["chunk_id"].to_pylist(), plan["video_row"].to_numpy()
-    framing = Framing.of(preprocessing)
-    for row in range(len(catalog)):
-        video = catalog.slice(row, 1).select(CATALOG_COLUMNS).to_pylist()[0]
-        found = row_of.get(video["video"])
-        of_video = None if found is None else people.slice(found, 1).to_pylist()[0]
-        first, end = np.searchsorted(video_row_C, [row, row + 1]).tolist()
-        located = tuple((chunk_id, file_of[chunk_id]) for chunk_id in ids[first:end] if chunk_id in file_of)
-        yield ContactVideo(video, of_video, located, page_name(video, of_video, framing))
-
-
-def _write_pages(writer: PageWriter, todo: list[ContactVideo]) -> Iterator[list[str]]:
+def _write_pages(
+    writer: PageWriter, source: ContactSource, todo: Sequence[int], pages: Sequence[str]
+) -> Iterator[list[str]]:
     """Run a task per some videos, some at a time; yield the names of the pages that each writes."""
     write = ray.remote(num_cpus=TASK_CPUS, max_retries=TASK_RETRIES)(_write_some)
     max_waiting = TASKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     remaining = iter(todo)
-    waiting: dict[ray.ObjectRef, list[ContactVideo]] = {}
+    waiting: dict[ray.ObjectRef, list[int]] = {}
     while True:
         while len(waiting) < max_waiting and (some := list(islice(remaining, VIDEOS_PER_TASK))):
-            waiting[write.remote(writer, some)] = some
+            waiting[write.remote(writer, list(source.videos(some, pages)))] = some
         if not waiting:
             return
         tasks = list(waiting)
@@ -174,7 +214,7 @@ def _write_pages(writer: PageWriter, todo: list[ContactVideo]) -> Iterator[list[
             raise
         except ray.exceptions.RayError:  # more than once one of them killed the process that drew it
             (lost,) = set(waiting) - set(tasks)
-            names = [_write_without_pictures(writer, video) for video in waiting[lost]]
+            names = [_write_without_pictures(writer, video) for video in source.videos(waiting[lost], pages)]
         (finished,) = set(waiting) - set(tasks)
         del waiting[finished]
         yield names

@@ -33,7 +33,7 @@ CROP_COLUMNS = ("left", "top", "width", "height", "limit_left", "limit_right")
 FACTS = ("body", "height_px", "score", "num_looks", "error", "reason")
 MAX_SIDE = 100_000  # pixels
 SHORT_SPAN_US = 10 * MICROSECONDS
-MIN_SPANS = 4
+MIN_SHOTS = 4
 
 
 def duration_us(video: Mapping[str, Any]) -> int:
@@ -309,7 +309,7 @@ def labeled_spans(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def people_warnings(people: pa.Table) -> Iterator[str]:
     """Yield what users of labels of these people should know, a sentence each."""
-    num_short = sum(_is_restless(labeled_spans(row)) for row in people.to_pylist())
+    num_short = sum(_is_restless(row) for row in people.to_pylist())
     if num_short:
         videos = "1 video" if num_short == 1 else f"{num_short} videos"
         yield (
@@ -318,7 +318,7 @@ def people_warnings(people: pa.Table) -> Iterator[str]:
         )
 
 
-def _is_restless(spans: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether half of many spans are short."""
-    lengths_us = [span["end_us"] - span["start_us"] for span in spans]
-    return len(lengths_us) >= MIN_SPANS and bool(np.median(lengths_us) < SHORT_SPAN_US)
+def _is_restless(found: Mapping[str, Any]) -> bool:
+    """Return whether half of the spans of a video of several shots are short."""
+    lengths_us = [span["end_us"] - span["start_us"] for span in labeled_spans(found)]
+    return found["num_shots"] >= MIN_SHOTS and bool(lengths_us) and bool(np.median(lengths_us) < SHORT_SPAN_US)

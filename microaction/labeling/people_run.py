@@ -5,8 +5,8 @@ it takes none again.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from microaction import storage
 from microaction.distributed.resources import await_nodes
 from microaction.labeling.catalog import PassedOver, make_catalog, read_catalog, write_catalog
-from microaction.labeling.contact import clock, video_facts
+from microaction.labeling.contact import VideoFacts, clock
 from microaction.labeling.contact_page import left_out_of
-from microaction.labeling.contact_sheet import CATALOG_COLUMNS, PageWriter, write_contact_sheet
+from microaction.labeling.contact_sheet import ContactSource, PageWriter, write_contact_sheet
 from microaction.labeling.finding import find_archive_people
 from microaction.labeling.ledger import is_retryable
 from microaction.labeling.people import PeopleError, list_of_people, people_of_list, person_scale, read_people_list
@@ -34,17 +34,17 @@ from microaction.video.windows import microseconds
 OnStage = Callable[[Literal["catalog", "people", "contact"], float, float], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PeopleTotals:
     """The people of an archive in numbers. `left_out` counts the spans of people who are not labeled, by the kind of error."""
 
-    num_videos: int
-    num_unreadable: int
-    num_people: int
-    num_shots: int
-    nobody_s: float
-    left_out: Counter[str]
-    left_out_s: float
+    num_videos: int = 0
+    num_unreadable: int = 0
+    num_people: int = 0
+    num_shots: int = 0
+    nobody_s: float = 0.0
+    left_out: Counter[str] = field(default_factory=Counter)
+    left_out_s: float = 0.0
 
     def __str__(self) -> str:
         """Return "3 people in 12 shots of 2 videos; nobody is seen for 0:03.0"."""
@@ -80,8 +80,8 @@ def run_people(settings: PeopleSettings, *, on_stage: OnStage = lambda stage, do
     """Find the people of an archive and write their list and the contact sheet into `settings.out`. Needs a running Ray.
 
     `on_stage(stage, done, total)` counts videos that are cataloged, seconds of video that are looked at, and pages. Raises
-    `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `PeopleError` if the list in the output was
-    edited or the given one does not fit, and `LeaseHeldError` if another process is working in the output.
+    `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `PeopleError` if the list in the output
+    was edited or the given one does not fit, and `LeaseHeldError` if another process is working in the output.
     """
     checkpoint = _checkpoint(settings)
     with hold_lease(storage.join(settings.out, LEASE_FOLDER)) as lease:
@@ -106,38 +106,35 @@ def run_people(settings: PeopleSettings, *, on_stage: OnStage = lambda stage, do
         people_uri = None
         if listed is None:
             people_uri = write_people_list(list_of_people(people, catalog), settings.out, overwrite=settings.overwrite)
-        totals = totals_of(catalog, people)
+        source = ContactSource(catalog, people, found.looks)
+        totals = totals_of(source.facts())
         contact_uri, num_incomplete = write_contact_sheet(
             PageWriter(settings.out, settings.archive, checkpoint.config.preprocessing, limits),
-            catalog,
-            people,
-            found.looks,
+            source,
             str(totals),
             on_video=lambda done, total: on_stage("contact", done, total),
         )
         return PeopleSummary(
             totals,
-            num_to_retry=found.num_to_retry + num_incomplete + (pc.sum(is_retryable(catalog)).as_py() or 0),
+            num_to_retry=max(found.num_to_retry, num_incomplete) + (pc.sum(is_retryable(catalog)).as_py() or 0),
             people_uri=people_uri,
             contact_uri=contact_uri,
             passed_over=str(PassedOver.of(catalog)),
         )
 
 
-def totals_of(catalog: pa.Table, people: pa.Table) -> PeopleTotals:
-    """Return the numbers of the videos of a catalog, and of their people: a table of `schema.VIDEO_PEOPLE`."""
-    people_of = {row["video"]: row for row in people.to_pylist()}
-    videos = catalog.select([name for name in CATALOG_COLUMNS if name != "seek_points"]).to_pylist()
-    facts = [video_facts(video, people_of.get(video["video"])) for video in videos]
-    return PeopleTotals(
-        num_videos=len(videos),
-        num_unreadable=sum(video["error"] is not None for video in videos),
-        num_people=sum(each.num_people or 0 for each in facts),
-        num_shots=sum(each.num_shots or 0 for each in facts),
-        nobody_s=sum(each.nobody_s or 0.0 for each in facts),
-        left_out=sum((each.left_out for each in facts), Counter()),
-        left_out_s=sum(each.left_out_s for each in facts),
-    )
+def totals_of(facts: Iterable[VideoFacts]) -> PeopleTotals:
+    """Return the numbers of all videos together."""
+    totals = PeopleTotals()
+    for each in facts:
+        totals.num_videos += 1
+        totals.num_unreadable += not each.is_readable
+        totals.num_people += each.num_people or 0
+        totals.num_shots += each.num_shots or 0
+        totals.nobody_s += each.nobody_s or 0.0
+        totals.left_out += each.left_out
+        totals.left_out_s += each.left_out_s
+    return totals
 
 
 def _checkpoint(settings: PeopleSettings) -> Checkpoint:

@@ -47,8 +47,8 @@ class Progress:
     """
 
     stage: Literal["catalog", "people", "label", "publish"]
-    done: float
-    total: float
+    done: int
+    total: int
     video_s: float = 0.0
     total_video_s: float = 0.0
     num_windows: int = 0
@@ -119,7 +119,7 @@ def plan_labeling(settings: LabelSettings, *, on_progress: OnProgress = lambda p
 
 
 def _on_stage(on_progress: OnProgress) -> OnStage:
-    return lambda stage, done, total: on_progress(Progress(stage, done, total))
+    return lambda stage, done, total: on_progress(Progress(stage, round(done), round(total)))
 
 
 class _Labeling:

@@ -48,8 +48,8 @@ class PeopleSettings(ClusterSettings):
     )
     people: Location | None = Field(
         None,
-        description="Show this list of people in the contact sheet, such as an edited people.parquet; OUT/people.parquet stays as "
-        "it is.",
+        description="Show this list of people in the contact sheet, such as an edited people.parquet. OUT/people.parquet stays "
+        "as it is.",
     )
     overwrite: bool = Field(False, description="Replace OUT/people.parquet even if it was edited since it was written.")
     retry_failed: bool = Field(

@@ -165,10 +165,9 @@ class Tables:
         failures = [{"person": person.number, **row} for row in person.failures(timeline, covered)]
         covered_us, failed_us, seen_us = _length_us(covered), _failed_us(failures, covered), person.seen_us
         if covered_us + failed_us != seen_us:
-            raise AccountingError(
-                f"{(seen_us - covered_us - failed_us) / MICROSECONDS:.6f} s of person {person.number} in {name} are neither "
-                f"labeled nor in failures/{PLEASE_REPORT}"
-            )
+            missing_s = (seen_us - covered_us - failed_us) / MICROSECONDS
+            whose = f"person {person.number} in {name}" if person.number else name
+            raise AccountingError(f"{missing_s:.6f} s of {whose} are neither labeled nor in failures/{PLEASE_REPORT}")
         if timeline.is_known:
             row = {"video": name, "person": person.number, "name": person.name, "seen_s": seen_us / MICROSECONDS}
             row |= self._activity(events, abstained_W, covered_us, failed_us, seen_us / MICROSECONDS)

@@ -7,9 +7,11 @@ from microaction.people.crops import Body, PersonCrop, crop_around
 from microaction.people.detector import Detection, Detector, MoveNet
 from microaction.people.following import Person, Tracklet, VideoPeople, find_people
 from microaction.people.looks import Look, SeenPerson, look_at, take_looks
+from microaction.people.scale import ClipLook, load_clip_look, look_at_clip, measure_scale
 
 __all__ = [
     "Body",
+    "ClipLook",
     "Detection",
     "Detector",
     "Look",
@@ -21,6 +23,9 @@ __all__ = [
     "VideoPeople",
     "crop_around",
     "find_people",
+    "load_clip_look",
     "look_at",
+    "look_at_clip",
+    "measure_scale",
     "take_looks",
 ]

@@ -25,9 +25,10 @@ MAX_GAP_US = 12 * MICROSECONDS  # a multiple of LOOK_EVERY_US
 THUMBNAIL = (18, 32)  # rows, columns
 MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
 CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
-CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more: close-ups before one wall
+CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more in the same size: close-ups before one wall
 MIN_IOU = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
 MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
+MAX_ZOOM = 1.4  # a person who is so much larger is shown by another shot: one crop would not fit both
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
 HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
 MIN_HIP_SCORE = 0.2
@@ -120,10 +121,19 @@ def is_cut(before: Look, after: Look) -> bool:
     if changed <= CUT_BETWEEN_OTHERS or not before.people or not after.people:
         return False
     return not any(
-        iou(one.box, other.box) > MIN_IOU and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE
+        iou(one.box, other.box) > MIN_IOU
+        and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE
+        and _shoulder_width(one) < MAX_ZOOM * _shoulder_width(other)
+        and _shoulder_width(other) < MAX_ZOOM * _shoulder_width(one)
         for one in before.people
         for other in after.people
     )
+
+
+def _shoulder_width(person: Detection) -> float:
+    """Return the distance of the shoulders in pixels."""
+    left, right = person.keypoints_K3[SHOULDERS, :2]
+    return float(np.hypot(*(left - right)))
 
 
 def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:

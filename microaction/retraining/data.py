@@ -138,7 +138,7 @@ def _held_out_subjects(known: pa.Table) -> set[str | None]:
 def list_file(clips: Sequence[Clip]) -> bytes:
     """Return a Parquet list that names each clip's URI."""
     rows = [
-        {"name": clip.name, "label": clip.label, "subject": clip.subject, "uri": clip.uri}
+        {"name": clip.name, "label": clip.label, "subject": clip.subject, "uri": clip.uri, "person": clip.person}
         | (dict(zip(REGION_COLUMNS, clip.region, strict=True)) if clip.region else {})
         for clip in clips
     ]

@@ -107,7 +107,7 @@ class Trainer:
         order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
         shard = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
         augmentation = augmentation_of(self.settings, epoch)
-        sampling = Sampling.of(self.settings.model, self.settings.preprocessing, augmentation)
+        sampling = Sampling.of(self.settings.model, self.settings.preprocessing, augmentation, self.settings.people)
         first_step = self.state.step
         rest = shard[first_step - epoch * self.num_steps :]
         batches = read_clips(

@@ -13,6 +13,7 @@ from ray.train.torch import TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
+from microaction.clips.manifest import refuse_named_people
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
@@ -30,6 +31,7 @@ from microaction.training.errors import TrainingError
 from microaction.training.learner import load_initial
 from microaction.training.loop import train_process
 from microaction.training.order import steps_per_epoch
+from microaction.training.person_scale import with_person_scale
 from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE
 from microaction.training.settings import TrainSettings
@@ -71,6 +73,8 @@ def run_training(
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
     train_clips, val_clips = read_splits(settings)
+    if settings.people == "off" and not settings.needs_skeletons:
+        refuse_named_people([*train_clips, *val_clips])
     num_steps = steps_per_epoch(len(train_clips), settings.recipe.batch_size)
     if num_steps == 0:
         raise TrainingError(
@@ -83,7 +87,9 @@ def run_training(
     _refuse_other_settings(settings, run_uri)
 
     if saved_step(run_uri) < settings.recipe.epochs * num_steps:
-        _train(settings, embeddings_KD, skeletons, run_uri, on_progress)
+        await_nodes(settings, settings.min_workers or settings.num_workers)
+        measured = with_person_scale(settings, train_clips, run_uri)
+        _train(measured, embeddings_KD, skeletons, run_uri, on_progress)
     storage.delete_tree(storage.join(run_uri, RAY_FOLDER))
     state = load_state(run_uri)
     if state is None or state.best_epoch is None:
@@ -100,7 +106,6 @@ def _train(
     on_progress: Callable[[TrainingProgress], None],
 ) -> None:
     """Run the workers until the run is done."""
-    await_nodes(settings, settings.min_workers or settings.num_workers)
     use_gpu, cpus_per_worker, num_threads = _worker_resources(settings)
     min_workers, max_workers = settings.min_workers or settings.num_workers, settings.num_workers
     channel = ProgressChannel()

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from microaction.clips.settings import PeopleRule
 from microaction.distributed.settings import ClusterSettings
 from microaction.models.conventions import statistics_of
 from microaction.models.families import family_of
@@ -161,6 +162,11 @@ class TrainSettings(WorkerSettings):
     )
     model: AnyModelConfig = Field(default_factory=default_model_config, description="The network.")
     preprocessing: Preprocessing = Field(Preprocessing(), description="From a frame to the network's input.")
+    people: PeopleRule = Field(
+        "off",
+        description="`auto`: clips in which several people are seen are cut to one of them, as `microaction pack` does, which "
+        "looks once and not in every epoch. `off`: whole frames, or the regions of the lists.",
+    )
     recipe: RecipeConfig = Field(RecipeConfig(), description="How the network is trained.")
     label_embeddings: Location | None = Field(
         None,
@@ -248,6 +254,10 @@ class TrainSettings(WorkerSettings):
                 raise ValueError(
                     f"{name}_skeletons is given, but {self.model.family} does not see skeletons: leave it out"
                 )
+        if self.people == "auto" and self.needs_skeletons:
+            raise ValueError(
+                f"people: {self.model.family} sees the square around the people of its skeletons: leave it out"
+            )
         num_keypoints = getattr(self.model, "num_keypoints", NUM_KEYPOINTS)
         if num_keypoints != NUM_KEYPOINTS:
             raise ValueError(f"model.num_keypoints ({num_keypoints}) must be {NUM_KEYPOINTS}, those of a skeleton")

@@ -49,7 +49,8 @@ def validate(
         for statistics in learner.eval_model.buffers():  # of batch norms, which may differ between workers until here
             dist.broadcast(statistics, 0)
     shard = np.arange(rank, len(clips), learner.num_ranks)
-    sampling = Sampling.of(learner.settings.model, learner.settings.preprocessing)
+    settings = learner.settings
+    sampling = Sampling.of(settings.model, settings.preprocessing, people=settings.people)
     own: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
     for batch in read_clips(clips, shard, sampling, BATCH_SIZE, skeletons=skeletons, on_unreadable=on_unreadable):
         if len(batch.index_B):
@@ -65,7 +66,7 @@ def validate(
     if learner.num_ranks > 1:
         shards = [None] * learner.num_ranks
         dist.all_gather_object(shards, (own, unreadable))
-    logits_NK = np.zeros((len(clips), learner.settings.model.num_classes), np.float32)
+    logits_NK = np.zeros((len(clips), settings.model.num_classes), np.float32)
     body_NP = np.zeros((len(clips), len(BODY_PARTS)), np.float32)
     has_body = False
     is_read_N = np.zeros(len(clips), bool)

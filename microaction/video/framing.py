@@ -72,7 +72,7 @@ class Framing:
 
     def square(self, frame_HWC: np.ndarray) -> np.ndarray:
         """Return the `crop`×`crop` pixels that the network sees in testing and labeling. Raises `InvalidRegionError`."""
-        frame = self._in_region(frame_HWC)
+        frame = self.cut(frame_HWC)
         if self.fit == "pad":
             return self._padded(frame, self.crop)
         return np.ascontiguousarray(center_crop(resize_short_side(frame, self.short_side), self.crop))
@@ -82,10 +82,11 @@ class Framing:
 
         Raises `InvalidRegionError`.
         """
-        frame = self._in_region(frame_HWC)
+        frame = self.cut(frame_HWC)
         return self._padded(frame, self.short_side) if self.fit == "pad" else resize_short_side(frame, self.short_side)
 
-    def _in_region(self, frame_HWC: np.ndarray) -> np.ndarray:
+    def cut(self, frame_HWC: np.ndarray) -> np.ndarray:
+        """Return the region of a frame, at its own size. Raises `InvalidRegionError`."""
         if self.region is None:
             return frame_HWC
         if isinstance(self.region, Crop):

@@ -16,7 +16,7 @@ import numpy as np
 from microaction.errors import DecodeError
 from microaction.video.decoding.av_backend import frames_at_indices
 from microaction.video.decoding.sources import Source, name_of
-from microaction.video.framing import Framing, Region
+from microaction.video.framing import Crop, Framing, Region
 from microaction.video.probing import frame_times, probe
 from microaction.video.sampling import segment_indices
 
@@ -37,8 +37,8 @@ class Proxy:
     psnr_db: float
 
 
-def encode_proxy(source: Source, short_side: int, region: Region | None = None) -> Proxy:
-    """Encode every frame of a clip at this short side (in pixels), or the region of every frame if one is given.
+def encode_proxy(source: Source, short_side: int, region: Region | Crop | None = None) -> Proxy:
+    """Encode every frame of a clip at this short side (in pixels), or the region or crop of every frame if one is given.
 
     Rotation is applied, presentation timestamps are kept, audio is dropped. Raises `DecodeError` if the clip is not
     complete, or if the proxy cannot be decoded again.

@@ -76,7 +76,7 @@ def test_every_kind_of_error_has_its_code(kind: type[MicroactionError], code: in
 def test_done_and_too_many_failures(
     archive: Path, model: str, tmp_path: Path, job: Callable[..., CommandResult]
 ) -> None:
-    command = ("label", str(archive), str(tmp_path / "out"), "--model", model)
+    command = ("label", "--people=off", str(archive), str(tmp_path / "out"), "--model", model)
     assert job(*command, "--max-failed", "4").returncode == EXIT_DONE
     refused = job(*command, "--max-failed", "3")
     assert refused.returncode == EXIT_TOO_MANY_FAILED
@@ -88,7 +88,7 @@ def test_failures_of_the_store_ask_for_another_run(
     archive: Path, model: str, tmp_path: Path, job: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "Decoder", RefusedDecoder)
-    refused = job("label", str(archive), str(tmp_path / "out"), "--model", model, "--max-failed", "0")
+    refused = job("label", "--people=off", str(archive), str(tmp_path / "out"), "--model", model, "--max-failed", "0")
     assert refused.returncode == EXIT_RETRY
     assert (
         f"{len(GOOD)} chunks or videos failed for transient reasons (see failures/): the same command" in refused.stderr
@@ -100,7 +100,7 @@ def test_a_held_lease_asks_for_another_run(
     archive: Path, model: str, tmp_path: Path, job: Callable[..., CommandResult]
 ) -> None:
     with hold_lease(str(tmp_path / "out/_lease"), lifetime_s=1.0):
-        held = job("label", str(archive), str(tmp_path / "out"), "--model", model)
+        held = job("label", "--people=off", str(archive), str(tmp_path / "out"), "--model", model)
     assert held.returncode == EXIT_RETRY
     assert line_of(held).startswith(f"process {os.getpid()} on ")
     assert line_of(held).endswith("wait until it ends, or stop it, then run the same command again")
@@ -133,7 +133,7 @@ def test_a_renamed_text_file_as_model_is_a_usage_error(
     (tmp_path / "list.txt").write_text("a.mp4 1\n")
     out = str(tmp_path / "out")
     for arguments in (
-        ("label", str(archive), out, "--model", str(path)),
+        ("label", "--people=off", str(archive), out, "--model", str(path)),
         ("evaluate", "--model", str(path), f"--clips-list={tmp_path}/list.txt", f"--videos={archive}", f"--out={out}"),
         ("registry", "add", out, str(path)),
         ("import", str(path), out),
@@ -151,13 +151,22 @@ def test_an_output_of_an_earlier_format_is_a_usage_error(
     out.mkdir()
     (out / "_run.json").write_text(json.dumps({"identity": {"format": 5}, "model": {}, "settings": {}}))
     for command in (
-        ("label", str(archive), str(out), "--model", model),
-        ("label", str(archive), str(tmp_path / "new"), "--model", model, "--relabel=uncertain", f"--base-run={out}"),
+        ("label", "--people=off", str(archive), str(out), "--model", model),
+        (
+            "label",
+            "--people=off",
+            str(archive),
+            str(tmp_path / "new"),
+            "--model",
+            model,
+            "--relabel=uncertain",
+            f"--base-run={out}",
+        ),
     ):
         result = job(*command)
         assert result.returncode == EXIT_USAGE
         assert line_of(result) == (
-            f"{out} was written by another version of microaction (format 5, this version has 6): choose another folder, or "
+            f"{out} was written by another version of microaction (format 5, this version has 7): choose another folder, or "
             "use the version that wrote it"
         )
 
@@ -168,7 +177,7 @@ def test_a_checkpoint_of_an_earlier_format_is_a_usage_error(
     old = Path(shutil.copytree(model, tmp_path / "old"))
     config = json.loads((old / "config.json").read_text()) | {"format": 1}
     (old / "config.json").write_text(json.dumps(config))
-    result = job("label", str(archive), str(tmp_path / "out"), "--model", str(old))
+    result = job("label", "--people=off", str(archive), str(tmp_path / "out"), "--model", str(old))
     assert result.returncode == EXIT_USAGE
     assert line_of(result).startswith(f"{old} was written by an earlier version of microaction (format 1, this version")
 
@@ -192,7 +201,7 @@ def test_a_signal_ends_a_run_in_one_line(
         write_video(archive / name, num_frames=60)
     gate(archive).write_text("1")
     address = "local" if has_own_ray else ray.get_runtime_context().gcs_address
-    settings = ("--model", model, "--precision", "fp32", "--chunk-s", "1")
+    settings = ("--model", model, "--precision", "fp32", "--chunk-s", "1", "--people", "off")
     command = [sys.executable, "-m", "tests.labeling.gated_label", str(archive), str(out), *settings]
     with log.open("w") as file:
         environment = os.environ | {"RAY_ADDRESS": address}

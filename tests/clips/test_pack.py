@@ -153,7 +153,9 @@ def test_packing_again_packs_only_what_is_new_or_changed(clips: Path) -> None:
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
     assert {path.name for path in after if after[path] != before.get(path)} == {"d.mp4", "cut.mp4"}
     assert probe(out / "d.mp4").num_frames == 20
-    assert pack_clips(settings(clips, short_side=40)).num_packed_before == 0
+    for short_side in (40, 48):
+        assert pack_clips(settings(clips, short_side=short_side)).num_packed_before == 0
+        assert pack_clips(settings(clips, short_side=short_side)).num_packed_before == 5
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_an_untrained_toy_labels_a_video(registered: None, tmp_path: Path) -> No
         metrics={},
     )
     save_checkpoint(create_model("toy"), config, str(tmp_path / "model"))
-    labeled = microaction.label_video(tmp_path / "a.mp4", str(tmp_path / "model"))
+    labeled = microaction.label_video(tmp_path / "a.mp4", str(tmp_path / "model"), people="off")
     assert (labeled.windows.num_rows, labeled.failures.num_rows) == (2, 0)
 
 
@@ -103,6 +103,8 @@ def test_what_is_in_production_labels(trained: Trained, tmp_path: Path) -> None:
     promote(registry, "toy", reason="the first")
     summary = label(archive, tmp_path / "out", f"{registry}@production")
     assert (summary.publication.num_windows, summary.publication.failed_s) == (2, 0)
-    windows = microaction.label_video(archive / "a.mp4", f"{registry}@production", precision="fp32").windows
+    windows = microaction.label_video(
+        archive / "a.mp4", f"{registry}@production", precision="fp32", people="off"
+    ).windows
     table = pads.dataset(tmp_path / "out" / "windows").to_table()
     assert windows["probabilities"].to_pylist() == table["probabilities"].to_pylist()

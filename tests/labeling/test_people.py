@@ -168,7 +168,7 @@ def test_a_list_of_people_labels_what_was_changed_in_it(
     file = edited(listed, tmp_path / "named.parquet", named)
     assert label(people_run.archive, out, model, people=file).num_chunks == 0, "a name changes no label"
     people = tables(out)["people"].set_index("person")
-    assert set(people["name"][2:3]) | set(people.loc[[2], "name"]) == {"Ann"}
+    assert people.loc[2, "name"] == "Ann"
 
     def without_second(people: pd.DataFrame) -> pd.DataFrame:
         return people[people["person"] == 1]
@@ -182,7 +182,7 @@ def test_a_list_of_people_labels_what_was_changed_in_it(
     np.testing.assert_array_equal(np.stack(list(kept["probabilities"])), np.stack(list(windows["probabilities"])))
 
     def moved(people: pd.DataFrame) -> pd.DataFrame:
-        return people.assign(left=people["left"] + 20 * (people["person"] == 2))
+        return people.assign(left=people["left"].mask(people["person"] == 2, people["left"] + 20))
 
     file = edited(listed, tmp_path / "moved.parquet", moved)
     label(people_run.archive, out, model, people=file)
@@ -247,7 +247,7 @@ def test_planning_tells_the_people_of_a_sample(people_run: FinishedRun, model: s
 TALL, SMALL = [60, 40, 200, 340], [400, 100, 425, 160]
 PROBLEMS: dict[str, tuple[list[list[int]], dict[int | None, str | None]]] = {
     "small.mp4": ([TALL, SMALL], {1: None, 2: "too_small"}),
-    "overlap.mp4": ([TALL, [80, 44, 220, 344]], {1: "overlap", 2: "overlap"}),
+    "overlap.mp4": ([TALL, [96, 44, 236, 344]], {1: "overlap", 2: "overlap"}),
     "alone.mp4": ([[250, 60, 390, 340]], {1: None}),
     "crowd.mp4": ([[10 + 50 * number, 60, 50 + 50 * number, 200] for number in range(12)], {None: "too_many_people"}),
 }
@@ -294,7 +294,8 @@ def test_small_people_are_told_with_their_height(problem_run: FinishedRun) -> No
 def test_hidden_legs_are_told(people_run: FinishedRun) -> None:
     people = of_video(tables(people_run.out)["people"], "two.mp4").set_index("person")
     bodies = {span["shot"]: span["body"] for span in people["spans"][1]}
-    assert bodies == {0: "whole", 1: "no legs", 2: "whole"}
+    assert (bodies[0], bodies[2]) == ("whole", "whole")
+    assert bodies[1] in ("no legs", "head and shoulders")
 
 
 def test_a_restless_camera_is_told(model: str, tmp_path: Path) -> None:

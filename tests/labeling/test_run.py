@@ -159,7 +159,7 @@ def test_an_interrupted_run_continues_where_it_stopped(
             raise KeyboardInterrupt
 
     # A block per chunk, so that there is a moment between two commits.
-    monkeypatch.setattr(run, "plan_blocks", lambda chunks: [range(i, i + 1) for i in range(len(chunks))])
+    monkeypatch.setattr(run, "plan_blocks", lambda chunks, stride_us: [range(i, i + 1) for i in range(len(chunks))])
     with pytest.raises(KeyboardInterrupt):
         run_labeling(settings(baseline.archive, out, model, chunk_s=1.0), on_progress=stop_early)
     resumed = label(baseline.archive, out, model, chunk_s=1.0)
@@ -230,7 +230,7 @@ def test_an_output_of_an_earlier_format_is_refused(baseline: FinishedRun, model:
     record["identity"]["format"] = 5
     (out / "_run.json").write_text(json.dumps(record))
     expected = (
-        r"out was written by another version of microaction \(format 5, this version has 6\): choose another folder"
+        r"out was written by another version of microaction \(format 5, this version has 7\): choose another folder"
     )
     with pytest.raises(RunError, match=expected):
         label(baseline.archive, out, model)

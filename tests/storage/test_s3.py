@@ -92,7 +92,13 @@ def test_an_archive_is_labeled_from_bucket_to_bucket(s3: S3Server, archive: Path
         storage.write_bytes(f"s3://results/model/{name}", Path(model, name).read_bytes())
     for _ in range(2):  # the second run finds everything done, and replaces the tables with the same ones
         done = run_job_as(
-            s3.environment, "label", "s3://interviews/all", "s3://results/labels", "--model", "s3://results/model"
+            s3.environment,
+            "label",
+            "--people=off",
+            "s3://interviews/all",
+            "s3://results/labels",
+            "--model",
+            "s3://results/model",
         )
         assert done.returncode == 0, done.stderr
     tables: dict[str, pd.DataFrame] = {}
@@ -137,7 +143,9 @@ def test_read_access_to_the_archive_is_enough(s3: S3Server, archive: Path, model
     boto3.client("s3").put_bucket_policy(Bucket="interviews", Policy=json.dumps(policy))
     client = boto3.session.Session(reader["AWS_ACCESS_KEY_ID"], reader["AWS_SECRET_ACCESS_KEY"]).client("s3")
     client.create_bucket(Bucket="readers-own")
-    done = run_job_as(reader, "label", "s3://interviews/shared", "s3://readers-own/labels", "--model", model)
+    done = run_job_as(
+        reader, "label", "--people=off", "s3://interviews/shared", "s3://readers-own/labels", "--model", model
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads(client.get_object(Bucket="readers-own", Key="labels/_run.json")["Body"].read())
     assert record["summary"]["publication"]["covered_s"] == pytest.approx(sum(GOOD.values()), abs=0.01)
@@ -146,7 +154,7 @@ def test_read_access_to_the_archive_is_enough(s3: S3Server, archive: Path, model
     Path(trained, CLIPS_FILE).write_bytes(parquet_bytes(TRAINING_CLIPS.empty_table()))
     storage.write_bytes("s3://results/of/another/user", b"data")
     before = sorted(file.uri for bucket in ("interviews", "results") for file in storage.list_files(f"s3://{bucket}"))
-    label = ("label", "s3://interviews/shared")
+    label = ("label", "--people=off", "s3://interviews/shared")
     for command, location in (
         ((*label, "s3://interviews/labels", "--model", model), "s3://interviews/labels/_lease/00000001.json"),
         (
@@ -164,7 +172,7 @@ def test_read_access_to_the_archive_is_enough(s3: S3Server, archive: Path, model
 @pytest.mark.slow
 def test_bad_credentials_and_dead_stores_fail_before_any_work(s3: S3Server, archive: Path, model: str) -> None:
     storage.write_bytes("s3://interviews/few/a.mp4", (archive / "a.mp4").read_bytes())
-    command = ("label", "s3://interviews/few", "s3://results/few", "--model", model)
+    command = ("label", "--people=off", "s3://interviews/few", "s3://results/few", "--model", model)
     right = s3.environment
     wrong = right | {"AWS_SECRET_ACCESS_KEY": "wrong"}
     unknown = right | {"AWS_ACCESS_KEY_ID": "nobody"}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from microaction.clips.sample import Augmentation, Sampling, decode_clip
 from microaction.models import ManetConfig, load_checkpoint
+from microaction.people import load_clip_look, measure_scale
 from microaction.taxonomy import ACTIONS
 from microaction.training.errors import StateError, TrainingError
 from microaction.training.learner import Learner
@@ -24,6 +25,7 @@ from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult, load_label_embeddings, run_training, with_embedding_dim
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
+from tests.people.scenes import draw_clip
 from tests.training.runs import check_metrics, losses_of, settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -53,9 +55,11 @@ def with_absent_clips(data: Path, folder: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def finished(ray_cluster: None, data: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """A run of two epochs by two workers, whose lists name a clip each that does not exist."""
+    """A run of two epochs by two workers, whose lists name a clip each that does not exist; some clips show people."""
     folder = tmp_path_factory.mktemp("finished")
     lists = with_absent_clips(data, folder)
+    with lists["train"].open("a") as file:
+        file.writelines(f"{draw_clip(folder / f'person-{seed}.mp4', seed)} {seed % 4}\n" for seed in range(6))
     changes: dict[str, object] = {
         "train_list": str(lists["train"]),
         "val_list": str(lists["val"]),
@@ -80,9 +84,19 @@ def test_a_run_ends_in_a_described_checkpoint(finished: FinishedRun) -> None:
     assert config.versions["torch"]
     assert 0 <= config.metrics["f1_mean"] <= 1
     ends = [progress for progress in finished.progress if progress.metrics is not None]
-    assert [(progress.epoch, progress.num_steps) for progress in ends] == [(1, 3), (2, 3)]
+    assert [(progress.epoch, progress.num_steps) for progress in ends] == [(1, 4), (2, 4)]
     left = {path.name for path in finished.folder.iterdir()}
     assert not left & {"checkpoints", "ray"}, "what only a run that continues needs is deleted"
+
+
+def test_the_checkpoint_knows_how_people_lie_in_the_clips(finished: FinishedRun) -> None:
+    clips, _ = read_splits(finished.settings)
+    expected = measure_scale([load_clip_look(clip.uri) for clip in clips if "person-" in clip.name])
+    assert expected is not None
+    assert load_checkpoint(finished.result.checkpoint).config.preprocessing.person == expected
+    assert finished.settings.preprocessing.person is None
+    recorded = json.loads((finished.folder / "settings.json").read_text())
+    assert recorded["preprocessing"]["person"] is None, "a resumed run compares what it is given"
 
 
 def test_metrics_are_exact_over_all_workers(finished: FinishedRun) -> None:

@@ -124,7 +124,7 @@ def test_frames_of_an_avi_copied_from_mp4_are_all_there() -> None:
 
 def test_labels_of_a_late_picture_are_on_the_files_timeline(tmp_path_factory: pytest.TempPathFactory) -> None:
     model = write_model(tmp_path_factory.mktemp("model"), gain=400)
-    labeled = microaction.label_video(FOLDER / "late_video.mp4", model, start_threshold=0.02)
+    labeled = microaction.label_video(FOLDER / "late_video.mp4", model, start_threshold=0.02, people="off")
     spans = zip(labeled.windows["start_s"].to_pylist(), labeled.windows["end_s"].to_pylist(), strict=True)
     assert list(spans) == [(3.0, 5.0), (4.0, 6.0), (5.0, 7.0)]
     assert labeled.failures.num_rows == 0
@@ -135,7 +135,7 @@ def test_labels_of_a_late_picture_are_on_the_files_timeline(tmp_path_factory: py
 
 def test_both_joined_recordings_are_labeled(tmp_path_factory: pytest.TempPathFactory) -> None:
     model = write_model(tmp_path_factory.mktemp("model"))
-    labeled = microaction.label_video(FOLDER / "joined.ts", model)
+    labeled = microaction.label_video(FOLDER / "joined.ts", model, people="off")
     assert labeled.windows["start_s"].to_pylist() == [0, 1, 2, 3, 4, 5, 6]
     assert labeled.failures.num_rows == 0
 
