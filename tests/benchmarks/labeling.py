@@ -120,7 +120,12 @@ def end_to_end(root: Path) -> float:
 
     with tempfile.TemporaryDirectory() as out:
         settings = LabelSettings(
-            archive=str(root / "archive"), out=out, model=str(root / "model"), chunk_s=CHUNK_S, compile="yes"
+            archive=str(root / "archive"),
+            out=out,
+            model=str(root / "model"),
+            chunk_s=CHUNK_S,
+            compile="yes",
+            people="off",
         )
         run_labeling(settings, on_progress=on_progress)
     return num_windows / (last_s - ready.stat().st_mtime)

@@ -70,7 +70,14 @@ def measure(root: Path, num_nodes: int, seconds: float) -> tuple[str, ...]:
             seen.append((time.perf_counter(), progress.done))
 
     locations = {"archive": str(root / "archive"), "out": str(root / "out"), "model": str(root / "model")}
-    settings = {"window_s": 30, "stride_s": 30, "precision": "fp32", "compile": "no", "max_labelers": 1}
+    settings = {
+        "window_s": 30,
+        "stride_s": 30,
+        "precision": "fp32",
+        "compile": "no",
+        "people": "off",
+        "max_labelers": 1,
+    }
     # A decode task takes 0.7 of a CPU, and the labeler at most a quarter of the CPUs.
     num_processes = min(num_nodes, MAX_PROCESSES)
     NodeDecoder.takes_s = CHUNK_TAKES_S * num_processes / num_nodes  # pickled with the class

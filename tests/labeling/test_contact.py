@@ -28,8 +28,9 @@ from microaction.labeling.contact import (
     shots_of,
     video_facts,
 )
+from microaction.labeling.contact_drawing import frame_view
 from microaction.labeling.contact_frames import MAX_SIDE, FramePicture, pictures_at
-from microaction.labeling.contact_page import VIDEOS_PER_INDEX, IndexEntry, frame_view, index_pages, video_page
+from microaction.labeling.contact_page import VIDEOS_PER_INDEX, IndexEntry, index_pages, video_page
 from microaction.schema import CATALOG, VIDEO_PEOPLE
 from microaction.video.framing import Crop, Framing
 from microaction.video.windows import MICROSECONDS, Span
@@ -66,6 +67,13 @@ def people(*spans: Mapping[str, Any], problems: tuple[Mapping[str, Any], ...] = 
 def picture(num_people: int, *, is_seen: bool = True) -> FramePicture:
     jpeg = cv2.imencode(".jpg", np.full((36, 64, 3), 90, np.uint8))[1].tobytes()
     return FramePicture(640, 360, jpeg, (jpeg if is_seen else None,) * num_people)
+
+
+def decoded(jpeg: bytes | None) -> np.ndarray:
+    assert jpeg is not None
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return np.asarray(image)
 
 
 class Page(HTMLParser):
@@ -166,9 +174,9 @@ def test_pictures_are_those_of_their_moments(tmp_path: Path) -> None:
         (3, 40, 77), pictures_at(str(tmp_path / "v.mp4"), moments), strict=True
     ):
         assert (width, height, reason) == (1280, 720, "")
-        frame_HWC = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        frame_HWC = decoded(jpeg)
         assert frame_HWC.shape == (360, MAX_SIDE, 3)
-        square_HWC = cv2.imdecode(np.frombuffer(squares[0] or b"", np.uint8), cv2.IMREAD_COLOR)
+        square_HWC = decoded(squares[0])
         assert square_HWC.shape == (40, 40, 3)
         assert [number_of(image) for image in (frame_HWC, square_HWC)] == pytest.approx([number] * 2, abs=1)
         assert squares[1] is None, "its crop shows nothing of the frame"

@@ -1,6 +1,7 @@
 """`people.parquet`: what users edit in it is not overwritten."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,7 +15,7 @@ from microaction.schema import PEOPLE_LIST
 
 
 def listed(*people: int) -> pa.Table:
-    row = dict.fromkeys(PEOPLE_LIST.names, 1) | dict.fromkeys(("video", "video_version"), "v")
+    row: dict[str, Any] = dict.fromkeys(PEOPLE_LIST.names, 1) | dict.fromkeys(("video", "video_version"), "v")
     row |= dict.fromkeys(("name", "body", "error", "reason"))
     return pa.Table.from_pylist([row | {"person": person} for person in people], schema=PEOPLE_LIST)
 

@@ -4,14 +4,19 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microaction.labeling.decoder import Decoder
 from microaction.labeling.plan import (
     BLOCK_MAX_CHUNKS,
     chunk_table,
     plan_blocks,
     plan_chunks,
+    plan_looks,
 )
 from microaction.labeling.settings import VideoLabelSettings
-from microaction.schema import CATALOG, CHUNK, PLAN, REGION_COLUMNS
+from microaction.preprocessing import Preprocessing
+from microaction.schema import CATALOG, CHUNK, PLAN, REGION_COLUMNS, VIDEO_PEOPLE
+from microaction.video import FrameSampling
+from microaction.video.sandbox import Limits
 from microaction.video.windows import Span, microseconds, split_windows
 
 S = 1_000_000
@@ -103,3 +108,85 @@ def test_blocks_keep_the_plans_order_and_group_short_clips() -> None:
 
 def test_an_empty_plan_has_no_blocks() -> None:
     assert plan_blocks(plan()) == []
+
+
+def people_table(*spans: tuple[int, int, int], video: str = "v0") -> pa.Table:
+    """Return people (number, start, end in tenths of a second) of a video, each with a crop of its own."""
+    rows = [
+        {"person": person, "start_us": start * S // 10, "end_us": end * S // 10, "left": person, "top": 0}
+        | {"width": 50, "height": 60, "shot": 0}
+        for person, start, end in spans
+    ]
+    row = {"video": video, "key": "k", "num_shots": 1, "spans": rows, "problems": []}
+    return pa.Table.from_pylist([row], schema=VIDEO_PEOPLE)
+
+
+def windows_of(rows: pa.Table, settings: VideoLabelSettings) -> list[list[tuple[int, Span]]]:
+    """Return the windows (person, span) that the decode stage makes of each chunk."""
+    decoder = Decoder(
+        *(microseconds(seconds) for seconds in (settings.window_s, settings.stride_s)),
+        FrameSampling(8),
+        Preprocessing(),
+        Limits(),
+        microseconds(settings.chunk_s),
+        None,
+    )
+    return [
+        [
+            (window.person, window.span)
+            for window in decoder._windows(row, Span(row["chunk_start_us"], row["chunk_end_us"]))
+        ]
+        for row in rows.to_pylist()
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 290), st.integers(1, 120)), min_size=1, max_size=4),
+    st.sampled_from([(2.0, 1.0), (2.0, 2.0), (1.5, 0.7)]),
+    st.sampled_from([2.3, 7.0, 120.0]),
+)
+def test_windows_of_people_are_laid_over_their_spans(
+    spans: list[tuple[int, int]], grid: tuple[float, float], chunk_s: float
+) -> None:
+    settings = VideoLabelSettings(window_s=grid[0], stride_s=grid[1], chunk_s=chunk_s)
+    videos = catalog(41.0)
+    people = people_table(*((number, start, start + length) for number, (start, length) in enumerate(spans, start=1)))
+    chunks = plan_chunks(videos, settings, "model", "settings", people)
+    assert chunks.schema == PLAN
+    by_chunk = windows_of(chunk_table(chunks, videos), settings)
+    assert chunks["num_windows"].to_pylist() == [len(windows) for windows in by_chunk]
+    assert all(by_chunk), "a chunk without windows is no work"
+    found = sorted(window for windows in by_chunk for window in windows)
+    expected = [
+        (number, Span(start * S // 10 + window.start_us, start * S // 10 + window.end_us))
+        for number, (start, length) in enumerate(spans, start=1)
+        for window in split_windows(length * S // 10, microseconds(grid[0]), microseconds(grid[1]))
+    ]
+    assert found == sorted(expected), "each span is like a little video, however it is cut into chunks"
+
+
+def test_only_the_chunks_that_a_change_reaches_are_new_work() -> None:
+    videos, settings = catalog(100.0), VideoLabelSettings(chunk_s=10)
+
+    def ids(*spans: tuple[int, int, int]) -> dict[int, str]:
+        plan = plan_chunks(videos, settings, "model", "settings", people_table(*spans))
+        return dict(zip(plan["chunk_start_us"].to_pylist(), plan["chunk_id"].to_pylist(), strict=True))
+
+    both = ids((1, 0, 1000), (2, 0, 500))
+    assert ids((1, 0, 1000), (2, 0, 500)) == both
+    shorter = ids((1, 0, 1000), (2, 0, 300))
+    assert {start // S for start in both if both[start] != shorter[start]} == {20, 30, 40}
+    alone = ids((1, 0, 1000))
+    assert {start // S for start in both if both[start] != alone[start]} == {0, 10, 20, 30, 40}
+
+
+def test_regions_and_people_share_an_archive() -> None:
+    """A video with a region is labeled as one, whatever is seen in it."""
+    videos = catalog(9.0, 9.0)
+    region = {name: pa.array([None, 5], pa.int32()) for name in REGION_COLUMNS}
+    for name, column in region.items():
+        videos = videos.set_column(videos.schema.get_field_index(name), CATALOG.field(name), column)
+    assert plan_looks(videos, 600 * S, "looks")["video_row"].to_pylist() == [0]
+    plan = plan_chunks(videos, VideoLabelSettings(), "model", "settings", people_table((1, 0, 90), (2, 0, 90)))
+    assert [row["crops"] is None for row in plan.to_pylist()] == [False, True]
+    assert plan["num_windows"].to_pylist() == [16, 8]

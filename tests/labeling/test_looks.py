@@ -1,0 +1,65 @@
+"""Looks and people as they are committed: bit for bit what was seen."""
+
+import numpy as np
+import pyarrow as pa
+
+from microaction.labeling.looks import look_row, looks_of
+from microaction.labeling.people import people_key, people_of_looks
+from microaction.people import Look, SeenPerson
+from microaction.preprocessing import PersonScale
+from microaction.schema import COMMITTED_LOOKS, VIDEO_PEOPLE, parquet_bytes
+
+S = 1_000_000
+VIDEO = {"video": "v", "version": "1", "duration_s": 20.0, "video_start_s": None}
+
+
+def seen(left: float, rng: np.random.Generator) -> SeenPerson:
+    keypoints_K3 = rng.uniform(0, 1, (17, 3)).astype(np.float32) * np.array([80, 150, 1], np.float32)
+    keypoints_K3[:, 0] += np.float32(left)
+    colors = rng.dirichlet(np.ones(128)).astype(np.float32)
+    return SeenPerson((left, 20 + rng.uniform(), left + 80.1, 190.3), keypoints_K3, float(rng.uniform(0.3, 1)), colors)
+
+
+def some_looks(number: int) -> list[Look]:
+    rng = np.random.default_rng(0)
+    people = [(seen(30.3, rng), seen(200.7, rng)) for _ in range(number)]
+    views = rng.integers(0, 256, (18, 32, 3), dtype=np.uint8)
+    return [Look(2 * i * S, 320, 200, views, people[i], 7 * S if i == 4 else None) for i in range(number)]
+
+
+def committed(looks: list[Look]) -> pa.Table:
+    """Return looks as they come back from the ledger's file."""
+    row = {"chunk_id": "c", "video": "v", "video_version": "1", "chunk_start_us": 0, "chunk_end_us": 20 * S}
+    row |= {"duration_us": 20 * S, "attempts": 1, "looks": [look_row(look) for look in looks]}
+    written = parquet_bytes(pa.Table.from_pylist([row], schema=COMMITTED_LOOKS))
+    return pa.parquet.read_table(pa.BufferReader(written))
+
+
+def test_looks_survive_the_ledger_bit_for_bit() -> None:
+    looks = some_looks(6)
+    found = looks_of(committed(looks).to_pylist()[0]["looks"])
+    for one, other in zip(looks, found, strict=True):
+        assert (one.time_us, one.width, one.height, one.cut_us) == (
+            other.time_us,
+            other.width,
+            other.height,
+            other.cut_us,
+        )
+        np.testing.assert_array_equal(one.thumbnail_hwC, other.thumbnail_hwC)
+        for person, same in zip(one.people, other.people, strict=True):
+            assert (person.box, person.score) == (same.box, same.score)
+            np.testing.assert_array_equal(person.keypoints_K3, same.keypoints_K3)
+            np.testing.assert_array_equal(person.colors, same.colors)
+
+
+def test_people_are_a_function_of_looks_and_scale() -> None:
+    parts = committed(some_looks(10)).to_pylist()
+    key = people_key(VIDEO, parts, PersonScale())
+    one, same = (people_of_looks(VIDEO, parts, PersonScale(), key) for _ in range(2))
+    assert pa.Table.from_pylist([one], schema=VIDEO_PEOPLE).equals(pa.Table.from_pylist([same], schema=VIDEO_PEOPLE))
+    other = PersonScale(height=0.8)
+    assert people_key(VIDEO, parts, other) != key
+    larger = people_of_looks(VIDEO, parts, other, key)["spans"]
+    assert all(mine["height"] > theirs["height"] for mine, theirs in zip(one["spans"], larger, strict=True))
+    assert people_key(VIDEO | {"duration_s": 21.0}, parts, PersonScale()) != key
+    assert people_key(VIDEO, [parts[0] | {"error": "decode_error"}], PersonScale()) != key
