@@ -25,6 +25,7 @@ import pytest
         ("microaction.evaluation.metrics", ["ray", "torch"]),
         ("microaction.cli", ["pydantic", "ray", "torch"]),
         ("microaction.cli.label", ["av", "boto3", "ray", "torch"]),
+        ("microaction.cli.people", ["av", "boto3", "ray", "torch"]),
         ("microaction.cli.train", ["av", "boto3", "ray", "torch"]),
         ("tests.benchmarks.model", ["av", "pyarrow", "pydantic", "ray", "rich", "safetensors"]),
     ],

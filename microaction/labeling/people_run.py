@@ -20,7 +20,14 @@ from microaction.labeling.contact_page import left_out_of
 from microaction.labeling.contact_sheet import ContactSource, PageWriter, write_contact_sheet
 from microaction.labeling.finding import find_archive_people
 from microaction.labeling.ledger import is_retryable
-from microaction.labeling.people import PeopleError, list_of_people, people_of_list, person_scale, read_people_list
+from microaction.labeling.people import (
+    PeopleError,
+    list_of_people,
+    people_of_list,
+    people_warnings,
+    person_scale,
+    read_people_list,
+)
 from microaction.labeling.people_file import check_unedited, write_people_list
 from microaction.labeling.prepare import CATALOG_FILE
 from microaction.labeling.run import LEASE_FOLDER
@@ -64,7 +71,7 @@ class PeopleTotals:
 
 @dataclass(frozen=True)
 class PeopleSummary:
-    """What a run found, and where it wrote it; `people_uri` is None where a given list was shown.
+    """What a run found, and where it wrote it; `people_uri` is None where a given list was shown. `warnings` are sentences.
 
     `num_to_retry` counts the videos and parts of videos that failed for transient reasons, so that the same command retries them.
     """
@@ -74,6 +81,7 @@ class PeopleSummary:
     people_uri: str | None
     contact_uri: str
     passed_over: str
+    warnings: tuple[str, ...] = ()
 
 
 def run_people(settings: PeopleSettings, *, on_stage: OnStage = lambda stage, done, total: None) -> PeopleSummary:
@@ -120,6 +128,7 @@ def run_people(settings: PeopleSettings, *, on_stage: OnStage = lambda stage, do
             people_uri=people_uri,
             contact_uri=contact_uri,
             passed_over=str(PassedOver.of(catalog)),
+            warnings=tuple(people_warnings(people)),
         )
 
 

@@ -13,7 +13,7 @@ from microaction.cli import COMMANDS
 from microaction.cli.demo import DemoSettings
 from microaction.clips.settings import PackSettings
 from microaction.evaluation.settings import EvaluateSettings, ImportSettings
-from microaction.labeling.settings import CatalogSettings, LabelSettings
+from microaction.labeling.settings import CatalogSettings, LabelSettings, PeopleSettings
 from microaction.registry.settings import RegistrySettings
 from microaction.retraining.settings import RetrainSettings
 from microaction.skeletons.settings import SkeletonsSettings
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[BaseModel]] = {
     "label": LabelSettings,
     "catalog": CatalogSettings,
+    "people": PeopleSettings,
     "pack": PackSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,

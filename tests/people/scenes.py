@@ -105,3 +105,13 @@ def _drawn_people(tracklet: Tracklet, shots: list[Shot], size: tuple[int, int]) 
             if inside:
                 yield min(inside)[1]
         start_s = shot.end_s
+
+
+def draw_clip(path: Path, *subject_seeds: int) -> Path:
+    """Draw a second of people side by side, each 160×192 pixels; return the path."""
+    places = side_by_side(*range(len(subject_seeds)))
+    size = (160 * len(subject_seeds), 192)
+    make_scene(
+        path, subject_seeds=subject_seeds, shots=[Shot(1.0, places)], seed=sum(subject_seeds), size=size, fps=FPS
+    )
+    return path
