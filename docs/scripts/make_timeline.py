@@ -44,10 +44,10 @@ def main() -> None:
     """Draw a typical excerpt of the interviews."""
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "demo")
     truth = _by_video(read_truth(demo / "interviews" / "truth.csv"))
-    found = _by_video(read_events(demo / "labels" / "events", set(truth)))
+    found = _by_video(read_events(demo / "labels", set(truth)))
     video, start_s = _typical_excerpt(truth, found)
     IMAGE.parent.mkdir(parents=True, exist_ok=True)
-    figure = draw(demo / "interviews" / video, truth[video], found[video], start_s)
+    figure = draw(demo / "interviews" / video.rpartition("/")[0], truth[video], found[video], start_s)
     figure.savefig(IMAGE, dpi=DPI, facecolor="white", metadata={"Software": None})
     sys.stdout.write(f"{IMAGE}: {video}, {start_s:g} s to {start_s + SECONDS:g} s\n")
 

@@ -9,8 +9,8 @@ from tests.labeling.lookers import LoggingLooker
 LOOKS_US = 12 * MICROSECONDS
 
 if __name__ == "__main__":
-    finding.LOOKS_US = LOOKS_US
-    finding.Looker = LoggingLooker  # type: ignore[misc]
+    finding.LOOKS_US = LOOKS_US  # type: ignore[attr-defined]
+    finding.Looker = LoggingLooker  # type: ignore[attr-defined]
     pipeline.Decoder = ChaosDecoder  # type: ignore[attr-defined]
     plan.BLOCK_MAX_CHUNKS = 1
     ledger.COMMITS_PER_COMPACTION = 4

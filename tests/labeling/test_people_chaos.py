@@ -30,7 +30,8 @@ def descendants(pid: int) -> list[int]:
         if entry.name.isdigit():
             with suppress(OSError):
                 parent_of[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found, below = [], {pid}
+    found: list[int] = []
+    below = {pid}
     while below:
         below = {child for child, parent in parent_of.items() if parent in below}
         found += below

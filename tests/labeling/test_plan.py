@@ -124,7 +124,8 @@ def people_table(*spans: tuple[int, int, int], video: str = "v0") -> pa.Table:
 def windows_of(rows: pa.Table, settings: VideoLabelSettings) -> list[list[tuple[int, Span]]]:
     """Return the windows (person, span) that the decode stage makes of each chunk."""
     decoder = Decoder(
-        *(microseconds(seconds) for seconds in (settings.window_s, settings.stride_s)),
+        microseconds(settings.window_s),
+        microseconds(settings.stride_s),
         FrameSampling(8),
         Preprocessing(),
         Limits(),
