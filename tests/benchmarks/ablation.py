@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from rich.table import Column, Table
 
-from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
+from microaction.cli.demo_training import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.ingest import ClipBatch
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.sample import Augmentation, Sampling, decode_clip

@@ -1,8 +1,9 @@
 """Who is who in drawn interviews of two people, and what looking for people costs.
 
-`python -m tests.benchmarks.people [FOLDER] [NUMBER]` draws NUMBER (30) interviews of each of seven kinds into FOLDER (`people`),
-follows the people in them, and prints how many numbers are of two people, and how many people have two numbers. Before that it
-looks at a minute of 1080p and prints core-seconds per hour, beside those of decoding.
+`python -m tests.benchmarks.people [FOLDER] [NUMBER]` draws NUMBER (25) interviews of each of eight kinds into FOLDER (`people`), by
+turns of 640×360, 1280×720 and 1920×1080, follows the people in them, and prints how many numbers are of two people, and how many
+people have two numbers; and in as many rooms without anybody how many people are found. Before that it looks at a minute of 1080p
+and prints core-seconds per hour, beside those of decoding.
 """
 
 import sys
@@ -18,25 +19,34 @@ from microaction.synthetic.scene import Shot, make_scene, side_by_side
 from microaction.video import Framing, decode_chunk, probe
 from microaction.video.windows import MICROSECONDS, Span, split_windows
 from tests.benchmarks.timing import console, cpu_name
-from tests.people.scenes import KINDS, compare, draw_scene
+from tests.people.scenes import FPS, KINDS, compare, draw_scene, looks_at
 
 MINUTE = Span(0, 60 * MICROSECONDS)
 ROUNDS = 3
+SIZES = ((640, 360), (1280, 720), (1920, 1080))
 
 
 def count(folder: Path, number: int) -> Table:
     """Follow the people of `number` interviews of each kind."""
-    table = Table("", "interviews", "mixtures", "splits", "missed", title="Two drawn people in interviews of 640×360")
+    table = Table("", "interviews", "mixtures", "splits", "missed", "", title="Two drawn people in interviews")
     totals = np.zeros(4, int)
     for kind in KINDS:
         counts = np.zeros(4, int)
         for seed in range(number):
             path = folder / f"{kind.replace(' ', '-')}-{seed}.mp4"
-            found = compare(path, draw_scene(path, kind, seed))
+            size = SIZES[seed % len(SIZES)]
+            found = compare(path, draw_scene(path, kind, seed, size), size)
             counts += [1, found.num_mixtures, found.num_splits, found.num_missed]
         table.add_row(kind, *map(str, counts))
         totals += counts
     table.add_row("all", *map(str, totals))
+    num_found = 0
+    for seed in range(number):
+        path = folder / f"nobody-{seed}.mp4"
+        make_scene(path, subject_seeds=[seed], shots=[Shot(20, {})], seed=seed, size=SIZES[seed % len(SIZES)], fps=FPS)
+        looks, duration_us = looks_at(path)
+        num_found += len(find_people(looks, duration_us).people)
+    table.add_row("nobody", str(number), "", "", "", f"{num_found} found")
     return table
 
 
@@ -76,7 +86,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     console.print(cpu_name())
     console.print(cost(folder))
-    console.print(count(folder, int(sys.argv[2]) if len(sys.argv) > 2 else 30))
+    console.print(count(folder, int(sys.argv[2]) if len(sys.argv) > 2 else 25))
 
 
 if __name__ == "__main__":

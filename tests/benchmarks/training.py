@@ -22,7 +22,7 @@ import torch
 from rich.table import Table
 
 from microaction.cli.app import running_ray
-from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
+from microaction.cli.demo_training import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.clips.manifest import Clip, read_list
 from microaction.clips.pack import pack_clips
 from microaction.clips.settings import PackSettings

@@ -33,6 +33,7 @@ def scene_shots(kind: str, choice: np.random.Generator) -> list[Shot]:
             ({0: side_by_side(0, 1)[0]}, False),
             (side_by_side(0, 1), False),
         ],
+        "split screen": [({0: Place(0, 0.2, 0.5, 0.6), 1: Place(0.5, 0.2, 0.5, 0.6)}, False)],
         "room": [(side_by_side(0, 1, height=0.6), False), (close_up(0), False)],
     }
     shots, end_s = [], 0.0
@@ -42,7 +43,16 @@ def scene_shots(kind: str, choice: np.random.Generator) -> list[Shot]:
     return shots
 
 
-KINDS = ("two-shot", "close-ups", "swapped sides", "table", "picture in picture", "leaves and returns", "room")
+KINDS = (
+    "two-shot",
+    "close-ups",
+    "swapped sides",
+    "table",
+    "picture in picture",
+    "leaves and returns",
+    "split screen",
+    "room",
+)
 
 
 def draw_scene(path: Path, kind: str, seed: int, size: tuple[int, int] = ROOM) -> list[Shot]:
