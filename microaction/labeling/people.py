@@ -17,6 +17,7 @@ from microaction import storage
 from microaction.errors import FailureKind, UsageError
 from microaction.labeling.looks import looks_of
 from microaction.people import Look, MoveNet, Person, Tracklet, VideoPeople, crop_around, find_people
+from microaction.people.crops import is_framed_alike
 from microaction.people.detector import WEIGHTS_SHA256
 from microaction.people.following import MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST, MIN_SEEN_US
 from microaction.preprocessing import PersonScale
@@ -143,6 +144,8 @@ def _span_row(
     frame_width, frame_height = looks[0].width, looks[0].height
     cut = crop_around(tracklet, neighbors, frame_width, scale)
     left, top, width, height, first_x, end_x = cut.crop
+    if not neighbors and is_framed_alike(cut.crop, frame_width, frame_height):
+        left, top, width, height, first_x, end_x = 0, 0, frame_width, frame_height, 0, frame_width
     reason = None
     if kind is FailureKind.TOO_SMALL:
         reason = (

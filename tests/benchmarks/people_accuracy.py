@@ -1,9 +1,9 @@
 """How well two people in one picture are labeled, beside the same people filmed alone.
 
-`python -m tests.benchmarks.people_accuracy [FOLDER] [--seeds 3] [--interviews 4] [--seconds 60] [--model demo]` draws interviews of two
-people into FOLDER (`people-accuracy`), in a two-shot and with cuts to close-ups, and each of the people alone, doing the same. It
-labels all of them and prints the fraction of windows with an action whose most likely action is the true one: mean and standard
-deviation over seeds. Close-ups hide legs, so they are a row of their own.
+`python -m tests.benchmarks.people_accuracy [FOLDER] [--seeds 3] [--interviews 4] [--seconds 60] [--model demo]` draws interviews
+of two people into FOLDER (`people-accuracy`), in a two-shot and with cuts to close-ups, and each of the people alone, doing the
+same. It labels all of them and prints the fraction of windows with an action whose most likely action is the true one: mean and
+standard deviation over seeds. Close-ups hide legs, so they are a row of their own.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import pytest
 
 from microaction.errors import InvalidRegionError
 from microaction.people import Body, Tracklet, crop_around
-from microaction.people.crops import person_height
+from microaction.people.crops import is_framed_alike, person_height
 from microaction.preprocessing import PersonScale
 from microaction.video import Framing
 from microaction.video.framing import Crop
@@ -54,6 +54,14 @@ def test_a_neighbor_is_cut_away_half_way() -> None:
     overlapping = crop_around(tracklet(), [(290, 100, 370, 300)], FRAME_WIDTH, SCALE)
     assert overlapping.is_occluded
     assert overlapping.crop.first_x < overlapping.crop.end_x
+
+
+def test_a_frame_that_is_like_the_training_clips_is_the_crop() -> None:
+    crop = crop_around(tracklet(), [], FRAME_WIDTH, SCALE).crop  # 320×400 around (320, 220)
+    assert not is_framed_alike(crop, 640, 480), "a room"
+    like_a_clip = crop._replace(left=10, top=-8)
+    assert is_framed_alike(like_a_clip, 340, 380)
+    assert not is_framed_alike(like_a_clip, 340, 250), "the person is much larger in it"
 
 
 def test_edges_are_repeated_beyond_the_frame_and_the_middle() -> None:
