@@ -112,15 +112,16 @@ class MoveNet:
         """Return the people in a frame, the likeliest first. Raises `ValueError` for other weights than the package's."""
         if turn % 2:
             width = frame_HWC.shape[1]
-            found = self._found(np.ascontiguousarray(frame_HWC[:, ::-1]), self.longer_sides[1])
+            found = self._found(frame_HWC, self.longer_sides[1], mirrored=True)
             return [_mirrored(person, width) for person in found]
         return self._found(frame_HWC, self.longer_sides[0])
 
-    def _found(self, frame_HWC: np.ndarray, longer_side: int) -> list[Detection]:
-        input_1CHW, scale = _prepare(frame_HWC, longer_side)
+    def _found(self, frame_HWC: np.ndarray, longer_side: int, *, mirrored: bool = False) -> list[Detection]:
+        input_1CHW, scale = _prepare(frame_HWC, longer_side, mirrored=mirrored)
         self._net.setInput(input_1CHW)
         heads = {name: head[0] for name, head in zip(HEADS, self._net.forward(HEADS), strict=True)}
-        found = sorted(_people(heads, CELL / scale, self.max_people), key=lambda person: -person.score)
+        people = _people(heads, CELL / scale, self.max_people, self.min_score)
+        found = sorted(people, key=lambda person: -person.score)
         return [person for person in found if person.score >= self.min_score]
 
 
@@ -133,7 +134,7 @@ def _mirrored(found: Detection, width: int) -> Detection:
     return Detection((width - right, top, width - left, bottom), keypoints_K3, found.score)
 
 
-def _prepare(frame_HWC: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
+def _prepare(frame_HWC: np.ndarray, longer_side: int, *, mirrored: bool) -> tuple[np.ndarray, float]:
     """Return the network's input, and how many of its pixels a pixel of the frame is."""
     H, W = frame_HWC.shape[:2]
     scale = longer_side / max(H, W)
@@ -142,18 +143,23 @@ def _prepare(frame_HWC: np.ndarray, longer_side: int) -> tuple[np.ndarray, float
     resized_h, resized_w = round(H * scale), round(W * scale)
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = np.zeros((height, width, 3), np.float32)
-    image[:resized_h, :resized_w] = cv2.resize(frame_HWC, (resized_w, resized_h), interpolation=interpolation)
+    resized_HWC = cv2.resize(frame_HWC, (resized_w, resized_h), interpolation=interpolation)
+    image[:resized_h, :resized_w] = resized_HWC[:, ::-1] if mirrored else resized_HWC
     return np.ascontiguousarray((image / 127.5 - 1).transpose(2, 0, 1)[None]), scale
 
 
-def _people(heads: dict[str, np.ndarray], pixels_per_cell: float, max_people: int) -> Iterator[Detection]:
-    """Yield the people at the highest peaks of the centers' heatmap."""
+def _people(
+    heads: dict[str, np.ndarray], pixels_per_cell: float, max_people: int, min_score: float
+) -> Iterator[Detection]:
+    """Yield the people at the highest peaks of the centers' heatmap; a score is at most the peak's."""
     center_hw = _sigmoid(heads["center"][0])
     w = center_hw.shape[1]
     highest_hw = cv2.dilate(center_hw, np.ones((PEAK_CELLS, PEAK_CELLS), np.uint8))
     peaks = np.where(np.abs(center_hw - highest_hw) < 1e-6, center_hw, 0).ravel()
     heat_Khw = _sigmoid(heads["kpt_heatmap"])
     for cell in np.argsort(-peaks, kind="stable")[:max_people]:
+        if peaks[cell] < min_score:
+            return
         y, x = divmod(int(cell), w)
         box = _box(heads, x, y)
         keypoints_K3 = _keypoints(heads, heat_Khw, x, y, box)
