@@ -1,9 +1,9 @@
 """Who is who in drawn interviews of two people, and what looking for people costs.
 
-`python -m tests.benchmarks.people [FOLDER] [NUMBER]` draws NUMBER (25) interviews of each of eight kinds into FOLDER (`people`), by
-turns of 640×360, 1280×720 and 1920×1080, follows the people in them, and prints how many numbers are of two people, and how many
-people have two numbers; and in as many rooms without anybody how many people are found. Before that it looks at a minute of 1080p
-and prints core-seconds per hour, beside those of decoding.
+`python -m tests.benchmarks.people [FOLDER] [NUMBER]` draws NUMBER (25) interviews of each of eight kinds into FOLDER (`people`),
+by turns of 640×360, 1280×720 and 1920×1080, follows the people in them, and prints how many numbers are of two people, and how
+many people have two numbers; and in as many rooms without anybody how many people are found. Before that it looks at a minute
+of 1080p and prints core-seconds per hour, beside those of decoding.
 """
 
 import sys
