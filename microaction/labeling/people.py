@@ -6,6 +6,7 @@ A run keeps it in `_people.parquet`, a row of `schema.VIDEO_PEOPLE` per video. K
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ import pyarrow.parquet as pq
 from microaction import storage
 from microaction.errors import FailureKind, UsageError
 from microaction.labeling.looks import looks_of
-from microaction.people import Look, MoveNet, Person, Tracklet, VideoPeople, crop_around, find_people
-from microaction.people.crops import is_framed_alike
-from microaction.people.detector import WEIGHTS_SHA256
+from microaction.people import Look, MoveNet, Person, Tracklet, crop_around, find_people
+from microaction.people.crops import MAX_NEIGHBOR_IOU, is_framed_alike
+from microaction.people.detector import WEIGHTS_SHA256, Box
 from microaction.people.following import MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST, MIN_SEEN_US
+from microaction.people.looks import iou
 from microaction.preprocessing import PersonScale
 from microaction.schema import OPTIONAL_PEOPLE_COLUMNS, PEOPLE_LIST, VIDEO_PEOPLE, parquet_bytes
 from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds
@@ -102,10 +104,11 @@ def people_of_looks(
         (found.seen_briefly, FailureKind.SEEN_BRIEFLY),
     )
     spans = [
-        _span_row(person, tracklet, found, looks, scale, kind)
+        _span_row(person, part, neighbors, looks, scale, kind)
         for people, kind in groups
         for person in people
         for tracklet in person.tracklets
+        for part, neighbors in _parts(tracklet, [other for other in found.people if other.number != person.number])
     ]
     problems = [
         {
@@ -126,21 +129,32 @@ def people_of_looks(
     }
 
 
+def _parts(tracklet: Tracklet, others: Sequence[Person]) -> Iterator[tuple[Tracklet, list[Box]]]:
+    """Yield the tracklet, and the boxes of those who are seen meanwhile.
+
+    Where somebody covers the person, or is covered, for a part of it, that part is apart: the rest can be labeled.
+    """
+    meanwhile = [other for person in others for other in person.tracklets if _overlap(other.span, tracklet.span)]
+    occluding = [other.span for other in meanwhile if iou(other.box, tracklet.box) > MAX_NEIGHBOR_IOU]
+    inside = {
+        time_us for span in occluding for time_us in span if tracklet.span.start_us < time_us < tracklet.span.end_us
+    }
+    for span in (Span(*borders) for borders in pairwise(sorted({*tracklet.span, *inside}))):
+        yield replace(tracklet, span=span), [other.box for other in meanwhile if _overlap(other.span, span)]
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one.start_us < other.end_us and other.start_us < one.end_us
+
+
 def _span_row(
     person: Person,
     tracklet: Tracklet,
-    found: VideoPeople,
+    neighbors: Sequence[Box],
     looks: Sequence[Look],
     scale: PersonScale,
     kind: FailureKind | None,
 ) -> dict[str, Any]:
-    neighbors = [
-        other.box
-        for neighbor in found.people
-        if neighbor.number != person.number
-        for other in neighbor.tracklets
-        if other.span.start_us < tracklet.span.end_us and tracklet.span.start_us < other.span.end_us
-    ]
     frame_width, frame_height = looks[0].width, looks[0].height
     cut = crop_around(tracklet, neighbors, frame_width, scale)
     left, top, width, height, first_x, end_x = cut.crop

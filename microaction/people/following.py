@@ -30,6 +30,7 @@ SAME_SEAT_IOU = 0.5  # of boxes where the same view returns
 SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they are
 # Or a difference below this, where those who are seen at once with the person differ by so much more.
 SIMILAR_COLORS, MIN_MARGIN = 0.3, 0.15
+DOUBLE_IOU = 0.5  # of two tracks of one person
 NUM_RECENT = 5  # looks that a torso's colors are the median of
 MIN_LOOKS = 2  # at a person: what is found only once may be nobody
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person: others pass by
@@ -107,7 +108,7 @@ def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     """Return the people of a whole video, from all its looks, ascending."""
     shots, shot_of_look = _shots(looks, duration_us)
     min_looks = min(MIN_LOOKS, len(looks))
-    identities = _identities(_tracks(looks, shot_of_look), _views(looks, shot_of_look))
+    identities = _identities(_without_doubles(_tracks(looks, shot_of_look)), _views(looks, shot_of_look))
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
     found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
     frame_height = max((look.height for look in looks), default=0)
@@ -158,6 +159,20 @@ def _tracks(looks: Sequence[Look], shot_of_look: list[int]) -> list[_Track]:
             track.looks.append(number)
             track.seen.append(person)
     return tracks
+
+
+def _without_doubles(tracks: list[_Track]) -> list[_Track]:
+    """Return the tracks without those of people whom the detector finds twice now and then: most looks meanwhile have one."""
+    doubles = set()
+    for number, track in enumerate(tracks):
+        for other in tracks:
+            if other is track or other.shot != track.shot or iou(track.box, other.box) <= DOUBLE_IOU:
+                continue
+            first, last = max(track.looks[0], other.looks[0]), min(track.looks[-1], other.looks[-1])
+            mine, theirs = (sum(first <= look <= last for look in each.looks) for each in (track, other))
+            if mine and 2 * mine <= theirs and len(track.looks) <= len(other.looks):
+                doubles.add(number)
+    return [track for number, track in enumerate(tracks) if number not in doubles]
 
 
 def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _Track]:

@@ -119,6 +119,16 @@ def test_who_passes_by_is_no_person() -> None:
     assert [len(found.people), [person.number for person in found.too_small]] == [1, [2]]
 
 
+def test_who_is_found_twice_now_and_then_is_one() -> None:
+    """A second box around the same person, with other colors, in a few looks."""
+    alone, twice = [seen(40, 1)], [seen(40, 1), seen(50, 3)]
+    looks = video(*[alone] * 4, twice, *[alone] * 3, twice, *[alone] * 4)
+    found = find_people(looks, duration_us(looks))
+    assert [len(found.people), len(found.seen_briefly), len(found.too_small)] == [1, 0, 0]
+    together = video(*[[seen(40, 1)]] * 4, *[[seen(40, 1), seen(50, 3)]] * 6, *[[seen(40, 1)]] * 4)
+    assert len(find_people(together, duration_us(together)).people) == 2, "two who embrace are two"
+
+
 def test_who_moves_to_another_seat_has_another_stay() -> None:
     looks = video(*[[seen(40, 1)]] * 20, *[[seen(40 + 8 * step, 1)] for step in range(1, 16)], *[[seen(160, 1)]] * 20)
     (person,) = find_people(looks, duration_us(looks)).people
