@@ -1,5 +1,7 @@
 """Looks and people as they are committed: bit for bit what was seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -63,3 +65,16 @@ def test_people_are_a_function_of_looks_and_scale() -> None:
     assert all(mine["height"] > theirs["height"] for mine, theirs in zip(one["spans"], larger, strict=True))
     assert people_key(VIDEO | {"duration_s": 21.0}, parts, PersonScale()) != key
     assert people_key(VIDEO, [parts[0] | {"error": "decode_error"}], PersonScale()) != key
+
+
+def test_only_the_part_in_which_somebody_is_covered_is_left_out() -> None:
+    rng = np.random.default_rng(1)
+    left, right = (
+        replace(seen(x, rng), colors=np.eye(128, dtype=np.float32)[number]) for number, x in enumerate((30, 55))
+    )
+    people = [(left, right) if 4 <= i < 8 else (left,) for i in range(10)]
+    view = np.zeros((18, 32, 3), np.uint8)
+    looks = [Look(2 * i * S, 320, 200, view, people[i]) for i in range(10)]
+    spans = people_of_looks(VIDEO, committed(looks).to_pylist(), PersonScale(), "key")["spans"]
+    found = [(span["person"], span["start_us"] // S, span["end_us"] // S, span["error"]) for span in spans]
+    assert found == [(1, 0, 7, None), (1, 7, 15, "overlap"), (1, 15, 20, None), (2, 7, 15, "overlap")]
