@@ -12,7 +12,7 @@ from typing import Any
 
 from microaction import storage
 from microaction.cli.app import console, reported_errors, running_ray, shown_progress
-from microaction.cli.demo import RECIPE, SMALL_MODEL, SMALL_PIXELS
+from microaction.cli.demo_training import RECIPE, SMALL_MODEL, SMALL_PIXELS
 from microaction.cli.train import train
 from microaction.models import create_model, load_checkpoint
 from microaction.models.checkpoint import CONFIG_FILE, DEMO_FOLDER, WEIGHTS_FILE, weights_bytes

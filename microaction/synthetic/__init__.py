@@ -8,6 +8,7 @@ from microaction.synthetic.interview import (
     make_interview,
     make_interviews,
     plan_interview,
+    write_interview_skeletons,
 )
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, VideoSize, render_clip
 from microaction.synthetic.subject import Subject
@@ -26,4 +27,5 @@ __all__ = [
     "make_interviews",
     "plan_interview",
     "render_clip",
+    "write_interview_skeletons",
 ]

@@ -5,6 +5,7 @@ Points are complex numbers, x to the right and y down, so that a rotation is a p
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,13 +17,19 @@ SUBPIXELS = 1 << SHIFT_BITS
 _CAP_HALF = np.exp(1j * np.linspace(math.pi / 2, 3 * math.pi / 2, 6))  # the round end of a limb, as a unit half circle
 
 
-class Canvas:
-    """An image [H, W, 3] (uint8) seen by a camera: pixel = origin_px + point · px_per_unit. Methods draw in place."""
+class Camera(NamedTuple):
+    """Where points are in an image: pixel = origin_px + point · px_per_unit."""
 
-    def __init__(self, image_HWC: np.ndarray, origin_px: complex, px_per_unit: float) -> None:
+    origin_px: complex
+    px_per_unit: float
+
+
+class Canvas:
+    """An image [H, W, 3] (uint8) seen by a camera. Methods draw in place."""
+
+    def __init__(self, image_HWC: np.ndarray, camera: Camera) -> None:
         self.image_HWC = image_HWC
-        self.origin_px = origin_px
-        self.px_per_unit = px_per_unit
+        self.origin_px, self.px_per_unit = camera
 
     def disc(self, center: complex, radius: float, color: Color) -> None:
         """Draw a filled circle."""

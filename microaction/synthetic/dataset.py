@@ -7,13 +7,14 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
-from microaction.skeletons import Skeleton, write_skeletons
+from microaction.skeletons import Skeleton
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, clip_keypoints, render_clip
+from microaction.synthetic.tables import write_missing_skeletons
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
@@ -117,8 +118,9 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     _write_list(dataset.train_list, train)
     _write_list(dataset.val_list, val)
     if with_skeletons:
-        write_skeletons(_skeletons(train), str(dataset.train_skeletons))
-        write_skeletons(_skeletons(val), str(dataset.val_skeletons))
+        for path, clips in ((dataset.train_skeletons, train), (dataset.val_skeletons, val)):
+            draw = partial(run_jobs, _skeleton, clips, num_processes=num_processes, batch_size=BATCH_SIZE)
+            write_missing_skeletons(path, [clip.path.name for clip in clips], draw)
     return dataset
 
 
@@ -139,12 +141,8 @@ def _render(job: ClipJob) -> None:
     render_clip(job.path, subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps)
 
 
-def _skeletons(jobs: list[ClipJob]) -> Iterator[tuple[str, Skeleton]]:
-    for job in jobs:
-        yield (
-            job.path.name,
-            clip_keypoints(subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps),
-        )
+def _skeleton(job: ClipJob) -> Skeleton:
+    return clip_keypoints(subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps)
 
 
 def _check_recipe(root: Path, recipe: _Recipe) -> None:

@@ -22,6 +22,7 @@ from microaction.synthetic.render import (
     encode_video,
 )
 from microaction.synthetic.subject import Subject
+from microaction.synthetic.tables import write_missing_skeletons
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS
 
@@ -185,6 +186,32 @@ def make_interviews(
     truth_csv = base / TRUTH_NAME
     write_atomically(truth_csv, table.getvalue())
     return SyntheticArchive(base, truth, truth_csv)
+
+
+def write_interview_skeletons(
+    path: str | os.PathLike[str],
+    specs: Sequence[InterviewSpec],
+    *,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    fps: int = DEFAULT_FPS,
+) -> None:
+    """Write the table of the skeletons of interviews (`schema.SKELETONS`), which names them as `specs` does.
+
+    They are those of the frames that `make_interviews` draws of the same arguments, with a detector's errors; coordinates are
+    pixels of these frames. A table that has just these names is kept.
+    """
+
+    def skeleton(spec: InterviewSpec) -> Skeleton:
+        return interview_keypoints(
+            subject_seed=spec.subject_seed,
+            seed=spec.seed,
+            duration_s=spec.duration_s,
+            actions=spec.actions,
+            size=size,
+            fps=fps,
+        )
+
+    write_missing_skeletons(Path(path), [spec.name for spec in specs], lambda: map(skeleton, specs))
 
 
 @dataclass(frozen=True)

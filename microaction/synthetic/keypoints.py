@@ -10,7 +10,7 @@ import numpy as np
 
 from microaction.skeletons import Skeleton as Keypoints
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
-from microaction.synthetic.canvas import Canvas
+from microaction.synthetic.canvas import Camera
 from microaction.synthetic.figure import FINGER_LENGTH, HAND_RADIUS, OPEN_FINGERS, SIDE_VIEW_YAW
 from microaction.synthetic.skeleton import HandShape, Skeleton
 
@@ -67,14 +67,14 @@ def _fingers(skeleton: Skeleton, side: int) -> list[complex]:
     return [hand + direction * cmath.exp(1j * spread * angle) * length for angle in OPEN_FINGERS]
 
 
-def detected(scenes: Iterable[tuple[Canvas, Skeleton]], size: tuple[int, int], rng: np.random.Generator) -> Keypoints:
+def detected(scenes: Iterable[tuple[Camera, Skeleton]], size: tuple[int, int], rng: np.random.Generator) -> Keypoints:
     """Return the keypoints of one person in the frames of a clip of (width, height), with a detector's errors."""
     width, height = size
     keypoints, scores = [], []
-    for canvas, skeleton in scenes:
+    for camera, skeleton in scenes:
         points, is_seen = points_of(skeleton)
-        px_K = canvas.origin_px + np.array(points) * canvas.px_per_unit
-        noise_K2 = rng.normal(0, NOISE * canvas.px_per_unit, (NUM_KEYPOINTS, 2))
+        px_K = camera.origin_px + np.array(points) * camera.px_per_unit
+        noise_K2 = rng.normal(0, NOISE * camera.px_per_unit, (NUM_KEYPOINTS, 2))
         xy_K2 = np.stack([px_K.real, px_K.imag], axis=1) + noise_K2
         is_missed_K = rng.random(NUM_KEYPOINTS) < np.where(is_seen, MISSES, HIDDEN_MISSES)
         is_missed_K |= (xy_K2 <= 0).any(axis=1) | (xy_K2[:, 0] >= width) | (xy_K2[:, 1] >= height)

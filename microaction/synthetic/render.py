@@ -13,7 +13,6 @@ import av
 import numpy as np
 
 from microaction.skeletons import Skeleton as Keypoints
-from microaction.synthetic.canvas import Canvas
 from microaction.synthetic.figure import draw_figure
 from microaction.synthetic.keypoints import detected
 from microaction.synthetic.motions import MOTIONS
@@ -88,7 +87,8 @@ def draw_frames(
     fps: int,
 ) -> Iterator[np.ndarray]:
     """Yield the frames [H, W, 3] (uint8). Performances must be ordered by time and must not overlap."""
-    for room, canvas, skeleton, time_s in _scenes(subject, performances, num_frames, rng, size=size, fps=fps):
+    for room, skeleton, time_s in _scenes(subject, performances, num_frames, rng, size=size, fps=fps):
+        canvas = room.canvas(time_s)
         draw_figure(canvas, skeleton)
         yield room.expose(canvas, time_s)
 
@@ -105,7 +105,7 @@ def drawn_keypoints(
     """Return the keypoints in the frames that `draw_frames` yields for the same arguments, with a detector's errors."""
     scenes = _scenes(subject, performances, num_frames, rng, size=size, fps=fps)
     errors = rng.spawn(1)[0]
-    return detected(((canvas, skeleton) for _, canvas, skeleton, _ in scenes), size, errors)
+    return detected(((room.camera(time_s), skeleton) for room, skeleton, time_s in scenes), size, errors)
 
 
 def _scenes(
@@ -116,8 +116,8 @@ def _scenes(
     *,
     size: tuple[int, int],
     fps: int,
-) -> Iterator[tuple[Room, Canvas, Skeleton, float]]:
-    """Yield the room, its image without the person, the person's joints, and the time of each frame."""
+) -> Iterator[tuple[Room, Skeleton, float]]:
+    """Yield the room, the person's joints, and the time in seconds of each frame."""
     idler = Idler.random(rng)
     room = Room(*check_size(size), rng)
     upcoming = list(reversed(performances))
@@ -128,7 +128,7 @@ def _scenes(
         posture = idler.posture(time_s)
         if upcoming:
             act(posture, upcoming[-1], time_s)
-        yield room, room.canvas(time_s), Skeleton(subject, posture), time_s
+        yield room, Skeleton(subject, posture), time_s
 
 
 def encode_video(path: str | os.PathLike[str], frames: Iterator[np.ndarray], size: tuple[int, int], fps: int) -> None:

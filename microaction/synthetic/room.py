@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from microaction.synthetic.canvas import Canvas
+from microaction.synthetic.canvas import Camera, Canvas
 from microaction.synthetic.subject import COOL_HUES, Color, random_color, shade
 
 PX_PER_UNIT = 0.262  # of the frame's height: crown to soles fill about four fifths of it
@@ -72,6 +72,10 @@ class Room:
         self._noise_HWC = noise.clip(0, 255).astype(np.uint8)
         self._noise_rng = np.random.default_rng(rng.integers(2**32))
 
+    def camera(self, time_s: float) -> Camera:
+        """Return where figures are in the frame at a time."""
+        return Camera(self._hips_px + self._shake_px(time_s), self.px_per_unit)
+
     def canvas(self, time_s: float) -> Canvas:
         """Return the empty room at a time, with the chair, ready for the subject."""
         conditions = self.conditions
@@ -81,7 +85,7 @@ class Room:
             self._margin_px + self.height / 2 - 0.5 - shake_px.imag,
         )
         image_HWC = cv2.getRectSubPix(self._backdrop_HWC, (self.width, self.height), center)
-        canvas = Canvas(image_HWC, self._hips_px + shake_px, self.px_per_unit)
+        canvas = Canvas(image_HWC, self.camera(time_s))
         across = (conditions.phase * 7 + conditions.passer_speed * time_s) % 1.4 - 0.2
         passer_px = complex(across * self.width, (0.16 + 0.3 * conditions.phase) * self.height)
         passer = (passer_px - canvas.origin_px) / self.px_per_unit

@@ -3,6 +3,8 @@
 Shapes: H height, W width, C = 3 (RGB, uint8).
 """
 
+import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +14,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from microaction.synthetic.dataset import write_atomically
 from microaction.synthetic.interview import GAP_S, TruthEvent, interview_frames, plan_interview
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, encode_video
+from microaction.taxonomy import ACTIONS
 
 WALL, TABLE = (176, 168, 156), (104, 74, 48)
 
@@ -109,6 +113,20 @@ def make_scene(
         ]
         encode_video(path, _composed(people, shots, num_frames, size, fps), size, fps)
     return SceneTruth(events, tuple(shots))
+
+
+def write_scene_truth(path: str | os.PathLike[str], truth_of: Mapping[str, SceneTruth]) -> None:
+    """Write what people do in videos, by file name: a CSV file with the columns video, person (the index, from 0), action_id,
+    action, start_s and end_s; rows are by video, person and time."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("video", "person", "action_id", "action", "start_s", "end_s"))
+    for name, truth in truth_of.items():
+        for person, events in enumerate(truth.events):
+            for event in events:
+                times = (f"{time_s:.3f}" for time_s in (event.start_s, event.end_s))
+                writer.writerow((name, person, event.action, ACTIONS[event.action], *times))
+    write_atomically(Path(path), table.getvalue())
 
 
 def _composed(

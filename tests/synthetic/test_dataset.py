@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import av
 import pytest
 
+from microaction.skeletons import read_skeletons
 from microaction.synthetic import SyntheticDataset, make_dataset
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
@@ -17,6 +19,7 @@ def small_dataset(root: Path, *, num_train_clips: int = 6, seed: int = 0, num_pr
         num_val_clips=4,
         seed=seed,
         size=SMALL,
+        with_skeletons=True,
         num_processes=num_processes,
     )
 
@@ -67,11 +70,26 @@ def test_existing_clips_are_not_rendered_again(tmp_path: Path) -> None:
         assert (path.stat().st_mtime_ns == mtime_ns) == (path != deleted)
 
 
+def test_every_clip_has_its_skeleton(tmp_path: Path) -> None:
+    small_dataset(tmp_path)
+    dataset = small_dataset(tmp_path, num_train_clips=7)  # the table of six is replaced
+    for list_path, folder, table in (
+        (dataset.train_list, dataset.train_dir, dataset.train_skeletons),
+        (dataset.val_list, dataset.val_dir, dataset.val_skeletons),
+    ):
+        skeletons = dict(read_skeletons(str(table)))
+        assert list(skeletons) == [name for name, _ in rows(list_path)]
+        for name, skeleton in skeletons.items():
+            with av.open(str(folder / name)) as container:
+                assert skeleton.num_frames == sum(1 for _ in container.decode(video=0))
+
+
 def test_number_of_processes_does_not_change_the_clips(tmp_path: Path) -> None:
     one = small_dataset(tmp_path / "one", num_train_clips=16)
     two = small_dataset(tmp_path / "two", num_train_clips=16, num_processes=2)
     for path in one.train_dir.iterdir():
         assert path.read_bytes() == (two.train_dir / path.name).read_bytes()
+    assert one.train_skeletons.read_bytes() == two.train_skeletons.read_bytes()
 
 
 def test_another_recipe_in_the_same_root_is_refused(tmp_path: Path) -> None:

@@ -1,12 +1,23 @@
 import csv
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microaction.synthetic import InterviewSpec, make_interview, make_interviews, plan_interview
+from microaction.skeletons import read_skeletons
+from microaction.synthetic import (
+    InterviewSpec,
+    Subject,
+    make_interview,
+    make_interviews,
+    plan_interview,
+    write_interview_skeletons,
+)
+from microaction.synthetic.interview import interview_frames, interview_keypoints
 from microaction.taxonomy import ACTIONS
 
 SMALL = (64, 78)
@@ -56,3 +67,45 @@ def test_invalid_arguments_are_named_in_the_error() -> None:
         plan_interview(seed=0, duration_s=9, actions=[])
     with pytest.raises(ValueError, match="must be unique"):
         make_interviews("unused", [InterviewSpec("a.mp4", 0, 0, 1.0)] * 2)
+
+
+@pytest.mark.parametrize("subject_seed", [1, 9000])
+def test_wrists_are_where_frames_show_hands(subject_seed: int) -> None:
+    """A pixel under a wrist that was found has the color of skin, in the frame of that number and not a few frames later."""
+    how: dict[str, Any] = {"seed": 2, "duration_s": 8.0, "actions": [20, 25, 30, 35], "gap_s": (0.1, 0.2)}
+    events, size = plan_interview(**how), (160, 192)
+    drawn = interview_frames(events, subject_seed=subject_seed, seed=2, num_frames=240, size=size, fps=30)
+    skeleton = interview_keypoints(subject_seed=subject_seed, size=size, **how)
+    frames_NHWC = np.stack(list(drawn)).astype(float)
+    assert skeleton.keypoints_MNK2.shape == (1, len(frames_NHWC), 28, 2)
+    skin = np.array(Subject.from_seed(subject_seed).skin, float)
+
+    def skin_ratio(delay: int) -> float:
+        is_skin = []
+        for n in range(len(frames_NHWC) - delay):
+            for wrist in (4, 7):
+                x, y = skeleton.keypoints_MNK2[0, n, wrist].astype(int)
+                if skeleton.scores_MNK[0, n, wrist] > 0:
+                    pixel = frames_NHWC[n + delay, y, x]
+                    is_skin.append(pixel @ skin > 0.998 * np.linalg.norm(pixel) * np.linalg.norm(skin))
+        return float(np.mean(is_skin))
+
+    assert skin_ratio(delay=0) > 0.99
+    assert skin_ratio(delay=5) < 0.95
+
+
+def test_a_table_of_skeletons_is_that_of_the_interviews(tmp_path: Path) -> None:
+    specs = [InterviewSpec(f"{i}.mp4", subject_seed=i, seed=i, duration_s=2.0) for i in range(2)]
+    path = tmp_path / "skeletons.parquet"
+    write_interview_skeletons(path, specs, size=SMALL)
+    for spec, (name, skeleton) in zip(specs, read_skeletons(str(path)), strict=True):
+        assert name == spec.name
+        expected = interview_keypoints(subject_seed=spec.subject_seed, seed=spec.seed, duration_s=2.0, size=SMALL)
+        np.testing.assert_array_equal(skeleton.keypoints_MNK2, expected.keypoints_MNK2)
+        np.testing.assert_array_equal(skeleton.scores_MNK, expected.scores_MNK)
+        assert (skeleton.width, skeleton.height) == SMALL
+    written_ns = path.stat().st_mtime_ns
+    write_interview_skeletons(path, specs, size=SMALL)
+    assert path.stat().st_mtime_ns == written_ns
+    write_interview_skeletons(path, specs[:1], size=SMALL)
+    assert [name for name, _ in read_skeletons(str(path))] == ["0.mp4"]
