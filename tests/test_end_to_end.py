@@ -36,7 +36,16 @@ NUM_VIDEOS, VIDEO_S = 4, 480
 CUT_S = 15  # long enough for the node to be considered dead
 SOURCE, OUT = "s3://interviews/archive", "s3://results/all"
 MODELS = f"{OUT}/models"
-LABEL = ("--model", f"{MODELS}@production", "--catalog", f"{OUT}/catalog.parquet", "--precision", "fp32")
+LABEL = (
+    "--model",
+    f"{MODELS}@production",
+    "--catalog",
+    f"{OUT}/catalog.parquet",
+    "--precision",
+    "fp32",
+    "--people",
+    "off",
+)
 
 
 class Cluster:

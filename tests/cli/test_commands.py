@@ -57,7 +57,7 @@ def test_catalog_plan_and_label_work_on_files(
     assert (table_of(listed)["videos"], table_of(listed)["unreadable"]) == ("7", "4")
     assert len(pd.read_parquet(catalog)) == 7
     assert "empty.mp4: the file is empty" in listed.stderr
-    command = ("label", str(archive), str(tmp_path / "out"), "--model", model)
+    command = ("label", "--people=off", str(archive), str(tmp_path / "out"), "--model", model)
     planned = job(*command, "--plan")
     assert planned.returncode == 0
     rows = table_of(planned)
@@ -90,7 +90,9 @@ def test_catalog_plan_and_label_work_on_files(
 
 def test_a_job_with_its_own_ray_prints_only_its_result(archive: Path, model: str, tmp_path: Path) -> None:
     """Ray reports at error level that its own actor pools have arguments in the object store; that is filtered."""
-    labeled = run_job("label", str(archive), str(tmp_path / "out"), "--model", model, "--precision", "fp32")
+    labeled = run_job(
+        "label", "--people=off", str(archive), str(tmp_path / "out"), "--model", model, "--precision", "fp32"
+    )
     assert labeled.returncode == 0, labeled.stderr
     assert labeled.stdout == ""
     lines = [line for line in labeled.stderr.splitlines() if "authentication_token_setup" not in line]
@@ -101,7 +103,7 @@ def test_a_job_with_its_own_ray_prints_only_its_result(archive: Path, model: str
 def test_published_weights_label_at_once(published: Path, tmp_path: Path, job: Callable[..., CommandResult]) -> None:
     (tmp_path / "archive").mkdir()
     write_video(tmp_path / "archive/v.mp4", num_frames=30)
-    labeled = job("label", str(tmp_path / "archive"), str(tmp_path / "out"), "--model", str(published))
+    labeled = job("label", "--people=off", str(tmp_path / "archive"), str(tmp_path / "out"), "--model", str(published))
     assert labeled.returncode == 0
     (notice,) = (line for line in labeled.stderr.splitlines() if "not calibrated" in line)
     assert notice.startswith(f"{published}: ")
