@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import count, groupby, pairwise
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from microaction.people.detector import Box
 from microaction.people.looks import (
@@ -179,6 +178,8 @@ def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _
     """Return the track that each person of a look continues."""
     if not live or not people:
         return {}
+    from scipy.optimize import linear_sum_assignment  # half a second to import, in every process that decodes
+
     overlaps = np.array([[iou(track.seen[-1].box, person.box) for person in people] for track in live])
     differences = np.array(
         [[hellinger_distance(track.recent_colors, person.colors) for person in people] for track in live]
