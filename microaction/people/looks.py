@@ -131,9 +131,9 @@ def is_cut(before: Look, after: Look) -> bool:
 
 
 def _shoulder_width(person: Detection) -> float:
-    """Return the distance of the shoulders in pixels."""
+    """Return the distance of the shoulders in pixels; of somebody who is seen from the side, a part of the box."""
     left, right = person.keypoints_K3[SHOULDERS, :2]
-    return float(np.hypot(*(left - right)))
+    return max(float(np.hypot(*(left - right))), (person.box[2] - person.box[0]) / 4)
 
 
 def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
