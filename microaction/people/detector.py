@@ -29,6 +29,7 @@ PEAK_CELLS = 5  # two people's centers are farther apart
 KEYPOINT_SPREAD = 0.3  # of a keypoint's place around where the center expects it, as a fraction of the shorter side
 MIN_KEYPOINT_SCORE = 0.127  # of keypoints that count for a person's score
 LEFT, RIGHT = slice(1, None, 2), slice(2, None, 2)  # keypoints after the nose
+NOSE = 0
 SHOULDERS, HIPS, KNEES, ANKLES = [5, 6], [11, 12], [13, 14], [15, 16]
 
 Box = tuple[float, float, float, float]

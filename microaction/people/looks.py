@@ -13,7 +13,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from microaction.people.detector import HIPS, SHOULDERS, Box, Detection, Detector
+from microaction.people.detector import HIPS, NOSE, SHOULDERS, Box, Detection, Detector
 from microaction.video.decoding.av_backend import frames_at_times
 from microaction.video.decoding.sources import Source
 from microaction.video.decoding.timeline import SeekPoint
@@ -123,17 +123,24 @@ def is_cut(before: Look, after: Look) -> bool:
     return not any(
         iou(one.box, other.box) > MIN_IOU
         and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE
-        and _shoulder_width(one) < MAX_ZOOM * _shoulder_width(other)
-        and _shoulder_width(other) < MAX_ZOOM * _shoulder_width(one)
+        and 1 / MAX_ZOOM < _zoom(one, other) < MAX_ZOOM
         for one in before.people
         for other in after.people
     )
 
 
-def _shoulder_width(person: Detection) -> float:
-    """Return the distance of the shoulders in pixels; of somebody who is seen from the side, a part of the box."""
+def _zoom(one: Detection, other: Detection) -> float:
+    """Return how much larger a person is shown the second time: the lesser change of two measures, since somebody who turns
+    changes the width of the shoulders, and somebody who bows the height of the head above them."""
+    ratios = [theirs / mine for mine, theirs in zip(_sizes(one), _sizes(other), strict=True)]
+    return min(ratios, key=lambda ratio: abs(np.log(ratio)))
+
+
+def _sizes(person: Detection) -> tuple[float, float]:
+    """Return the width of the shoulders, and how high the nose is above them, in pixels; at least 1."""
     left, right = person.keypoints_K3[SHOULDERS, :2]
-    return max(float(np.hypot(*(left - right))), (person.box[2] - person.box[0]) / 4)
+    above = (left[1] + right[1]) / 2 - person.keypoints_K3[NOSE, 1]
+    return max(abs(float(left[0] - right[0])), 1.0), max(float(above), 1.0)
 
 
 def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
