@@ -77,7 +77,7 @@ def test_a_killed_or_stopped_job_continues_when_submitted_again(
     archive.mkdir()
     for number in range(NUM_VIDEOS):
         write_video(archive / f"{number}.mp4", num_frames=180)
-    settings = (str(archive), str(out), "--model", model, "--chunk-s", "1")
+    settings = (str(archive), str(out), "--model", model, "--chunk-s", "1", "--people", "off")
 
     def committed() -> int:
         return len(list(out.glob("_chunks/*")))
