@@ -101,7 +101,8 @@ def python(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_labeling_requests_the_nodes_that_it_may_count_on(
     address: str, archive: Path, model: str, tmp_path: Path
 ) -> None:
-    command = ("-m", "jobs.label", str(archive), str(tmp_path / "out"), "--model", model, "--precision", "fp32")
+    out = str(tmp_path / "out")
+    command = ("-m", "jobs.label", str(archive), out, "--model", model, "--precision", "fp32", "--people", "off")
     too_short = python(address, *command, "--gpus", "1", "--node-wait-s", "0.5")
     assert too_short.returncode == 1, too_short.stderr
     expected = "timed out waiting for nodes for 2 processes, 1 of them with a GPU after 0.5 s (node_wait_s)"
