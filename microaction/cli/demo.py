@@ -17,6 +17,7 @@ from rich.table import Table
 
 from microaction.cli.app import console, parse_settings, reported_errors, running_ray, shown_progress
 from microaction.cli.demo_training import (
+    DEFAULT_CLIPS,
     DEFAULT_EPOCHS,
     NETWORKS,
     NUM_TRAIN_SUBJECTS,
@@ -56,7 +57,9 @@ class DemoSettings(CommandSettings):
         description="Network to train: `manet`; or `pcan`, which also sees the skeletons of people, and whose two paths are "
         "trained alone before.",
     )
-    num_train_clips: PositiveInt = Field(2600, description="Clips to train on; multiples of 52 are balanced.")
+    num_train_clips: PositiveInt | None = Field(
+        None, description=f"Clips to train on; multiples of 52 are balanced. Default: {DEFAULT_CLIPS}."
+    )
     num_val_clips: PositiveInt = Field(312, description="Clips to validate on, of other subjects.")
     epochs: PositiveInt | None = Field(None, description=f"Epochs of each training run. Default: {DEFAULT_EPOCHS}.")
     num_interviews: PositiveInt = Field(4, description="Interviews to draw.")
@@ -75,6 +78,11 @@ class DemoSettings(CommandSettings):
     def trained_network(self) -> DemoNetwork:
         """The network to train."""
         return NETWORKS[self.network]
+
+    @property
+    def train_clips(self) -> int:
+        """The number of clips to train on."""
+        return self.num_train_clips or self.trained_network.num_train_clips
 
     @property
     def labels_folder(self) -> Path:
@@ -116,7 +124,7 @@ def draw_clips(settings: DemoSettings) -> "SyntheticDataset":
             Path(settings.out, "clips"),
             num_train_subjects=NUM_TRAIN_SUBJECTS,
             num_val_subjects=NUM_VAL_SUBJECTS,
-            num_train_clips=settings.num_train_clips,
+            num_train_clips=settings.train_clips,
             num_val_clips=settings.num_val_clips,
             seed=settings.seed,
             with_skeletons=settings.trained_network.sees_skeletons,
@@ -253,7 +261,7 @@ def _story(
         metrics = trained.metrics
         table.add_row(
             "trained",
-            f"on {settings.num_train_clips} clips of {NUM_TRAIN_SUBJECTS} drawn people; of {settings.num_val_clips} clips of "
+            f"on {settings.train_clips} clips of {NUM_TRAIN_SUBJECTS} drawn people; of {settings.num_val_clips} clips of "
             f"people it never saw it names the right one of 52 actions in {metrics['action_top1']:.0%} and the right body "
             f"part in {metrics['body_top1']:.0%} (guessing: 2% and 14%)",
         )

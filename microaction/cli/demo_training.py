@@ -46,6 +46,7 @@ class DemoNetwork:
     """The training runs of a network, the last of which is that of the whole, and its folders within the demo's."""
 
     runs: tuple[DemoRun, ...]
+    num_train_clips: int
     evaluation: str
     labels: str
 
@@ -88,14 +89,14 @@ SMALL_POSE_PATH = PCANPoseConfig(
     dropout=0.0,
 )
 PEOPLE_PIXELS = Preprocessing(short_side=64, crop=64, fit="people", sampling="bins")
-HEATMAP_SIDE = (
-    PEOPLE_PIXELS.crop // 4
-)  # as the whole draws them; its pose path alone draws them at the size of the crop
+# The whole draws heatmaps at a quarter of the crop, its pose path alone at the size of the crop.
+HEATMAP_SIDE = PEOPLE_PIXELS.crop // 4
 HEATMAP_PIXELS = PEOPLE_PIXELS.model_copy(update={"short_side": HEATMAP_SIDE, "crop": HEATMAP_SIDE})
 
 NETWORKS: Mapping[NetworkName, DemoNetwork] = {
     "manet": DemoNetwork(
         (DemoRun("model", "a small MANet", SMALL_MODEL, SMALL_PIXELS, RECIPE),),
+        num_train_clips=2600,
         evaluation="evaluation",
         labels="labels-trained",
     ),
@@ -124,10 +125,12 @@ NETWORKS: Mapping[NetworkName, DemoNetwork] = {
                 initial={"init": "pcan-rgb", "init_pose": "pcan-pose"},
             ),
         ),
+        num_train_clips=1040,  # keypoints say more than pixels: fewer clips suffice
         evaluation="evaluation-pcan",
         labels="labels-pcan",
     ),
 }
+DEFAULT_CLIPS = "; ".join(f"{network.num_train_clips} ({name})" for name, network in NETWORKS.items())
 DEFAULT_EPOCHS = "; ".join(
     f"{', '.join(str(run.recipe.epochs) for run in network.runs)} ({name})" for name, network in NETWORKS.items()
 )
