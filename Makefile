@@ -11,7 +11,7 @@ export TORCH_INDEX
 PIP_INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: setup demo demo-train demo-model test test-slow test-long test-all check docs bench chaos ablation clean
+.PHONY: setup demo demo-train demo-model test test-slow test-all check docs bench chaos ablation clean
 
 setup: $(VENV)/.installed
 
@@ -44,15 +44,11 @@ demo-model: setup
 test: setup
 	$(RUN) -m pytest -m "not slow" --numprocesses 3
 
-# Kills, scale, the whole codec matrix and fuzz: about 35 minutes on 2 cores.
+# End to end, kills, nodes, scale, the whole codec matrix and fuzz: about 35 minutes on 2 cores.
 test-slow: setup
-	$(RUN) -m pytest -m "slow and not long" --numprocesses 2
+	$(RUN) -m pytest -m slow --numprocesses 2
 
-# Clusters of several nodes, end to end, kills of commands that take many minutes: about 45 minutes on 2 cores.
-test-long: setup
-	$(RUN) -m pytest -m long
-
-test-all: test test-slow test-long
+test-all: test test-slow
 
 check: setup
 	$(BIN)/ruff check
@@ -85,9 +81,11 @@ bench: setup
 	$(RUN) -m tests.benchmarks.labeling_driver
 	$(RUN) -m tests.benchmarks.labeling_scale
 
-# The long versions of the kill tests: 20 kills of a training, 50 of a labeling, and the same results as without.
+# The long versions of kills and fuzz: 20 kills of a training and 50 of a labeling, with the same results as without; 500 damaged
+# copies of each video.
 chaos: setup
 	CHAOS_KILLS=20 $(RUN) -m pytest tests/training/test_chaos.py
+	FUZZ_CASES=500 $(RUN) -m pytest tests/video/test_fuzz.py
 	$(RUN) -m tests.benchmarks.labeling_chaos
 
 # What each part of the network and of the recipe is worth, and each network: two hours and a half on 2 cores; started again it

@@ -25,6 +25,7 @@ PORT = 6379
 INTERFACE = "eth0"
 START_LIMIT_S = 300  # a node starts in some 5 s
 START_ATTEMPTS = 3
+POLL_S = 0.1
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -115,6 +116,13 @@ class Nodes:
         """Bring a node's network link up again."""
         _ip("-n", self.names[0], "link", "set", f"port{number}", "up")
 
+    def await_loss(self, number: int) -> None:
+        """Wait until the head takes a node that it cannot reach for dead."""
+        logs = self.folder / "ray0/session_latest/logs"
+        death = f"node name: {self._ip_of(number)} has been marked dead"
+        while not any(death in log.read_text() for log in logs.glob("gcs_server*")):
+            time.sleep(POLL_S)
+
     def _ip_of(self, number: int) -> str:
         return f"{NETWORK}.{number + 1}"
 
@@ -190,7 +198,7 @@ class Nodes:
             started = self._popen(number, name, command, self.environment)
             while started.poll() is None and "Ray runtime started" not in self.log(name):
                 assert time.monotonic() < deadline_s, f"{name} did not start in {START_LIMIT_S} s: {self.log(name)}"
-                time.sleep(0.1)
+                time.sleep(POLL_S)
             if started.poll() is None:
                 return
             self.kill(number)
@@ -205,9 +213,10 @@ class Nodes:
             shutil.rmtree(self.folder / f"ray{number}", ignore_errors=True)
 
 
-def workers(nodes: Nodes, word: str) -> list[int]:
-    """Return the IDs of Ray's worker processes, on all nodes, whose title contains a word."""
-    pids = [pid for number in range(len(nodes.names)) for pid in nodes.processes(number, "ray::")]
+def workers(nodes: Nodes, word: str, numbers: Sequence[int] | None = None) -> list[int]:
+    """Return the IDs of Ray's worker processes, on all nodes or on some, whose title contains a word."""
+    numbers = range(len(nodes.names)) if numbers is None else numbers
+    pids = [pid for number in numbers for pid in nodes.processes(number, "ray::")]
     return [pid for pid in pids if word in _command_line(str(pid))]
 
 

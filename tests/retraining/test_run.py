@@ -79,7 +79,16 @@ def retrain(first: tuple[Path, str], tmp_path: Path) -> Retrain:
     return run
 
 
-def test_a_worse_candidate_is_rejected_and_a_good_one_promoted(
+def lose_a_clip(settings: EvaluateSettings, **how: Any) -> Evaluation:
+    """Evaluate, but leave a clip out of the candidate's predictions, as if it could not be read."""
+    evaluation = run_evaluation(settings, **how)
+    predictions = Path(settings.out, "predictions.parquet")
+    if settings.out.endswith("/candidate"):
+        predictions.write_bytes(parquet_bytes(pq.read_table(predictions).slice(1)))
+    return evaluation
+
+
+def test_a_worse_candidate_is_rejected_and_a_better_one_promoted_despite_kills(
     retrain: Retrain, first: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, labels = str(tmp_path / "models"), tmp_path / "labels"
@@ -106,21 +115,26 @@ def test_a_worse_candidate_is_rejected_and_a_good_one_promoted(
     new = write_clips(labels, "ghijkl")
     (labels / "2.txt").write_text("\n".join([*lines, ""]) + "".join(new))
 
-    def lose_a_clip(settings: EvaluateSettings, **how: Any) -> Evaluation:
-        evaluation = run_evaluation(settings, **how)
-        predictions = Path(settings.out, "predictions.parquet")
-        if settings.out.endswith("/candidate"):
-            predictions.write_bytes(parquet_bytes(pq.read_table(predictions).slice(1)))
-        return evaluation
+    trained: list[TrainingProgress] = []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(comparison, "run_evaluation", lose_a_clip)
-        promoted = retrain()
+    def report_steps(settings: TrainSettings, **_: object) -> TrainingResult:
+        return run_training(settings, on_progress=trained.append)
+
+    monkeypatch.setattr(comparison, "run_evaluation", lose_a_clip)
+    monkeypatch.setattr(run, "run_training", report_steps)
+    kill_in_each_step(retrain, monkeypatch)
+    change_production_meanwhile(retrain, models, monkeypatch)
+    assert registry.production(models).version == "first"
+    promoted = retrain()
+    reports = [(progress.epoch, progress.step, progress.metrics is None) for progress in trained]
+    assert len(set(reports)) == len(reports), "no step is trained twice"
     assert "1 more could not be read." in Path(promoted.page).read_text()
     assert promoted.ended == "promoted", promoted.failed_gates
     assert promoted.delta.num_corrected == 0
     assert promoted.delta.num_new == len(new)
     assert registry.production(models).version == promoted.version != "first"
+    assert [change.version for change in registry.history(models)] == ["first", "first", promoted.version]
+    assert len(registry.list_versions(models)) == 2
     version = registry.read_version(models, promoted.version)
     assert version.notes["made from"] == "first"
     assert set(version.data["held-out"].subjects) >= set(
@@ -135,29 +149,22 @@ def test_a_worse_candidate_is_rejected_and_a_good_one_promoted(
     assert registry.production(models).version == "first"
 
 
-@pytest.mark.long
-def test_a_killed_retraining_continues_and_overwrites_nothing(
-    retrain: Retrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "labels/1.txt").write_text("".join(write_clips(tmp_path / "labels", "ghijkl")))
-    models = str(tmp_path / "models")
-    trained: list[TrainingProgress] = []
-
-    def counting(settings: TrainSettings, **_: object) -> TrainingResult:
-        return run_training(settings, on_progress=trained.append)
+def kill_in_each_step(retrain: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin each of the steps after training, and die in it."""
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "run_training", counting)
     steps = ((comparison, "run_evaluation"), (run, "write_page"), (registry, "register"), (registry, "promote"))
     for owner, name in steps:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, die)
             with pytest.raises(KeyboardInterrupt):
                 retrain()
-    assert registry.production(models).version == "first"
 
+
+def change_production_meanwhile(retrain: Retrain, models: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promote another version by hand just before the candidate is registered."""
     register = registry.register
 
     def promote_another(*arguments: Any, **how: Any) -> Any:
@@ -168,9 +175,3 @@ def test_a_killed_retraining_continues_and_overwrites_nothing(
         patch.setattr(registry, "register", promote_another)
         with pytest.raises(RegistryError, match=r"has changed meanwhile: first is in production since .* \(by hand\)"):
             retrain()
-    assert retrain().ended == "promoted"
-    reports = [(progress.epoch, progress.step, progress.metrics is None) for progress in trained]
-    assert len(set(reports)) == len(reports), "no step is trained twice"
-    assert [change.version for change in registry.history(models)][:2] == ["first", "first"]
-    assert len(registry.history(models)) == 3
-    assert len(registry.list_versions(models)) == 2

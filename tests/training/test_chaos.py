@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ra
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))  # `make chaos`: 20
-EPOCHS = max(3, KILLS * 3 // 10)
+EPOCHS = max(2, KILLS * 3 // 10)
 LAST_STEP = EPOCHS * NUM_STEPS - 15  # kills come before it, however fast training is
 MAX_DELAY_S = 12.0
 SEED = 4

@@ -13,7 +13,7 @@ from tests.models.networks import SIDE, SMALL_NETWORKS
 from tests.training.runs import settings
 
 NUM_STEPS = 10
-# The others differ from these in their sizes.
+# The others differ from these in their sizes; test_processes.py resumes all of them.
 FIRST_OF_FAMILIES = (
     "manet",
     "c3d",
@@ -25,9 +25,6 @@ FIRST_OF_FAMILIES = (
     "uniformer-s",
     "vit-s",
 )
-EACH = [
-    pytest.param(preset, marks=() if preset in FIRST_OF_FAMILIES else pytest.mark.slow) for preset in SMALL_NETWORKS
-]
 
 
 def learner(preset: str, *, head: str = "plain", **recipe: object) -> Learner:
@@ -51,7 +48,7 @@ def batch(of: Learner, number: int) -> tuple[Tensor, Tensor, list[int]]:
     return frames_BTHWC, torch.randint(0, 52, (4,), generator=generator), [number * 10 + i for i in range(4)]
 
 
-@pytest.mark.parametrize("preset", EACH)
+@pytest.mark.parametrize("preset", FIRST_OF_FAMILIES)
 def test_a_loaded_state_continues_bit_for_bit(preset: str) -> None:
     whole, first = (learner(preset, head="hierarchical") for _ in range(2))
     for step in range(2):

@@ -164,7 +164,7 @@ def process_group(rank: int, num_ranks: int, port: int) -> Iterator[None]:
 
 
 def train_all(rank: int, num_ranks: int, port: int, clips: str, folder: str) -> None:
-    """Validate every network, train it and validate it again; save scores and losses."""
+    """Validate every network, train it and validate it again; save scores, losses and weights."""
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     with process_group(rank, num_ranks, port):
@@ -181,63 +181,85 @@ def train_all(rank: int, num_ranks: int, port: int, clips: str, folder: str) -> 
                 "metrics": measure(probabilities_of(before.logits_NK, 1.0), target_N, before.body_NP),
                 "losses": total / num_ranks,
                 "trained": torch.from_numpy(after.logits_NK),
+                "weights": process.learner.state()["model"],
             }
     torch.save(found, f"{folder}/{num_ranks}-{rank}.pt")
 
 
-def test_the_number_of_processes_changes_neither_scores_nor_losses(clips: Path, tmp_path: Path) -> None:
-    found = {}
-    for num_ranks in (1, 2, 3):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        spawn(train_all, (num_ranks, port, str(clips), str(tmp_path)), num_ranks)  # type: ignore[no-untyped-call]
-        ranks = [torch.load(tmp_path / f"{num_ranks}-{rank}.pt", weights_only=True) for rank in range(num_ranks)]
-        found[num_ranks] = ranks[0]
-        for other in ranks[1:]:
-            for preset in SIZES:
-                assert torch.equal(other[preset]["trained"], ranks[0][preset]["trained"]), preset
-    for preset in SIZES:
-        one = found[1][preset]
-        for num_ranks in (2, 3):
-            other = found[num_ranks][preset]
-            message = f"{preset}, {num_ranks} processes"
-            assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-6), message
-            torch.testing.assert_close(other["logits"], one["logits"], rtol=1e-4, atol=1e-5, msg=message)
-            # Batch norms of five values multiply what rounding differs in at every step, those of I3D a thousandfold.
-            torch.testing.assert_close(other["losses"][:2], one["losses"][:2], rtol=1e-5, atol=0, msg=message)
-            torch.testing.assert_close(other["losses"], one["losses"], rtol=1e-2, atol=0, msg=message)
+def trained(clips: Path, folder: Path, num_ranks: int) -> list[dict[str, Any]]:
+    """Train every network with some processes; return what each of them found."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(train_all, (num_ranks, port, str(clips), str(folder)), num_ranks)  # type: ignore[no-untyped-call]
+    return [torch.load(folder / f"{num_ranks}-{rank}.pt", weights_only=True) for rank in range(num_ranks)]
 
 
-def train_saving(preset: str, clips: Path, folder: str, killed_in_step: int | None) -> None:
-    """Train from the saved state on, saving after every step; end by SIGKILL in the given one."""
+@pytest.fixture(scope="module")
+def one(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a single process finds, which is never killed."""
+    (found,) = trained(clips, tmp_path_factory.mktemp("one"), 1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def more(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
+    """What each of two and of three processes finds."""
+    return {num_ranks: trained(clips, tmp_path_factory.mktemp("more"), num_ranks) for num_ranks in (2, 3)}
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+@pytest.mark.parametrize("preset", SIZES)
+def test_more_processes_give_the_scores_and_losses_of_one(
+    preset: str, num_ranks: int, one: dict[str, Any], more: dict[int, list[dict[str, Any]]]
+) -> None:
+    alone, ranks = one[preset], more[num_ranks]
+    first = ranks[0][preset]
+    for other in ranks[1:]:
+        assert torch.equal(other[preset]["trained"], first["trained"])
+    assert first["metrics"] == pytest.approx(alone["metrics"], rel=1e-6)
+    torch.testing.assert_close(first["logits"], alone["logits"], rtol=1e-4, atol=1e-5)
+    # Batch norms of five values multiply what rounding differs in at every step, those of I3D a thousandfold.
+    torch.testing.assert_close(first["losses"][:2], alone["losses"][:2], rtol=1e-5, atol=0)
+    torch.testing.assert_close(first["losses"], alone["losses"], rtol=1e-2, atol=0)
+
+
+def train_saving(clips: Path, folder: Path, killed_in_step: int | None) -> None:
+    """Train every network from its saved state on, saving after every step; with a step, end by SIGKILL in that one of all."""
     torch.set_num_threads(1)
-    process = Process(preset, clips)
-    state = load_state(folder) or RunState(0, torch.full((NUM_STEPS,), torch.nan), {})
-    if state.step > 0:
-        process.learner.load_state(state.learner)
-    for loss in process.train(state.step):
-        if state.step == killed_in_step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        state.losses[state.step] = loss
-        state.step += 1
-        state.learner = process.learner.state()
-        save_state(folder, state)
+    for preset in SIZES:
+        process, run = Process(preset, clips), str(folder / preset)
+        state = load_state(run) or RunState(0, torch.full((NUM_STEPS,), torch.nan), {})
+        if state.step > 0:
+            process.learner.load_state(state.learner)
+        for loss in process.train(state.step):
+            if state.step == killed_in_step:
+                break
+            state.losses[state.step] = loss
+            state.step += 1
+            state.learner = process.learner.state()
+            save_state(run, state)
+    if killed_in_step is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def killed(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the states of every network after a process that was killed and one that went on."""
+    folder, context = tmp_path_factory.mktemp("killed"), get_context("spawn")
+    for killed_in_step, code in ((KILLED_IN_STEP, -signal.SIGKILL), (None, 0)):
+        process = context.Process(target=train_saving, args=(clips, folder, killed_in_step))
+        process.start()
+        process.join()
+        assert process.exitcode == code
+    return folder
 
 
 @pytest.mark.parametrize("preset", SIZES)
-def test_a_killed_training_resumes_bit_for_bit(preset: str, clips: Path, tmp_path: Path) -> None:
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    for folder, killed_in_step in (("whole", None), ("killed", KILLED_IN_STEP), ("killed", None)):
-        process = context.Process(target=train_saving, args=(preset, clips, str(tmp_path / folder), killed_in_step))
-        process.start()
-        process.join()
-        assert process.exitcode == (0 if killed_in_step is None else -signal.SIGKILL)
-    whole, killed = (load_state(str(tmp_path / folder)) for folder in ("whole", "killed"))
-    assert whole is not None
-    assert killed is not None
-    assert whole.step == killed.step == NUM_STEPS
-    assert torch.equal(whole.losses, killed.losses)
-    for name, value in whole.learner["model"].items():
-        assert torch.equal(value, killed.learner["model"][name]), name
+def test_a_killed_training_resumes_bit_for_bit(preset: str, one: dict[str, Any], killed: Path) -> None:
+    state = load_state(str(killed / preset))
+    assert state is not None
+    assert state.step == NUM_STEPS
+    assert torch.equal(state.losses, one[preset]["losses"])
+    for name, value in one[preset]["weights"].items():
+        assert torch.equal(value, state.learner["model"][name]), name
