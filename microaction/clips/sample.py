@@ -37,7 +37,8 @@ CLIP_LIMITS = Limits(time_s=120)
 class Augmentation:
     """Random sampling, as in training: everything depends on (seed, epoch, index of the clip) alone.
 
-    Without `resized`, crops have one of the `crop_scales`; with it, any area and shape.
+    Without `resized`, crops have one of the `crop_scales`; with it, any area and shape. Before, the part of the frames that
+    counts is shifted by at most `part_shift` of its sides, and scaled by at most 1 + `part_scale`, up or down.
     """
 
     seed: int
@@ -46,6 +47,19 @@ class Augmentation:
     resized: ResizedCrop | None = None
     color_jitter: float = 0.0
     erasing: float = 0.0
+    part_shift: float = 0.0
+    part_scale: float = 0.0
+
+    def part(
+        self, part: Region | PersonCrop | None, data: bytes, rng: np.random.Generator
+    ) -> Region | PersonCrop | None:
+        """Return the part of a clip's frames that is seen instead of `part`."""
+        if not self.part_shift and not self.part_scale:
+            return part
+        shift_x, shift_y = rng.uniform(-self.part_shift, self.part_shift, 2)
+        scale = (1 + self.part_scale) ** rng.uniform(-1, 1)
+        video = probe(data)
+        return PersonCrop.of(part, video.width, video.height).moved(shift_x, shift_y, scale)
 
     def crop(self, height: int, width: int, rng: np.random.Generator) -> Crop:
         """Return a random crop of frames."""
@@ -157,7 +171,10 @@ def decode_clip(
         if skeleton is not None:
             sample = _around_people(data, sampling, skeleton, rng)
         else:
-            sample = _framed(data, sampling, _part(data, sampling, region, person), rng)
+            part = _part(data, sampling, region, person)
+            if augmentation is not None and rng is not None:
+                part = augmentation.part(part, data, rng)
+            sample = _framed(data, sampling, part, rng)
     except FileNotFoundError:
         raise DecodeError(uri, "no such file, though the list names it") from None
     except DecodeError as error:

@@ -280,7 +280,16 @@ def augmentation_of(settings: TrainSettings, epoch: int) -> Augmentation:
     """Return the random sampling of an epoch's clips."""
     recipe = settings.recipe
     resized = ResizedCrop(recipe.crop_area, recipe.crop_aspect) if recipe.crop == "resized" else None
-    return Augmentation(settings.seed, epoch, recipe.crop_scales, resized, recipe.color_jitter, recipe.erasing)
+    return Augmentation(
+        settings.seed,
+        epoch,
+        recipe.crop_scales,
+        resized,
+        recipe.color_jitter,
+        recipe.erasing,
+        recipe.part_shift,
+        recipe.part_scale,
+    )
 
 
 def train_process(config: dict[str, Any]) -> None:

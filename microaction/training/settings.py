@@ -87,6 +87,20 @@ class RecipeConfig(BaseModel):
         lt=1,
         description="Evaluate and save an exponential moving average of the weights with this decay per step.",
     )
+    part_shift: float = Field(
+        0.0,
+        ge=0,
+        le=0.25,
+        description="Largest random shift of the part of the frames that counts (a person's crop, a region, or the whole "
+        "frame), as a fraction of its sides, before a random crop of it is taken.",
+    )
+    part_scale: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Largest random change of that part's size, as a fraction: 0.15 is 1/1.15 to 1.15 times. Beyond the frame "
+        "the edge is repeated.",
+    )
     crop: Literal["multi_scale", "resized"] = Field(
         "multi_scale",
         description="Random crops: `multi_scale` has a few sizes and places, as MANet's; `resized` has any area and shape.",
@@ -257,6 +271,11 @@ class TrainSettings(WorkerSettings):
         if self.people == "auto" and self.needs_skeletons:
             raise ValueError(
                 f"people: {self.model.family} sees the square around the people of its skeletons: leave it out"
+            )
+        if self.needs_skeletons and (self.recipe.part_shift or self.recipe.part_scale):
+            raise ValueError(
+                f"recipe.part_shift and recipe.part_scale: {self.model.family} sees the square around the people of its "
+                "skeletons: leave them out"
             )
         num_keypoints = getattr(self.model, "num_keypoints", NUM_KEYPOINTS)
         if num_keypoints != NUM_KEYPOINTS:

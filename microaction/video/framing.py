@@ -34,6 +34,24 @@ class Crop(NamedTuple):
     first_x: int
     end_x: int
 
+    @classmethod
+    def of(cls, part: "Region | Crop | None", width: int, height: int) -> "Crop":
+        """Return a part of frames of this size as a crop; None: the whole frames."""
+        if isinstance(part, Crop):
+            return part
+        left, top, part_width, part_height = part or Region(0, 0, width, height)
+        return cls(left, top, part_width, part_height, left, left + part_width)
+
+    def moved(self, shift_x: float, shift_y: float, scale: float) -> "Crop":
+        """Return the crop shifted by fractions of its sides, and scaled around its center.
+
+        What the columns show does not change, and beyond them the nearest pixels are repeated.
+        """
+        width, height = max(1, round(self.width * scale)), max(1, round(self.height * scale))
+        left = self.left + round(shift_x * self.width + (self.width - width) / 2)
+        top = self.top + round(shift_y * self.height + (self.height - height) / 2)
+        return self._replace(left=left, top=top, width=width, height=height)
+
     def cut(self, frame_HWC: np.ndarray) -> np.ndarray:
         """Return the rectangle. Raises `InvalidRegionError` if it is empty or shows nothing of the frame."""
         H, W = frame_HWC.shape[:2]

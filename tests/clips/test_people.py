@@ -68,6 +68,38 @@ def test_a_network_sees_the_crop_of_one_person(folder: Path, augmentation: Augme
         np.testing.assert_array_equal(seen, decode_frames(clip, [1, 3], transform=framing.square))
 
 
+@pytest.mark.parametrize("part", [None, REGION, Crop(200, 40, 120, 200, 160, 320)])
+def test_the_part_moves_at_random(folder: Path, part: Region | Crop | None) -> None:
+    """A part is shown at other places and sizes in each epoch, within the limits, and never what lies beside its columns."""
+    clip, widths, shifts = (folder / "two.mp4").read_bytes(), [], []
+    whole = Crop.of(part, probe(clip).width, probe(clip).height)
+    for epoch in range(200):
+        augmentation = Augmentation(0, epoch, (1.0,), part_shift=0.1, part_scale=0.25)
+        moved = augmentation.part(part, clip, np.random.default_rng(epoch))
+        assert isinstance(moved, Crop)
+        assert (moved.first_x, moved.end_x) == (whole.first_x, whole.end_x)
+        widths.append(moved.width / whole.width)
+        center = np.array([moved.left + moved.width / 2, moved.top + moved.height / 2])
+        shifts.append(
+            (center - [whole.left + whole.width / 2, whole.top + whole.height / 2]) / [whole.width, whole.height]
+        )
+    assert 0.79 < min(widths) < 0.83
+    assert 1.2 < max(widths) < 1.26
+    assert np.abs(shifts).max() < 0.11
+    assert np.abs(shifts).max(axis=0).min() > 0.09
+
+
+def test_a_part_that_moves_is_read_the_same_again(folder: Path) -> None:
+    clip = str(folder / "two.mp4")
+    still, moving = (Augmentation(0, 3, (1.0,), part_shift=shift, part_scale=shift) for shift in (0.0, 0.2))
+    first, again, unmoved = (
+        decode_clip(clip, 5, Sampling(2, PIXELS, augmentation), REGION).frames_THWC
+        for augmentation in (moving, moving, still)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, unmoved)
+
+
 def test_the_person_is_in_its_column(tmp_path: Path) -> None:
     table = pd.DataFrame({"name": ["a.mp4", "b.mp4"], "label": [1, 2], "person": [None, 2.0]})
     table.to_parquet(tmp_path / "list.parquet")

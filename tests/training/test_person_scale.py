@@ -113,6 +113,10 @@ def test_settings_that_exclude_each_other_are_refused(data: Path, tmp_path: Path
     pixels = {"short_side": 40, "crop": 32, "fit": "people"}
     with pytest.raises(ValidationError, match="people: manet sees the square around the people of its skeletons"):
         settings(data, tmp_path, "run", people="auto", preprocessing=pixels, **skeletons)
+    with pytest.raises(
+        ValidationError, match=r"recipe\.part_shift and recipe\.part_scale: manet sees the square around"
+    ):
+        settings(data, tmp_path, "run", recipe={"part_scale": 0.1}, preprocessing=pixels, **skeletons)
     listed = pd.DataFrame([{"name": f"{i}.mp4", "label": 0, "person": 1} for i in range(4)])
     listed.to_parquet(tmp_path / "list.parquet")
     with pytest.raises(ManifestError, match=r"0\.mp4 is listed with person 1, but people is off: set people to auto"):

@@ -1,7 +1,6 @@
 """Whole training runs on Ray Train, as small as possible.
 
-Those whose workers die are in test_chaos.py, those that continue with another number of workers in tests/test_end_to_end.py and
-tests/test_end_to_end.py.
+Those whose workers die are in test_chaos.py, one that continues with another number of workers in tests/test_end_to_end.py.
 """
 
 import json
