@@ -22,9 +22,11 @@ from microaction import storage
 from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, UsageError
 from microaction.labeling.probe import catalog_row, claims_to_be_video, is_video
+from microaction.labeling.settings import LabelSettings, PeopleSettings
 from microaction.schema import CATALOG, OPTIONAL_CATALOG_COLUMNS, REGION_COLUMNS, parquet_bytes
 from microaction.storage import StorageError
 
+CATALOG_FILE = "_catalog.parquet"
 PASSED_OVER_KEY = b"microaction.passed_over"
 MAX_SHOWN_ENDINGS = 30
 FILES_PER_PAGE = 10_000
@@ -182,6 +184,30 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
         .sort_by("video")
         .combine_chunks()
     )
+
+
+def catalog_of_run(
+    settings: LabelSettings | PeopleSettings, on_video: Callable[[int, int], None], *, keep: bool = True
+) -> pa.Table:
+    """Return the catalog that a run is given, or make it of its archive; with `keep`, it is written into the run's output.
+
+    Raises `CatalogError`.
+    """
+    uri = storage.join(settings.out, CATALOG_FILE)
+    if settings.catalog is not None:
+        catalog = read_catalog(settings.catalog)
+    else:
+        catalog = make_catalog(
+            settings.archive,
+            known=read_catalog(uri) if storage.exists(uri) else None,
+            out=settings.out,
+            retry_failed=settings.retry_failed,
+            on_video=on_video,
+            on_part=(lambda part: write_catalog(part, uri)) if keep else None,
+        )
+    if keep:
+        write_catalog(catalog, uri)
+    return catalog
 
 
 def write_catalog(catalog: pa.Table, uri: str) -> None:

@@ -21,6 +21,7 @@ from microaction.labeling.ledger import LOOKS, best_rows, is_retryable, subtract
 from microaction.labeling.looks import LOOKS_US, Looker, looks_digest
 from microaction.labeling.people import people_key, people_of_looks, read_video_people, write_video_people
 from microaction.labeling.plan import chunk_table, plan_blocks, plan_looks
+from microaction.people import DetectorError
 from microaction.preprocessing import PersonScale
 from microaction.schema import COMMITTED_LOOKS, VIDEO_PEOPLE
 from microaction.video.sandbox import Limits
@@ -63,7 +64,8 @@ def find_archive_people(
     """Look at what `out` has no looks of, and find the people of all videos; needs a running Ray.
 
     `limits` are those of a part of 10 minutes; `on_video(done, total)` counts seconds of video. Raises `LooksError` if looks
-    cannot be committed, and `NodesUnavailableError` if no task makes progress.
+    cannot be committed, `NodesUnavailableError` if no task makes progress, and `DetectorError` where the cluster's nodes lack
+    the detector.
     """
     plan = plan_looks(catalog, LOOKS_US, looks_digest())
     todo = subtract_committed(plan, LOOKS.read_index(out), retry_failed=retry_failed)
@@ -116,7 +118,11 @@ def _take_looks(out: str, todo: pa.Table, catalog: pa.Table, looker: Looker) -> 
             tasks = list(waiting)
             try:
                 file, reason = pop_first_done(tasks, NO_PROGRESS_S, "looking for people")
-            except (RayTaskError, NodesUnavailableError):
+            except RayTaskError as error:
+                if isinstance(error.cause, DetectorError):
+                    raise error.cause from error
+                raise
+            except NodesUnavailableError:
                 raise
             except RayError:  # more than once it killed the process that looked at it
                 (lost,) = set(waiting) - set(tasks)

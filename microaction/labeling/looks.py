@@ -35,6 +35,12 @@ def _detector() -> MoveNet:
     return MoveNet()
 
 
+@cache
+def check_detector() -> None:
+    """Raise `DetectorError` unless this process can look for people: reads the detector's weights once."""
+    MoveNet().check()
+
+
 @dataclass(frozen=True)
 class Looker:
     """The look stage: turns a row of `schema.CHUNK` into one of `schema.COMMITTED_LOOKS`.
@@ -46,7 +52,8 @@ class Looker:
     look: ClassVar[Callable[..., list[dict[str, Any]]]] = staticmethod(looks_in)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Look at a part of a video; never raises for what is in the file."""
+        """Look at a part of a video; never raises for what is in the file. Raises `DetectorError` where there is no detector."""
+        check_detector()
         looks: list[dict[str, Any]] = []
         failure: dict[str, str | None] = {"error": None, "reason": None}
         try:

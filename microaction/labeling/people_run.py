@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from microaction import storage
 from microaction.distributed.resources import await_nodes
-from microaction.labeling.catalog import PassedOver, make_catalog, read_catalog, write_catalog
+from microaction.labeling.catalog import PassedOver, catalog_of_run
 from microaction.labeling.contact import VideoFacts, clock
 from microaction.labeling.contact_page import left_out_of
 from microaction.labeling.contact_sheet import ContactSource, PageWriter, write_contact_sheet
 from microaction.labeling.finding import find_archive_people
 from microaction.labeling.ledger import is_retryable
+from microaction.labeling.looks import check_detector
 from microaction.labeling.people import (
     PeopleError,
     list_of_people,
@@ -29,7 +29,6 @@ from microaction.labeling.people import (
     read_people_list,
 )
 from microaction.labeling.people_file import check_unedited, write_people_list
-from microaction.labeling.prepare import CATALOG_FILE
 from microaction.labeling.run import LEASE_FOLDER
 from microaction.labeling.settings import PeopleSettings
 from microaction.models import Checkpoint, load_checkpoint
@@ -88,15 +87,17 @@ def run_people(settings: PeopleSettings, *, on_stage: OnStage = lambda stage, do
     """Find the people of an archive and write their list and the contact sheet into `settings.out`. Needs a running Ray.
 
     `on_stage(stage, done, total)` counts videos that are cataloged, seconds of video that are looked at, and pages. Raises
-    `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `PeopleError` if the list in the output
-    was edited or the given one does not fit, and `LeaseHeldError` if another process is working in the output.
+    `CatalogError` (no videos), `CheckpointError` and `RegistryError` (no usable model), `DetectorError` (no person detector),
+    `PeopleError` if the list in the output was edited or the given one does not fit, and `LeaseHeldError` if another process
+    is working in the output.
     """
     checkpoint = _checkpoint(settings)
+    check_detector()
     with hold_lease(storage.join(settings.out, LEASE_FOLDER)) as lease:
         if settings.people is None and not settings.overwrite:
             check_unedited(settings.out)  # not after hours of looking
         await_nodes(settings)
-        catalog = _catalog(settings, lambda done, total: on_stage("catalog", done, total))
+        catalog = catalog_of_run(settings, lambda done, total: on_stage("catalog", done, total))
         listed = None
         if settings.people is not None:
             listed = people_of_list(read_people_list(settings.people), settings.people, catalog)
@@ -152,20 +153,3 @@ def _checkpoint(settings: PeopleSettings) -> Checkpoint:
     if checkpoint.config.needs_skeletons:
         raise PeopleError(f"{checkpoint.ref.uri} sees the skeletons of people: it has no use for a list of people")
     return checkpoint
-
-
-def _catalog(settings: PeopleSettings, on_video: Callable[[int, int], None]) -> pa.Table:
-    uri = storage.join(settings.out, CATALOG_FILE)
-    if settings.catalog is not None:
-        catalog = read_catalog(settings.catalog)
-    else:
-        catalog = make_catalog(
-            settings.archive,
-            known=read_catalog(uri) if storage.exists(uri) else None,
-            out=settings.out,
-            retry_failed=settings.retry_failed,
-            on_video=on_video,
-            on_part=lambda part: write_catalog(part, uri),
-        )
-    write_catalog(catalog, uri)
-    return catalog

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from microaction import storage
 from microaction.distributed.resources import await_nodes, cluster_resources
-from microaction.labeling.catalog import make_catalog, read_catalog, write_catalog
+from microaction.labeling.catalog import catalog_of_run
 from microaction.labeling.execution import BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest
 from microaction.labeling.finding import FoundPeople, committed_people, find_archive_people
 from microaction.labeling.ledger import CHUNKS, LOOKS, subtract_committed
-from microaction.labeling.looks import LOOKS_US, looks_digest
+from microaction.labeling.looks import LOOKS_US, check_detector, looks_digest
 from microaction.labeling.measure import measure_network, query_labeler_node
 from microaction.labeling.people import (
     people_of_list,
@@ -50,7 +49,6 @@ from microaction.taxonomy import ACTIONS
 from microaction.versions import versions
 from microaction.video.sandbox import Limits
 
-CATALOG_FILE = "_catalog.parquet"
 COMPILE_COST_S = 120.0  # per labeler, generously
 MAX_WINDOW_S = 1.0  # that the network takes
 COMPILE_GAIN = 0.4  # of the time per window: eager 4.7, compiled 8.3 clips/s in tests/benchmarks/RESULTS.md
@@ -95,7 +93,7 @@ class ResolvedModel:
 
 def resolve_model(settings: LabelSettings) -> ResolvedModel:
     """Load the checkpoint. What was in production when a run started is what all of it uses, whatever is promoted before it
-    ends. Raises `RegistryError` and `CheckpointError`."""
+    ends. Raises `RegistryError`, `CheckpointError`, `PeopleError` and `DetectorError`."""
     record = read_record(settings.out)
     if record is not None and "summary" not in record and record["model"]["requested"] == settings.model:
         pinned = record["model"]["pinned"]
@@ -104,7 +102,8 @@ def resolve_model(settings: LabelSettings) -> ResolvedModel:
     checkpoint = load_checkpoint(resolve(pinned))
     check_labels(checkpoint.config, ACTIONS, settings.model)
     check_skeletons(settings, checkpoint)
-    people_source(settings, checkpoint)
+    if people_source(settings, checkpoint) == "auto":
+        check_detector()
     return ResolvedModel(checkpoint, pinned)
 
 
@@ -143,7 +142,7 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
         "is_compiled": is_compiled[settings.compile],
     }
     refuse_other_run(settings.out, recorded, identity)
-    catalog = _catalog(settings, lambda done, total: on_stage("catalog", done, total))
+    catalog = catalog_of_run(settings, lambda done, total: on_stage("catalog", done, total), keep=not settings.plan)
     found = _people(settings, checkpoint, catalog, lambda done, total: on_stage("people", done, total))
     people = None if found is None else found.people
     if identity["is_compiled"] is None:
@@ -205,24 +204,6 @@ def _base_run(settings: LabelSettings) -> BaseRun | None:
     if different:
         raise RunError(f"{settings.base_run} has other windows ({different}): none of them can be reused")
     return BaseRun.of(settings.base_run, record, settings.relabel_below)
-
-
-def _catalog(settings: LabelSettings, on_video: Callable[[int, int], None]) -> pa.Table:
-    uri = storage.join(settings.out, CATALOG_FILE)
-    if settings.catalog is not None:
-        catalog = read_catalog(settings.catalog)
-    else:
-        catalog = make_catalog(
-            settings.archive,
-            known=read_catalog(uri) if storage.exists(uri) else None,
-            out=settings.out,
-            retry_failed=settings.retry_failed,
-            on_video=on_video,
-            on_part=None if settings.plan else lambda part: write_catalog(part, uri),
-        )
-    if not settings.plan:
-        write_catalog(catalog, uri)
-    return catalog
 
 
 def _people(

@@ -4,7 +4,7 @@ looks (a detector on a frame every two seconds) → shots, tracks and people →
 """
 
 from microaction.people.crops import Body, PersonCrop, crop_around
-from microaction.people.detector import Detection, Detector, MoveNet
+from microaction.people.detector import Detection, Detector, DetectorError, MoveNet
 from microaction.people.following import Person, Tracklet, VideoPeople, find_people
 from microaction.people.looks import Look, SeenPerson, look_at, take_looks
 from microaction.people.scale import ClipLook, load_clip_look, look_at_clip, measure_scale
@@ -14,6 +14,7 @@ __all__ = [
     "ClipLook",
     "Detection",
     "Detector",
+    "DetectorError",
     "Look",
     "MoveNet",
     "Person",

@@ -23,6 +23,8 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 
+from microaction.errors import UsageError
+
 WEIGHTS = Path(__file__).with_name("movenet_multipose.onnx")
 WEIGHTS_SHA256 = "7c9af4df2489597377c21a70e51a926589bc08ebdf034ce735fab588809b5eca"
 NUM_KEYPOINTS = 17
@@ -68,6 +70,10 @@ class Detector(Protocol):
         ...
 
 
+class DetectorError(UsageError, ValueError):
+    """The weights of the person detector are missing or damaged."""
+
+
 def find_weights() -> Path:
     """Return where the weights are: in this package, or in another installation of it, on Python's path or an editable one.
 
@@ -110,21 +116,29 @@ class MoveNet:
 
     @cached_property
     def _net(self) -> cv2.dnn.Net:
+        return cv2.dnn.readNetFromONNX(np.frombuffer(self._content(), np.uint8))
+
+    def check(self) -> None:
+        """Raise `DetectorError` unless the weights are there, and are the package's own."""
+        self._content()
+
+    def _content(self) -> bytes:
         try:
             content = self.weights.read_bytes()
         except FileNotFoundError:
-            raise ValueError(
-                f"{self.weights} is missing, the weights of the person detector: install the package where this runs"
+            raise DetectorError(
+                f"{self.weights} is missing, the weights of the person detector: install the package where this runs, or "
+                "set people to off"
             ) from None
         found = hashlib.sha256(content).hexdigest()
         if found != WEIGHTS_SHA256:
-            raise ValueError(
+            raise DetectorError(
                 f"{self.weights} is not the person detector: its SHA-256 is {found}; install the package again"
             )
-        return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+        return content
 
     def detect(self, frame_HWC: np.ndarray, turn: int = 0) -> list[Detection]:
-        """Return the people in a frame, the likeliest first. Raises `ValueError` for other weights than the package's."""
+        """Return the people in a frame, the likeliest first. Raises `DetectorError` for other weights than the package's."""
         if turn % 2:
             width = frame_HWC.shape[1]
             found = self._found(frame_HWC, self.longer_sides[1], mirrored=True)

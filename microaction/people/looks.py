@@ -24,6 +24,7 @@ LOOK_EVERY_US = 2 * MICROSECONDS
 MAX_GAP_US = 12 * MICROSECONDS  # a multiple of LOOK_EVERY_US
 THUMBNAIL = (18, 32)  # rows, columns
 MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
+MAX_LIGHT = 1.5  # times the light of another look: a lamp, clouds, the camera's exposure
 CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
 CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more in the same size: close-ups before one wall
 MIN_IOU = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
@@ -151,8 +152,17 @@ def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
 
 
 def changed_fraction(one_hwC: np.ndarray, other_hwC: np.ndarray) -> float:
-    """Return the fraction of cells, 0 to 1, whose color differs between two thumbnails."""
-    difference_hw = np.abs(one_hwC.astype(np.float32) - other_hwC.astype(np.float32)).max(axis=2) / 255
+    """Return the fraction of cells, 0 to 1, whose color differs between two thumbnails by more than the light does.
+
+    Light, and exposure, multiply each color channel of the whole picture by about one factor: the median one.
+    """
+    one_hwC, other_hwC = one_hwC.astype(np.float32), other_hwC.astype(np.float32)
+    light_C = np.clip(np.median((other_hwC + 1) / (one_hwC + 1), axis=(0, 1)), 1 / MAX_LIGHT, MAX_LIGHT) ** 0.5
+    return min(_differing(one_hwC, other_hwC), _differing(one_hwC * light_C, other_hwC / light_C))
+
+
+def _differing(one_hwC: np.ndarray, other_hwC: np.ndarray) -> float:
+    difference_hw = np.abs(one_hwC - other_hwC).max(axis=2) / 255
     return float((difference_hw > MIN_CHANGE).mean())
 
 

@@ -22,11 +22,10 @@ from rich.table import Table
 from microaction import storage
 from microaction.cli.app import running_ray
 from microaction.labeling import pipeline
-from microaction.labeling.catalog import write_catalog
+from microaction.labeling.catalog import CATALOG_FILE, write_catalog
 from microaction.labeling.decoder import Decoder, PersonWindow, decoded_row
 from microaction.labeling.pipeline import LabelerActor
 from microaction.labeling.plan import BLOCK_MAX_CHUNKS
-from microaction.labeling.prepare import CATALOG_FILE
 from microaction.labeling.reuse import Windows
 from microaction.labeling.run import Progress, run_labeling
 from microaction.labeling.settings import LabelSettings

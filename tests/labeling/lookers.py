@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microaction.labeling.looks import Looker, look_row
-from microaction.people import Detection, take_looks
+from microaction.people import Detection, DetectorError, take_looks
 from microaction.video import SeekPoint
 from microaction.video.windows import Span
 
@@ -74,3 +75,10 @@ class LoggingLooker(Looker):
 def look_log(archive: Path) -> Path:
     """Return the file with a part's ID for every time that it was looked at."""
     return archive.with_suffix(".looked")
+
+
+class LookerWithoutDetector(Looker):
+    """The look stage on a node that lacks the detector's weights."""
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        raise DetectorError("not here")

@@ -1,6 +1,7 @@
 """Labeling person by person: who is labeled when, from which crop, and what is said of those who are not."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import microaction
-from microaction.labeling import finding, prepare, run
-from microaction.labeling.catalog import read_catalog
+from microaction.labeling import finding, looks, run
+from microaction.labeling.catalog import CATALOG_FILE, read_catalog
 from microaction.labeling.ledger import LOOKS
 from microaction.labeling.people import PeopleError, list_of_people, people_of_list, read_people_list, read_video_people
-from microaction.labeling.prepare import CATALOG_FILE
 from microaction.labeling.run import run_labeling
+from microaction.people import DetectorError, detector
 from microaction.schema import PEOPLE_LIST
 from microaction.synthetic.scene import Shot, close_up, make_scene, side_by_side
 from microaction.video.windows import MICROSECONDS
-from tests.labeling.lookers import ListedLooker, LoggingLooker, boxes_file, look_log
+from tests.labeling.lookers import ListedLooker, LoggingLooker, LookerWithoutDetector, boxes_file, look_log
 from tests.labeling.runs import FinishedRun, assert_same_tables, copy_of, label, settings, tables
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -321,4 +322,27 @@ def test_a_part_that_cannot_be_looked_at_is_told(
     label(archive, tmp_path / "out", model, people="auto")
     (row,) = tables(tmp_path / "out")["failures"].to_dict("records")
     assert (row["stage"], row["error"], row["start_s"], row["end_s"]) == ("people", "unexpected", 0.0, 9.0)
-    assert prepare.CATALOG_FILE in {file.name for file in (tmp_path / "out").iterdir()}
+    assert CATALOG_FILE in {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_a_missing_detector_ends_a_run_before_anything_is_done(
+    people_run: FinishedRun, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks.check_detector.cache_clear()
+    monkeypatch.setattr(detector, "WEIGHTS", tmp_path / "missing.onnx")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "microaction").exists()])
+    monkeypatch.setattr(detector, "_editable_installation", lambda: iter(()))
+    with pytest.raises(DetectorError, match=r"missing\.onnx is missing, the weights of the person detector: install"):
+        label(people_run.archive, tmp_path / "out", model, people="auto")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DetectorError):
+        microaction.label_video(people_run.archive / "one.mp4", model)
+
+
+def test_nodes_without_the_detector_end_a_run(
+    people_run: FinishedRun, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "Looker", LookerWithoutDetector)
+    with pytest.raises(DetectorError, match="not here"):
+        label(people_run.archive, tmp_path / "out", model, people="auto")
+    assert LOOKS.read_index(str(tmp_path / "out")).num_rows == 0

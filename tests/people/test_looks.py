@@ -126,6 +126,19 @@ def test_a_gesture_is_no_cut() -> None:
     assert not is_cut(Look(0, 320, 180, thumbnail(before), ()), Look(1, 320, 180, thumbnail(after), ()))
 
 
+def test_light_is_no_cut() -> None:
+    """Nor is exposure, which multiplies all colors; another picture is another picture in any light."""
+    choice = np.random.default_rng(0)
+    coarse = [np.kron(choice.integers(20, 200, (9, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8) for _ in range(2)]
+    before = thumbnail(coarse[0])
+    for light in (0.7, 0.9, 1.1, 1.25):
+        after = thumbnail((coarse[0] * light).astype(np.uint8))
+        assert changed_fraction(before, after) < 0.02
+        assert not is_cut(Look(0, 320, 180, before, ()), Look(1, 320, 180, after, ()))
+        assert changed_fraction(thumbnail(coarse[1]), after) > 0.8
+    assert changed_fraction(before, thumbnail(coarse[0] // 2)) > 0.3, "more than light does"
+
+
 def test_close_ups_before_one_wall_are_told_by_who_is_seen() -> None:
     wall = np.full((180, 320, 3), 120, np.uint8)
     wall[:, :80] = 90
