@@ -59,8 +59,8 @@ class Crop(NamedTuple):
         top, bottom = max(self.top, 0), min(self.top + self.height, H)
         if left >= right or top >= bottom:
             raise InvalidRegionError(
-                f"the crop of {self.width}×{self.height} pixels at ({self.left}, {self.top}) shows nothing of the frame of "
-                f"{W}×{H}"
+                f"the crop of {self.width}×{self.height} pixels at ({self.left}, {self.top}), of which the columns "
+                f"{self.first_x} to {self.end_x} count, shows nothing of the frame of {W}×{H}"
             )
         beyond = (top - self.top, self.top + self.height - bottom, left - self.left, self.left + self.width - right)
         image = cv2.copyMakeBorder(frame_HWC[top:bottom, left:right], *beyond, cv2.BORDER_REPLICATE)

@@ -15,8 +15,10 @@ import pytest
 
 from microaction import storage
 from microaction.errors import EXIT_RETRY, EXIT_USAGE
+from microaction.labeling.people import read_people_list
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.storage import StorageError
+from microaction.synthetic.scene import Shot, make_scene, side_by_side
 from microaction.video import decode_chunk, decode_frames, probe
 from microaction.video.windows import MICROSECONDS, Span, split_windows
 from tests.archives import BAD, GOOD
@@ -109,6 +111,30 @@ def test_an_archive_is_labeled_from_bucket_to_bucket(s3: S3Server, archive: Path
     assert {Path(video).name for video in tables["failures"]["video"]} == BAD.keys()
     assert tables["videos"]["covered_s"].sum() == pytest.approx(sum(GOOD.values()), abs=0.01)
     assert len(tables["windows"]) == tables["videos"]["num_windows"].sum()
+
+
+@pytest.mark.slow
+def test_people_are_found_from_bucket_to_bucket(s3: S3Server, tmp_path: Path) -> None:
+    shots = [Shot(10.0, side_by_side(0, 1))]
+    make_scene(tmp_path / "two.mp4", subject_seeds=[9100, 9101], shots=shots, seed=5, size=(640, 360), fps=4)
+    storage.write_bytes("s3://interviews/people/two.mp4", (tmp_path / "two.mp4").read_bytes())
+    done = run_job_as(s3.environment, "people", "s3://interviews/people", "s3://results/people", "--model", "demo")
+    assert done.returncode == 0, done.stderr
+    listed = read_people_list("s3://results/people/people.parquet")
+    assert listed["person"].to_pylist() == [1, 2]
+    pages = [file.uri for file in storage.list_files("s3://results/people/contact") if file.uri.endswith(".html")]
+    assert len(pages) == 2, "the archive's, and the video's"
+    video_page = next(uri for uri in pages if not uri.endswith("/index.html"))
+    assert b"person 2" in storage.read_bytes(video_page)
+    left = listed.slice(0, 1)
+    storage.write_bytes("s3://results/people/edited.parquet", parquet_bytes(left))
+    edited = ("--people", "s3://results/people/edited.parquet")
+    arguments = ("s3://interviews/people", "s3://results/people", "--model", "demo", *edited)
+    labeled = run_job_as(s3.environment, "label", *arguments)
+    assert labeled.returncode == 0, labeled.stderr
+    record = json.loads(storage.read_bytes("s3://results/people/_publication.json"))
+    filesystem, folder = storage.open_filesystem(record["tables"]["windows"])
+    assert set(pads.dataset(folder, filesystem=filesystem).to_table()["person"].to_pylist()) == {1}
 
 
 def run_job_as(environment: dict[str, str], name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
