@@ -53,7 +53,7 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
     clips: dict[str, Clip] = {}
     for row in _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri):
-        name, uri = _located(row.name, row.uri, videos)
+        name, uri = located(row.name, row.uri, videos)
         if num_classes is not None and row.label >= num_classes:
             raise ManifestError(f"{row.where}: label {row.label} must be below {num_classes}, the number of classes")
         if name in clips:
@@ -74,8 +74,8 @@ def refuse_named_people(clips: Sequence[Clip]) -> None:
         )
 
 
-def _located(name: str, uri: str | None, videos: str) -> tuple[str, str]:
-    """Return a clip's name, relative to the folder of videos if it is in there, and its URI."""
+def located(name: str, uri: str | None, videos: str) -> tuple[str, str]:
+    """Return a file's name, relative to the folder of videos if it is in there, and its URI."""
     if "://" in name or name.startswith("/"):
         uri = uri or storage.absolute(name)
         folder = storage.absolute(videos) + "/"
@@ -98,13 +98,14 @@ def subject_of(name: str) -> str | None:
     return subject if underscore and subject else None
 
 
-def _subject_in(row: dict[str, Any], name: str) -> str | None:
+def subject_in(row: dict[str, Any], name: str) -> str | None:
+    """Return the subject in a row's column subject, or that of the name where there is no such column."""
     if "subject" not in row:
         return subject_of(name)
     return None if row["subject"] is None else str(row["subject"])
 
 
-def _person_in(row: dict[str, Any]) -> int | None:
+def person_in(row: dict[str, Any]) -> int | None:
     """Return the number in a row's column person. Raises `ValueError` unless it is a whole number from 1."""
     person = row.get("person")
     if person is None:
@@ -160,6 +161,6 @@ def _rows(data: bytes, list_uri: str) -> Iterator[_Row]:
         if not isinstance(name, str) or not isinstance(label, int) or label < 0:
             raise ManifestError(f"{where}: it must have a name (text) and a label (a whole number)")
         try:
-            yield _Row(where, name, label, _subject_in(row, name), region_of(row), _person_in(row), row.get("uri"))
+            yield _Row(where, name, label, subject_in(row, name), region_of(row), person_in(row), row.get("uri"))
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from error

@@ -8,11 +8,14 @@ Source of the metric: the official code of the Micro-Action Analysis Grand Chall
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
+
+if TYPE_CHECKING:
+    from microaction.clips.instances import AnnotatedVideo
 
 CHALLENGE_THRESHOLDS = (0.2, 0.5, 0.7)  # over which the challenge averages
 ALL_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # over which the official code does
@@ -130,6 +133,11 @@ def detection_map(
     for action_id, events in found.items():
         ap_CT[action_id] = _average_precisions(events, true.get(action_id, []), thresholds)
     return DetectionMAP(ap_CT, tuple(thresholds))
+
+
+def truth_of(videos: "Iterable[AnnotatedVideo]") -> list[TimedAction]:
+    """Return the true instances of annotated videos."""
+    return [TimedAction(video.name, *instance[:3]) for video in videos for instance in video.instances]
 
 
 def as_body_parts(events: Iterable[TimedAction]) -> list[TimedAction]:
