@@ -26,7 +26,7 @@ def videos(shared: Path) -> list[AnnotatedVideo]:
 
 
 def one_action(overlap_WK: np.ndarray) -> np.ndarray:
-    """What a perfect classifier of windows says: the action that fills most of each, of equal ones the first, if it fills half."""
+    """What a perfect classifier of windows says: the action that fills most of each, if it fills half."""
     said_WK = np.zeros_like(overlap_WK)
     said_WK[np.arange(len(overlap_WK)), overlap_WK.argmax(axis=1)] = overlap_WK.max(axis=1) >= 0.5
     return said_WK
