@@ -21,7 +21,7 @@ from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import MICROSECONDS, Span
 
 LOOKS_US = 600 * MICROSECONDS  # a multiple of what `take_looks` starts at: a kill repeats half a minute of work at most
-LOOKS_FORMAT = "looks 1"
+LOOKS_FORMAT = "looks 2"
 
 
 def looks_in(source: Source, span: Span, seek_points: Sequence[SeekPoint]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from microaction.video.windows import MICROSECONDS, Span
 LOOK_EVERY_US = 2 * MICROSECONDS
 MAX_GAP_US = 12 * MICROSECONDS  # a multiple of LOOK_EVERY_US
 THUMBNAIL = (18, 32)  # rows, columns
+CELL_SAMPLES = 8  # pixels of a cell in each direction, at least, that its color is the mean of
 MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
 MAX_LIGHT = 1.5  # times the light of another look: a lamp, clouds, the camera's exposure
 CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
@@ -145,9 +146,11 @@ def _sizes(person: Detection) -> tuple[float, float]:
 
 
 def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
-    """Return the frame as 18×32 cells."""
+    """Return the frame as 18×32 cells: the means of evenly spaced pixels of each, of all in small frames."""
     rows, columns = THUMBNAIL
-    cells: np.ndarray = cv2.resize(frame_HWC, (columns, rows), interpolation=cv2.INTER_AREA)
+    step = max(1, min(frame_HWC.shape[0] // rows, frame_HWC.shape[1] // columns) // CELL_SAMPLES)
+    pixels_HWC = np.ascontiguousarray(frame_HWC[::step, ::step])  # a tenth of the time of looking at all of 1080p
+    cells: np.ndarray = cv2.resize(pixels_HWC, (columns, rows), interpolation=cv2.INTER_AREA)
     return cells
 
 

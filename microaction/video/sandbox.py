@@ -195,6 +195,9 @@ def _serve(memory_bytes: int) -> NoReturn:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print to standard error, not into the replies
     _limit_memory(memory_bytes)
+    import cv2  # slow, and not needed by those who call
+
+    cv2.setNumThreads(1)  # a task has one core, and a node as many tasks as cores
     while header := sys.stdin.buffer.read(WORD_BYTES):
         request = sys.stdin.buffer.read(int.from_bytes(header, "big"))
         try:

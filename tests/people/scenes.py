@@ -56,11 +56,12 @@ KINDS = (
 
 
 def draw_scene(path: Path, kind: str, seed: int, size: tuple[int, int] = ROOM) -> list[Shot]:
-    """Draw an interview of a kind; return its shots."""
+    """Draw an interview of a kind, unless the file is there; return its shots."""
     choice = np.random.default_rng([seed, 0x5C])
     shots = scene_shots(kind, choice)
     subjects = choice.choice(2000, 2, replace=False).tolist()
-    make_scene(path, subject_seeds=subjects, shots=shots, seed=seed, size=size, fps=FPS)
+    if not path.exists():
+        make_scene(path, subject_seeds=subjects, shots=shots, seed=seed, size=size, fps=FPS)
     return shots
 
 
