@@ -80,12 +80,13 @@ CHUNK = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("base_chunk_id", pa.string()),
         pa.field("base_file", pa.string()),
+        pa.field("base_crops", CROPS),
     ]
 )
 """A unit of work: a row of a plan, with all that a worker must know of its video. Times count from
-the start of its track. The `base_…` columns locate the chunk in the base run's ledger if some of its windows are reused;
-otherwise they are null."""
-UNCOMMITTED_COLUMNS = ("fps", "seek_points", *REGION_COLUMNS, "crops", "base_chunk_id", "base_file")
+the start of its track. The `base_…` columns locate the chunk in the base run's ledger, and say whom it labeled there, if some of
+its windows are reused; otherwise they are null."""
+UNCOMMITTED_COLUMNS = ("fps", "seek_points", *REGION_COLUMNS, "crops", "base_chunk_id", "base_file", "base_crops")
 
 COMMITTED_CHUNK = pa.schema(
     [

@@ -94,7 +94,7 @@ of the same command retries them by itself, and until then the command exits wit
 
 {failures}
 
-The stages are `catalog` (reading the file's header), `decode` and `label` (running the network).
+The stages are `catalog` (reading the file's header), `people` (looking for them), `decode` and `label` (running the network).
 """
 
 

@@ -72,6 +72,8 @@ def next_steps(summary: "PeopleSummary", settings: PeopleSettings) -> list[str]:
     """Return what to do now, in lines."""
     people = summary.people_uri or settings.people or ""
     command = ["microaction", "label", settings.archive, f"{settings.out}-labels", "--model", settings.model]
+    if settings.catalog is not None:
+        command += ["--catalog", settings.catalog]
     return [
         f"Open {summary.contact_uri}, edit {people} where it is wrong, then label with it:",
         f"  {shlex.join([*command, '--people', people])}",

@@ -81,7 +81,8 @@ def video_facts(video: Mapping[str, Any], people: Mapping[str, Any] | None) -> V
         return VideoFacts(is_readable=True, problems=(_why_not_looked_at(video),))
     spans = people["spans"]
     left_out = [span for span in spans if span["error"] is not None]
-    unknown = [problem for problem in people["problems"] if problem["error"] != FailureKind.TOO_MANY_PEOPLE]
+    problems = [problem for problem in people["problems"] if problem["error"] != FailureKind.NOBODY_SEEN]
+    unknown = [problem for problem in problems if problem["error"] != FailureKind.TOO_MANY_PEOPLE]
     known = merge_spans(Span(row["start_us"], row["end_us"]) for row in [*spans, *unknown])
     nobody_us = sum(end - start for start, end in subtract_spans(Span(0, duration_us(video)), known))
     return VideoFacts(
@@ -91,7 +92,7 @@ def video_facts(video: Mapping[str, Any], people: Mapping[str, Any] | None) -> V
         nobody_s=nobody_us / MICROSECONDS,
         left_out=Counter(span["error"] for span in left_out),
         left_out_s=sum(span["end_us"] - span["start_us"] for span in left_out) / MICROSECONDS,
-        problems=tuple(f"{between(row, video)}: {row['reason']}" for row in people["problems"]),
+        problems=tuple(f"{between(row, video)}: {row['reason']}" for row in problems),
     )
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, reason_of
 from microaction.labeling.probe import check_version
-from microaction.labeling.reuse import WindowReuse, Windows
+from microaction.labeling.reuse import WindowReuse, Windows, shown_alike
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.skeletons import WindowSkeletons, decode_around_people
+from microaction.people.detector import Box
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.skeletons.archive import ArchiveSkeletons
@@ -90,6 +91,8 @@ class Decoder:
         try:
             if self.reuse is not None:
                 reused = self.reuse.reused(row)
+                present = {(window.person, *window.span): _box(window.crop) for window in windows}
+                reused = reused.only(shown_alike(reused, present, row["base_crops"]))
                 is_reused = set(zip(reused.person_W.tolist(), reused.start_us_W.tolist(), strict=True))
                 windows = [window for window in windows if (window.person, window.span.start_us) not in is_reused]
             if windows:
@@ -161,6 +164,10 @@ class Decoder:
         """Less time for less video: a block of many short clips must not stall for as many times the limit."""
         proportional_s = self.limits.time_s * (chunk.end_us - chunk.start_us) / self.chunk_us
         return replace(self.limits, time_s=min(self.limits.time_s, max(proportional_s, MIN_DECODE_TIME_S)))
+
+
+def _box(crop: Crop | None) -> Box | None:
+    return None if crop is None else (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
 
 
 def crop_of(row: Mapping[str, Any]) -> Crop:

@@ -11,6 +11,7 @@ from microaction.labeling.catalog import PassedOver
 from microaction.labeling.execution import Device
 from microaction.labeling.ledger import best_rows
 from microaction.labeling.measure import measure_decoding, measure_looking, measure_network
+from microaction.labeling.people import labeled_spans
 from microaction.labeling.plan import chunk_table
 from microaction.labeling.prepare import PreparedRun
 from microaction.models.classifier import Execution
@@ -28,6 +29,7 @@ class Estimate:
     Hours of cores and devices are those of this cluster's kind of nodes, without other work; `decode_core_h` and
     `bytes_to_read` are None if nothing of the sample could be decoded. For `device` CPU, `device_h` are core-hours.
     `num_people`: how many people a sample shows at once, where they have not been looked for yet; windows count for each of them.
+    `num_known_people`: those who are labeled in the videos where they have been; None if whole frames are labeled.
     `passed_over`: what the archive holds besides videos.
     """
 
@@ -40,6 +42,7 @@ class Estimate:
     num_todo: int
     todo_h: float
     num_people: float | None
+    num_known_people: int | None
     look_core_h: float
     bytes_to_read: int | None
     decode_core_h: float | None
@@ -76,6 +79,7 @@ def estimate(run: PreparedRun) -> Estimate:
         num_failed_before=len(best) - best["error"].null_count,
         num_todo=len(todo),
         num_people=None if looking is None else looking.num_people,
+        num_known_people=None if run.people is None else _num_labeled_people(run.people),
         look_core_h=look_s / S_PER_H,
         todo_h=todo_s / S_PER_H,
         bytes_to_read=None if is_unknown else int((cost.num_bytes if cost else 0.0) * todo_s),
@@ -101,6 +105,10 @@ def _unseen(todo: pa.Table, run: PreparedRun) -> pa.Table:
     videos = run.catalog.take(todo["video_row"].combine_chunks())
     is_whole = pc.and_(pc.is_null(todo["crops"]), pc.is_null(videos["region_left"]))
     return todo.filter(is_whole)
+
+
+def _num_labeled_people(people: pa.Table) -> int:
+    return sum(len({span["person"] for span in labeled_spans(found)}) for found in people.to_pylist())
 
 
 def _sum_us(chunks: pa.Table) -> int:

@@ -5,6 +5,7 @@ A run keeps it in `_people.parquet`, a row of `schema.VIDEO_PEOPLE` per video. K
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
@@ -15,28 +16,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microaction import storage
+from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, UsageError
 from microaction.labeling.looks import looks_of
 from microaction.people import Look, MoveNet, Person, Tracklet, crop_around, find_people
-from microaction.people.crops import MAX_NEIGHBOR_IOU, is_framed_alike
+from microaction.people.crops import is_framed_alike, is_hidden_by
 from microaction.people.detector import WEIGHTS_SHA256, Box
 from microaction.people.following import MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST, MIN_SEEN_US
-from microaction.people.looks import iou
+from microaction.people.looks import MAX_GAP_US
 from microaction.preprocessing import PersonScale
 from microaction.schema import OPTIONAL_PEOPLE_COLUMNS, PEOPLE_LIST, VIDEO_PEOPLE, parquet_bytes
-from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds
+from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds, subtract_spans
 
 if TYPE_CHECKING:
     from microaction.labeling.settings import VideoLabelSettings
     from microaction.models import Checkpoint
 
 VIDEO_PEOPLE_FILE = "_people.parquet"
-PEOPLE_FORMAT = "people 1"
+PEOPLE_FORMAT = "people 2"
 CROP_COLUMNS = ("left", "top", "width", "height", "limit_left", "limit_right")
 FACTS = ("body", "height_px", "score", "num_looks", "error", "reason")
 MAX_SIDE = 100_000  # pixels
 SHORT_SPAN_US = 10 * MICROSECONDS
-MIN_SHOTS = 4
+MIN_SPANS_OF_PERSON = 3
 
 
 def duration_us(video: Mapping[str, Any]) -> int:
@@ -98,6 +100,9 @@ def people_of_looks(
     """
     looks = [look for part in parts for look in looks_of(part["looks"])]
     found = find_people(looks, duration_us(video))
+    unseen = merge_spans(
+        Span(part["chunk_start_us"], part["chunk_end_us"]) for part in parts if part["error"] is not None
+    )
     groups = (
         (found.people, None),
         (found.too_small, FailureKind.TOO_SMALL),
@@ -108,7 +113,10 @@ def people_of_looks(
         for people, kind in groups
         for person in people
         for tracklet in person.tracklets
-        for part, neighbors in _parts(tracklet, [other for other in found.people if other.number != person.number])
+        for span in subtract_spans(tracklet.span, unseen)  # where nobody looked, nobody is known
+        for part, neighbors in _parts(
+            replace(tracklet, span=span), [other for other in found.people if other.number != person.number]
+        )
     ]
     problems = [
         {
@@ -125,7 +133,7 @@ def people_of_looks(
         "key": key,
         "num_shots": len(found.shots),
         "spans": spans,
-        "problems": [*problems, *_too_many(looks, duration_us(video))],
+        "problems": [*problems, *_undecodable(parts, looks), *_too_many(looks, duration_us(video))],
     }
 
 
@@ -135,7 +143,7 @@ def _parts(tracklet: Tracklet, others: Sequence[Person]) -> Iterator[tuple[Track
     Where somebody covers the person, or is covered, for a part of it, that part is apart: the rest can be labeled.
     """
     meanwhile = [other for person in others for other in person.tracklets if _overlap(other.span, tracklet.span)]
-    occluding = [other.span for other in meanwhile if iou(other.box, tracklet.box) > MAX_NEIGHBOR_IOU]
+    occluding = [other.span for other in meanwhile if is_hidden_by(tracklet.box, other.box)]
     inside = {
         time_us for span in occluding for time_us in span if tracklet.span.start_us < time_us < tracklet.span.end_us
     }
@@ -164,7 +172,7 @@ def _span_row(
     if kind is FailureKind.TOO_SMALL:
         reason = (
             f"the person is {tracklet.height:.0f} pixels high, less than {MIN_HEIGHT:.0%} of the frame's {frame_height} or "
-            f"{MIN_HEIGHT_OF_TALLEST:.0%} of the tallest person's height"
+            f"{MIN_HEIGHT_OF_TALLEST:.0%} of the tallest person's in the shot"
         )
     elif kind is FailureKind.SEEN_BRIEFLY:
         reason = f"the person is seen for {person.seen_us / MICROSECONDS:.1f} s in all, less than {MIN_SEEN_US // MICROSECONDS} s"
@@ -190,6 +198,21 @@ def _span_row(
         "error": kind and str(kind),
         "reason": reason,
     }
+
+
+def _undecodable(parts: Sequence[Mapping[str, Any]], looks: Sequence[Look]) -> Iterator[dict[str, Any]]:
+    """Yield the spans of which no frame could be decoded: every 12 s would have a look."""
+    cells = {look.time_us // MAX_GAP_US for look in looks}
+    dark = merge_spans(
+        Span(cell * MAX_GAP_US, min((cell + 1) * MAX_GAP_US, part["chunk_end_us"]))
+        for part in parts
+        if part["error"] is None
+        for cell in range(part["chunk_start_us"] // MAX_GAP_US, -(-part["chunk_end_us"] // MAX_GAP_US))
+        if cell not in cells
+    )
+    for start, end in dark:
+        reason = "no frame could be decoded to look for people"
+        yield {"start_us": start, "end_us": end, "error": str(FailureKind.DECODE_ERROR), "reason": reason}
 
 
 def _too_many(looks: Sequence[Look], end_us: int) -> Iterator[dict[str, Any]]:
@@ -255,21 +278,28 @@ def read_people_list(uri: str) -> pa.Table:
         raise PeopleError(f"{uri} is not a list of people: {error}") from error
 
 
-def people_of_list(listed: pa.Table, uri: str, catalog: pa.Table) -> pa.Table:
+def people_of_list(listed: pa.Table, uri: str, catalog: pa.Table, *, is_of_archive: bool = True) -> pa.Table:
     """Return what a list of people says of the videos of a catalog, a table of `schema.VIDEO_PEOPLE`.
 
-    Videos that are not listed have nobody. Raises `PeopleError` for a video that the catalog lacks, or has in another version,
-    and for spans that cannot be labeled.
+    Videos that are not listed have nobody; those with a region are labeled in it, and may not be listed. Raises `PeopleError` for
+    a video that the catalog lacks, unless `is_of_archive` is false, or has in another version, and for spans that cannot be
+    labeled.
     """
     of_video = {row["video"]: row for row in catalog.to_pylist() if row["error"] is None}
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in of_video}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name, video in of_video.items() if region_of(video) is None}
     for number, row in enumerate(listed.to_pylist(), start=1):
         where = f"{uri}, row {number}"
         video = of_video.get(row["video"])
+        if video is None and not is_of_archive:
+            continue  # a catalog of one of the list's videos
         if video is None:
             raise PeopleError(f"{where}: the archive has no readable video {row['video']}")
         if row["video_version"] not in (None, video["version"]):
             raise PeopleError(f"{where}: {row['video']} has changed since its people were found: find them again")
+        if row["video"] not in rows:
+            raise PeopleError(
+                f"{where}: the catalog gives a region of {row['video']}, which is labeled: leave the row out"
+            )
         rows[row["video"]].append(_listed_span(row, video, where))
     people = []
     for name, spans in rows.items():
@@ -277,27 +307,37 @@ def people_of_list(listed: pa.Table, uri: str, catalog: pa.Table) -> pa.Table:
         _check_disjoint(name, spans, uri)
         content = json.dumps([PEOPLE_FORMAT, uri, spans], default=str)
         key = hashlib.sha256(content.encode()).hexdigest()[:32]
-        num_shots = len({span["shot"] for span in spans}) or 1
-        people.append({"video": name, "key": key, "num_shots": num_shots, "spans": spans, "problems": []})
+        num_shots = 1 + max((span["shot"] or 0 for span in spans), default=0)
+        listed_spans = merge_spans(Span(span["start_us"], span["end_us"]) for span in spans)
+        problems = [
+            {"start_us": start, "end_us": end, "error": str(FailureKind.NOBODY_SEEN), "reason": "nobody is listed"}
+            for start, end in subtract_spans(Span(0, duration_us(of_video[name])), listed_spans)
+        ]
+        people.append({"video": name, "key": key, "num_shots": num_shots, "spans": spans, "problems": problems})
     return pa.Table.from_pylist(people, schema=VIDEO_PEOPLE).sort_by("video")
 
 
 def _listed_span(row: Mapping[str, Any], video: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a row of a list as a span of `schema.VIDEO_PEOPLE`. Raises `PeopleError`."""
     shift_us, end_of_video_us = start_us(video), duration_us(video)
-    times = {f"{name}_us": round(row[f"{name}_s"] * MICROSECONDS) - shift_us for name in ("start", "end")}
-    times["end_us"] = min(times["end_us"], end_of_video_us)
+    end_s = min(row["end_s"], (shift_us + end_of_video_us) / MICROSECONDS)  # inf: to the end
+    is_span = math.isfinite(row["start_s"]) and not math.isnan(end_s)
+    times = {
+        f"{name}_us": round(time_s * MICROSECONDS) - shift_us if is_span else -1
+        for name, time_s in (("start", row["start_s"]), ("end", end_s))
+    }
     if not 0 <= times["start_us"] < times["end_us"]:
         raise PeopleError(f"{where}: {row['start_s']:g} s to {row['end_s']:g} s is not a span of {row['video']}")
     if row["person"] < 1:
         raise PeopleError(f"{where}: person ({row['person']}) must be at least 1")
     if not (0 < row["width"] <= MAX_SIDE and 0 < row["height"] <= MAX_SIDE):
         raise PeopleError(f"{where}: width ({row['width']}) and height ({row['height']}) must be > 0 and ≤ {MAX_SIDE}")
-    limits = (row["limit_left"] or 0, row["limit_right"] or video["width"])
+    limits = (row["limit_left"] or 0, video["width"] if row["limit_right"] is None else row["limit_right"])
     columns = max(row["left"], limits[0], 0), min(row["left"] + row["width"], limits[1], video["width"])
     if columns[0] >= columns[1] or row["top"] >= video["height"] or row["top"] + row["height"] <= 0:
         raise PeopleError(
-            f"{where}: the crop of {row['width']}×{row['height']} pixels at ({row['left']}, {row['top']}) shows nothing of the "
+            f"{where}: the crop of {row['width']}×{row['height']} pixels at ({row['left']}, {row['top']}), of which the columns "
+            f"{limits[0]} to {limits[1]} count, shows nothing of the "
             f"frame of {video['width']}×{video['height']}"
         )
     return {name: row[name] for name in ("person", "name", "shot", *CROP_COLUMNS, *FACTS)} | times
@@ -326,9 +366,9 @@ def labeled_spans(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def people_warnings(people: pa.Table) -> Iterator[str]:
     """Yield what users of labels of these people should know, a sentence each."""
-    num_short = sum(_is_restless(row) for row in people.to_pylist())
-    if num_short:
-        videos = "1 video" if num_short == 1 else f"{num_short} videos"
+    restless = [row["video"] for row in people.to_pylist() if _is_restless(row)]
+    if restless:
+        videos = f"1 video ({restless[0]})" if len(restless) == 1 else f"{len(restless)} videos, such as {restless[0]},"
         yield (
             f"in {videos} people are mostly shown for less than {SHORT_SPAN_US // MICROSECONDS} s at a time: where the camera "
             "moves or cuts so often, crops and numbers of people deserve a look (`microaction people`)"
@@ -336,6 +376,8 @@ def people_warnings(people: pa.Table) -> Iterator[str]:
 
 
 def _is_restless(found: Mapping[str, Any]) -> bool:
-    """Return whether half of the spans of a video of several shots are short."""
-    lengths_us = [span["end_us"] - span["start_us"] for span in labeled_spans(found)]
-    return found["num_shots"] >= MIN_SHOTS and bool(lengths_us) and bool(np.median(lengths_us) < SHORT_SPAN_US)
+    """Return whether half of the spans of a video are short, and people have several: cuts, or a camera or people that move."""
+    spans = labeled_spans(found)
+    lengths_us = [span["end_us"] - span["start_us"] for span in spans]
+    num_people = len({span["person"] for span in spans})
+    return len(spans) >= max(MIN_SPANS_OF_PERSON * num_people, 1) and bool(np.median(lengths_us) < SHORT_SPAN_US)

@@ -170,7 +170,7 @@ def plan_blocks(plan: pa.Table, stride_us: int = 0) -> list[range]:
 def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None = None) -> pa.Table:
     """Return rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`.
 
-    `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`.
+    `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`, `base_crops`.
     """
     videos = catalog.take(plan["video_row"].combine_chunks())
     columns = {name: plan[name] for name in PLAN.names if name in CHUNK.names} | {
@@ -181,11 +181,12 @@ def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None 
         "duration_us": pa.array(durations_us(videos)),
         "seek_points": _seek_points(plan, catalog),
     }
+    base_columns = ("base_chunk_id", "base_file", "base_crops")
     if base_chunks is None:
-        columns |= {name: pa.nulls(len(plan), pa.string()) for name in ("base_chunk_id", "base_file")}
+        columns |= {name: pa.nulls(len(plan), CHUNK.field(name).type) for name in base_columns}
     else:
         rows = pc.index_in(plan["chunk_id"], value_set=base_chunks["chunk_id"].combine_chunks())
-        columns |= {name: base_chunks[name].take(rows) for name in ("base_chunk_id", "base_file")}
+        columns |= {name: base_chunks[name].take(rows) for name in base_columns}
     return pa.table({name: columns[name] for name in CHUNK.names}).cast(CHUNK)
 
 

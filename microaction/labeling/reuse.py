@@ -4,7 +4,7 @@ Both have the same windows and chunks. What is reused of a chunk is read where t
 the later run's ledger then holds all of the chunk's windows, each with the run that labeled it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +17,10 @@ from microaction.labeling.people import read_video_people
 from microaction.labeling.plan import plan_chunks
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.tables import Provenance
+from microaction.people.detector import Box
+from microaction.people.looks import iou
+
+MIN_SAME_CROP_IOU = 0.8  # of networks whose training clips show people in about the same scale
 
 
 class Windows(NamedTuple):
@@ -35,6 +39,10 @@ class Windows(NamedTuple):
         empty = np.empty(0, np.int64)
         no_numbers = np.empty(0, np.int32)
         return cls(empty, empty, no_numbers, np.empty((0, num_classes), np.float32), no_numbers)
+
+    def only(self, is_kept_W: np.ndarray) -> "Windows":
+        """Return those of a mask [W]."""
+        return Windows(*(column[is_kept_W] for column in self))
 
     def merged(self, others: "Windows") -> "Windows":
         """Return these and others, by person and time."""
@@ -59,14 +67,14 @@ class WindowReuse:
         if not len(starts_us_W):
             return Windows.none()
         probabilities_WK = np.array(row["probabilities"], np.float32).reshape(len(starts_us_W), -1)
-        is_reused_W = probabilities_WK.max(axis=1) >= self.below
-        return Windows(
-            starts_us_W[is_reused_W],
-            np.array(row["window_end_us"], np.int64)[is_reused_W],
-            np.array(row["window_person"], np.int32)[is_reused_W],
-            probabilities_WK[is_reused_W],
-            np.array(row["window_run"], np.int32)[is_reused_W] + 1,
+        windows = Windows(
+            starts_us_W,
+            np.array(row["window_end_us"], np.int64),
+            np.array(row["window_person"], np.int32),
+            probabilities_WK,
+            np.array(row["window_run"], np.int32) + 1,
         )
+        return windows.only(probabilities_WK.max(axis=1) >= self.below)
 
     def _row(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
         """Return the base run's row of the chunk."""
@@ -106,7 +114,7 @@ class BaseRun:
 
     def chunk_index(self, plan: pa.Table, catalog: pa.Table, settings: VideoLabelSettings) -> pa.Table:
         """Return a row for each row of the plan: its `chunk_id`, and this run's row of the same chunk (`base_chunk_id`,
-        `base_file`), null where it has none: new videos, or those that have changed."""
+        `base_file`, `base_crops`), null where it has none: new videos, or those that have changed."""
         index = best_rows(CHUNKS.read_index(self.reuse.out))
         base_plan = plan_chunks(catalog, settings, **self.digests, people=self.people)
         # The same part of the same video; its people may have another crop there.
@@ -114,9 +122,52 @@ class BaseRun:
         found = pc.index_in(keys[0], value_set=keys[1])
         base_ids = base_plan["chunk_id"].take(found)
         files = index["file"].take(pc.index_in(base_ids, value_set=index["chunk_id"].combine_chunks()))
-        return pa.table({"chunk_id": plan["chunk_id"], "base_chunk_id": base_ids, "base_file": files})
+        return pa.table(
+            {
+                "chunk_id": plan["chunk_id"],
+                "base_chunk_id": base_ids,
+                "base_file": files,
+                "base_crops": base_plan["crops"].take(found),
+            }
+        )
 
 
 def _place_of(plan: pa.Table) -> pa.Array:
     parts = [plan[name].cast(pa.string()) for name in ("video_row", "chunk_start_us")]
     return pc.binary_join_element_wise(*parts, " ").combine_chunks()
+
+
+def shown_alike(
+    windows: Windows, present: Mapping[tuple[int, int, int], Box | None], base_crops: Sequence[Mapping[str, Any]] | None
+) -> np.ndarray:
+    """Return which windows of a base run [W] are present, and showed about the same: the same person, in the same span.
+
+    `present` has the crop of each window (person, start, end) of the chunk, `base_crops` those of the base run's chunk; both are
+    None where whole frames are labeled. Lists of people may have given a number to somebody else, or have moved the crop.
+    """
+    spans = zip(windows.person_W.tolist(), windows.start_us_W.tolist(), windows.end_us_W.tolist(), strict=True)
+    return np.array([_is_alike(span, present, base_crops) for span in spans], bool)
+
+
+def _is_alike(
+    span: tuple[int, int, int],
+    present: Mapping[tuple[int, int, int], Box | None],
+    base_crops: Sequence[Mapping[str, Any]] | None,
+) -> bool:
+    if span not in present:
+        return False
+    crop, (person, start_us, _) = present[span], span
+    if crop is None or base_crops is None:
+        return crop is None and base_crops is None
+    return any(
+        placed["person"] == person
+        and placed["start_us"] <= start_us < placed["end_us"]
+        and iou(crop, box_of(placed)) >= MIN_SAME_CROP_IOU
+        for placed in base_crops
+    )
+
+
+def box_of(placed: Mapping[str, Any]) -> Box:
+    """Return the box of a crop."""
+    left, top = placed["left"], placed["top"]
+    return left, top, left + placed["width"], top + placed["height"]

@@ -91,7 +91,7 @@ def _people(settings: VideoLabelSettings, checkpoint: Checkpoint, catalog: pa.Ta
     if source == "off":
         return None
     if source != "auto":
-        return people_of_list(read_people_list(source), source, catalog)
+        return people_of_list(read_people_list(source), source, catalog, is_of_archive=False)
     plan = plan_looks(catalog, LOOKS_US, looks_digest())
     looker = Looker(Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)))
     parts = [looker(row) for row in chunk_table(plan, catalog).to_pylist()]

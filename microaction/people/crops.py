@@ -19,6 +19,8 @@ from microaction.video.framing import Crop
 MIN_VISIBLE_SCORE = 0.15  # score of keypoints that are in the picture: 0.26 and more; of others 0.12 and less
 MIN_FRAME_IOU = 0.7  # of a crop and the frame: people fill 0.53 to 0.77 of MA-52's clips
 MAX_NEIGHBOR_IOU = 0.5  # overlap of two people's boxes from which no crop shows one of them alone
+MIN_COMMON_HEIGHT = 0.2  # of the lower box of two people who are beside each other; others are above or below
+MIN_VISIBLE_WIDTH = 0.5  # of a person's box, within the limits between the neighbors
 
 
 class Body(StrEnum):
@@ -34,7 +36,7 @@ class PersonCrop:
     """The rectangle that shows a person. `height_px`: of the whole person, estimated where only a part is visible.
 
     `is_cut`: whether a neighbor would be in the rectangle, so that it ends in the middle between the two. `is_occluded`:
-    whether a neighbor covers the person, or is covered, so that no rectangle shows one of them alone.
+    whether a neighbor covers the person, or is covered, so that no rectangle shows one of them alone, or only half of one.
     """
 
     crop: Crop
@@ -47,7 +49,8 @@ class PersonCrop:
 def crop_around(tracklet: Tracklet, neighbors: Sequence[Box], frame_width: int, scale: PersonScale) -> PersonCrop:
     """Return the crop of a tracklet among the boxes of those who are seen with the person.
 
-    `frame_width`: width of the frames in pixels. The rectangle's sides are rounded to even pixels.
+    `frame_width`: width of the frames in pixels. The rectangle's sides are rounded to even pixels. Neighbors above or below, as
+    in a grid of participants, do not limit it.
     """
     left, _, right, _ = tracklet.box
     body, height_px = visible_body(tracklet), person_height(tracklet, scale)
@@ -58,11 +61,12 @@ def crop_around(tracklet: Tracklet, neighbors: Sequence[Box], frame_width: int, 
     crop_top = _even(shoulders_y - scale.shoulders_y * crop_height)
     first_x, end_x = 0, frame_width
     for other in neighbors:
-        is_right = other[0] + other[2] > left + right
-        if is_right:
-            end_x = min(end_x, int((right + other[0]) / 2))
+        if not _is_beside(tracklet.box, other):
+            continue
+        if other[0] + other[2] > left + right:
+            end_x = min(end_x, _middle(tracklet.box, other))
         else:
-            first_x = max(first_x, int((left + other[2]) / 2))
+            first_x = max(first_x, _middle(tracklet.box, other))
     is_cut = first_x > max(crop_left, 0) or end_x < min(crop_left + crop_width, frame_width)
     first_x = min(first_x, max(int(right) - 1, 0))
     end_x = max(end_x, first_x + 1)
@@ -71,8 +75,31 @@ def crop_around(tracklet: Tracklet, neighbors: Sequence[Box], frame_width: int, 
         body,
         height_px,
         is_cut,
-        any(iou(tracklet.box, other) > MAX_NEIGHBOR_IOU for other in neighbors),
+        any(is_hidden_by(tracklet.box, other) for other in neighbors),
     )
+
+
+def is_hidden_by(box: Box, other: Box) -> bool:
+    """Return whether somebody covers a person, or is covered, so far that no crop shows the person alone."""
+    if iou(box, other) > MAX_NEIGHBOR_IOU:
+        return True
+    left, _, right, _ = box
+    first_x, end_x = (
+        (_middle(box, other), right) if other[0] + other[2] <= left + right else (left, _middle(box, other))
+    )
+    visible = min(end_x, right) - max(first_x, left)
+    return _is_beside(box, other) and visible < MIN_VISIBLE_WIDTH * (right - left)
+
+
+def _middle(box: Box, other: Box) -> int:
+    """Return the column half-way between the borders of two people, of whom the other is at the right or at the left."""
+    is_right = other[0] + other[2] > box[0] + box[2]
+    return int((box[2] + other[0]) / 2) if is_right else int((box[0] + other[2]) / 2)
+
+
+def _is_beside(box: Box, other: Box) -> bool:
+    common = min(box[3], other[3]) - max(box[1], other[1])
+    return common > MIN_COMMON_HEIGHT * min(box[3] - box[1], other[3] - other[1])
 
 
 def is_framed_alike(crop: Crop, frame_width: int, frame_height: int) -> bool:

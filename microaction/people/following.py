@@ -7,6 +7,7 @@ who are seen at once are never one. Doubt splits: a person with two numbers is m
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, groupby, pairwise
 
 import numpy as np
@@ -32,7 +33,7 @@ SIMILAR_COLORS, MIN_MARGIN = 0.3, 0.15
 DOUBLE_IOU = 0.5  # of two tracks of one person
 NUM_RECENT = 5  # looks that a torso's colors are the median of
 MIN_LOOKS = 2  # at a person: what is found only once may be nobody
-MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person: others pass by
+MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person of the shot: others pass by
 MIN_SEEN_US = 6 * MICROSECONDS
 PLACE_BLOCK_US = 30 * MICROSECONDS
 BORDER_US = MICROSECONDS  # between two looks of a shot, what changes changes at a multiple of it
@@ -94,13 +95,20 @@ class _Track:
     def recent_colors(self) -> np.ndarray:
         return _median_colors(self.seen[-NUM_RECENT:])
 
-    @property
+    @cached_property
     def colors(self) -> np.ndarray:
+        """Of all its looks: used when it is complete."""
         return _median_colors(self.seen)
 
-    @property
+    @cached_property
     def box(self) -> Box:
+        """Of all its looks: used when it is complete."""
         return _median_box(self.seen)
+
+    @cached_property
+    def look_set(self) -> frozenset[int]:
+        """Its looks: used when it is complete."""
+        return frozenset(self.looks)
 
 
 def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
@@ -111,12 +119,16 @@ def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
     found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
     frame_height = max((look.height for look in looks), default=0)
-    tallest = max((tracklet.height for tracklets in found for tracklet in tracklets), default=0.0)
+    tallest: dict[int, float] = {}
+    for tracklet in (tracklet for tracklets in found for tracklet in tracklets):
+        tallest[tracklet.shot] = max(tallest.get(tracklet.shot, 0.0), tracklet.height)
     enough_us = min(MIN_SEEN_US, duration_us // 2)
     groups_of: dict[str, list[tuple[Tracklet, ...]]] = {"people": [], "too_small": [], "seen_briefly": []}
     for tracklets in sorted(found, key=_order):
-        height = max(tracklet.height for tracklet in tracklets)
-        if height < MIN_HEIGHT * frame_height or height < MIN_HEIGHT_OF_TALLEST * tallest:
+        if not any(
+            tracklet.height >= max(MIN_HEIGHT * frame_height, MIN_HEIGHT_OF_TALLEST * tallest[tracklet.shot])
+            for tracklet in tracklets
+        ):
             groups_of["too_small"].append(tracklets)
         elif _seen_us(tracklets) < enough_us:
             groups_of["seen_briefly"].append(tracklets)
@@ -244,11 +256,14 @@ def _margin(groups: list[list[_Track]], distances_MM: np.ndarray, i: int, j: int
 
 def _distance(one: _Track, other: _Track, views: dict[int, np.ndarray]) -> float:
     """Return how unlike two tracks are; infinite if they are seen at once."""
-    if not set(one.looks).isdisjoint(other.looks):
+    if not one.look_set.isdisjoint(other.look_set):
         return np.inf
     difference = hellinger_distance(one.colors, other.colors)
-    is_same_view = one.shot == other.shot or changed_fraction(views[one.shot], views[other.shot]) < CUT
-    if is_same_view and difference < MAX_DIFFERENCE and iou(one.box, other.box) > SAME_SEAT_IOU:
+    if (
+        difference < MAX_DIFFERENCE
+        and iou(one.box, other.box) > SAME_SEAT_IOU
+        and (one.shot == other.shot or changed_fraction(views[one.shot], views[other.shot]) < CUT)
+    ):
         return difference * SAME_COLORS / MAX_DIFFERENCE
     return difference
 

@@ -68,17 +68,21 @@ def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequ
     # The look before the span tells whether the camera cut before its first look.
     wider = Span(max(span.start_us - MAX_GAP_US, 0), span.end_us)
     before: Look | None = None
+    cell, place = -1, 0
     for frame in _chosen_frames(source, wider, seek_points):
-        look = look_at(frame.frame_HWC, frame.time_us, detector)
+        place = place + 1 if frame.time_us // MAX_GAP_US == cell else 0
+        cell = frame.time_us // MAX_GAP_US
+        # Turns alternate however far apart key frames are, and are the same whatever span is asked for.
+        look = look_at(frame.frame_HWC, frame.time_us, detector, turn=cell + place)
         if frame.time_us >= span.start_us:
             cut_us = None if before is None else _cut_between(source, before, look, seek_points)
             yield replace(look, cut_us=cut_us)
         before = look
 
 
-def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector) -> Look:
-    """Return the look at a frame that is shown at a time of the video."""
-    found = _distinct(detector.detect(frame_HWC, turn=time_us // LOOK_EVERY_US))
+def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector, turn: int = 0) -> Look:
+    """Return the look at a frame that is shown at a time of the video; `turn` is what the detector is told."""
+    found = _distinct(detector.detect(frame_HWC, turn))
     people = tuple(
         SeenPerson(person.box, person.keypoints_K3, person.score, torso_colors(frame_HWC, person)) for person in found
     )

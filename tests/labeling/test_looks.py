@@ -1,6 +1,8 @@
 """Looks and people as they are committed: bit for bit what was seen."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,3 +80,41 @@ def test_only_the_part_in_which_somebody_is_covered_is_left_out() -> None:
     spans = people_of_looks(VIDEO, committed(looks).to_pylist(), PersonScale(), "key")["spans"]
     found = [(span["person"], span["start_us"] // S, span["end_us"] // S, span["error"]) for span in spans]
     assert found == [(1, 0, 7, None), (1, 7, 15, "overlap"), (1, 15, 20, None), (2, 7, 15, "overlap")]
+
+
+def parts_of(looks: list[Look], failed: int | None, length_s: int) -> list[dict[str, Any]]:
+    """Return a video's parts of a minute, one of which could not be looked at."""
+    parts = []
+    for number, start_us in enumerate(range(0, length_s * S, 60 * S)):
+        inside = [] if number == failed else [look for look in looks if start_us <= look.time_us < start_us + 60 * S]
+        failure = (
+            {"error": "decoder_timeout", "reason": "too slow"} if number == failed else {"error": None, "reason": None}
+        )
+        span = {"chunk_start_us": start_us, "chunk_end_us": min(start_us + 60 * S, length_s * S)}
+        parts.append(span | failure | {"looks": [look_row(look) for look in inside]})
+    return parts
+
+
+def looks_every(times_s: Iterable[int]) -> list[Look]:
+    rng = np.random.default_rng(0)
+    person, view = seen(30, rng), np.zeros((18, 32, 3), np.uint8)
+    return [Look(time_s * S, 320, 200, view, (person,)) for time_s in times_s]
+
+
+def test_nobody_is_known_where_nobody_could_look() -> None:
+    video = VIDEO | {"duration_s": 180.0}
+    found = people_of_looks(video, parts_of(looks_every(range(0, 180, 2)), 1, 180), PersonScale(), "key")
+    spans = [(span["person"], span["start_us"] // S, span["end_us"] // S, span["error"]) for span in found["spans"]]
+    assert spans == [(1, 0, 60, None), (1, 120, 180, None)]
+    problem = {"start_us": 60 * S, "end_us": 120 * S, "error": "decoder_timeout", "reason": "too slow"}
+    assert found["problems"] == [problem]
+
+
+def test_frames_that_cannot_be_decoded_are_not_called_empty() -> None:
+    video = VIDEO | {"duration_s": 100.0}
+    found = people_of_looks(video, parts_of(looks_every(range(0, 30, 2)), None, 100), PersonScale(), "key")
+    (problem,) = found["problems"]
+    assert (problem["start_us"], problem["end_us"], problem["error"]) == (36 * S, 100 * S, "decode_error")
+    assert (
+        people_of_looks(video, parts_of(looks_every(range(0, 100, 12)), None, 100), PersonScale(), "")["problems"] == []
+    )

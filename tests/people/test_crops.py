@@ -56,6 +56,19 @@ def test_a_neighbor_is_cut_away_half_way() -> None:
     assert overlapping.crop.first_x < overlapping.crop.end_x
 
 
+def test_a_neighbor_above_or_below_cuts_nothing_away() -> None:
+    """Such as in a grid of participants; the box of the tracklet is 280 to 360 pixels, 100 to 300."""
+    below = crop_around(tracklet(), [(290, 310, 380, 480)], FRAME_WIDTH, SCALE)
+    assert not below.is_cut
+    assert not below.is_occluded
+    assert (below.crop.first_x, below.crop.end_x) == (0, FRAME_WIDTH)
+
+
+def test_whoever_is_mostly_behind_somebody_is_occluded() -> None:
+    behind = crop_around(tracklet(), [(0, 150, 450, 480)], FRAME_WIDTH, SCALE)
+    assert behind.is_occluded, "the half-way line to the neighbor leaves less than half of the person"
+
+
 def test_a_frame_that_is_like_the_training_clips_is_the_crop() -> None:
     crop = crop_around(tracklet(), [], FRAME_WIDTH, SCALE).crop  # 320×400 around (320, 220)
     assert not is_framed_alike(crop, 640, 480), "a room"

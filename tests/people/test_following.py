@@ -119,6 +119,14 @@ def test_who_passes_by_is_no_person() -> None:
     assert [len(found.people), [person.number for person in found.too_small]] == [1, [2]]
 
 
+def test_a_close_up_makes_nobody_small() -> None:
+    """The frame is 180 pixels high; in the two-shot both are 60, and one has a close-up."""
+    both = [seen(40, 1, height=60), seen(200, 2, height=60)]
+    looks = video(*[both] * 6, *[[seen(80, 1, height=165)]] * 4, cuts=(6,), views=(1,))
+    found = find_people(looks, duration_us(looks))
+    assert [len(found.people), len(found.too_small)] == [2, 0]
+
+
 def test_who_is_found_twice_now_and_then_is_one() -> None:
     """A second box around the same person, with other colors, in a few looks."""
     alone, twice = [seen(40, 1)], [seen(40, 1), seen(50, 3)]
