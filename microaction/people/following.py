@@ -22,6 +22,7 @@ from microaction.people.looks import (
     SeenPerson,
     changed_fraction,
     hellinger_distance,
+    hellinger_distances,
     iou,
 )
 from microaction.video.windows import MICROSECONDS, Span
@@ -105,17 +106,12 @@ class _Track:
         """Of all its looks: used when it is complete."""
         return _median_box(self.seen)
 
-    @cached_property
-    def look_set(self) -> frozenset[int]:
-        """Its looks: used when it is complete."""
-        return frozenset(self.looks)
-
 
 def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     """Return the people of a whole video, from all its looks, ascending."""
     shots, shot_of_look = _shots(looks, duration_us)
     min_looks = min(MIN_LOOKS, len(looks))
-    identities = _identities(_without_doubles(_tracks(looks, shot_of_look)), _views(looks, shot_of_look))
+    identities = _identities(_without_doubles(_tracks(looks, shot_of_look)), _Views(looks, shot_of_look))
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
     found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
     frame_height = max((look.height for look in looks), default=0)
@@ -204,21 +200,34 @@ def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _
     }
 
 
-def _views(looks: Sequence[Look], shot_of_look: list[int]) -> dict[int, np.ndarray]:
-    """Return the median thumbnail of each shot."""
-    of_shot: dict[int, list[np.ndarray]] = {}
-    for look, shot in zip(looks, shot_of_look, strict=True):
-        of_shot.setdefault(shot, []).append(look.thumbnail_hwC)
-    return {shot: np.median(thumbnails, axis=0).astype(np.float32) for shot, thumbnails in of_shot.items()}
+class _Views:
+    """What each shot shows: the median thumbnail of its looks."""
+
+    def __init__(self, looks: Sequence[Look], shot_of_look: list[int]) -> None:
+        of_shot: dict[int, list[np.ndarray]] = {}
+        for look, shot in zip(looks, shot_of_look, strict=True):
+            of_shot.setdefault(shot, []).append(look.thumbnail_hwC)
+        self._of_shot = {shot: np.median(thumbnails, axis=0).astype(np.float32) for shot, thumbnails in of_shot.items()}
+        self._are_alike: dict[tuple[int, int], bool] = {}
+
+    def are_alike(self, shot: int, other: int) -> bool:
+        """Return whether two shots show the same view."""
+        pair = (min(shot, other), max(shot, other))
+        if pair not in self._are_alike:
+            changed = 0.0 if shot == other else changed_fraction(self._of_shot[shot], self._of_shot[other])
+            self._are_alike[pair] = changed < CUT
+        return self._are_alike[pair]
 
 
-def _identities(tracks: list[_Track], views: dict[int, np.ndarray]) -> list[list[_Track]]:
+def _identities(tracks: list[_Track], views: _Views) -> list[list[_Track]]:
     """Return the tracks of each person: the two most alike groups are merged as long as any are alike."""
     groups = [[track] for track in tracks]
     distances_MM = np.full((len(tracks), len(tracks)), np.inf)
+    colors_MK = np.array([track.colors for track in tracks])
     for i, one in enumerate(tracks):
+        differences = hellinger_distances(one.colors, colors_MK[:i])
         for j, other in enumerate(tracks[:i]):
-            distances_MM[i, j] = distances_MM[j, i] = _distance(one, other, views)
+            distances_MM[i, j] = distances_MM[j, i] = _distance(one, other, float(differences[j]), views)
     while (pair := _most_alike(groups, distances_MM)) is not None:
         i, j = pair
         groups[i] += groups[j]
@@ -254,15 +263,14 @@ def _margin(groups: list[list[_Track]], distances_MM: np.ndarray, i: int, j: int
     return float(min((distances_MM[i, k] - distances_MM[i, j] for k in others), default=np.inf))
 
 
-def _distance(one: _Track, other: _Track, views: dict[int, np.ndarray]) -> float:
-    """Return how unlike two tracks are; infinite if they are seen at once."""
-    if not one.look_set.isdisjoint(other.look_set):
+def _distance(one: _Track, other: _Track, difference: float, views: _Views) -> float:
+    """Return how unlike two tracks are whose colors differ so much; infinite if they are seen at once."""
+    if one.shot == other.shot and not set(one.looks).isdisjoint(other.looks):
         return np.inf
-    difference = hellinger_distance(one.colors, other.colors)
     if (
         difference < MAX_DIFFERENCE
         and iou(one.box, other.box) > SAME_SEAT_IOU
-        and (one.shot == other.shot or changed_fraction(views[one.shot], views[other.shot]) < CUT)
+        and views.are_alike(one.shot, other.shot)
     ):
         return difference * SAME_COLORS / MAX_DIFFERENCE
     return difference

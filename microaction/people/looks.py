@@ -116,7 +116,13 @@ def iou(one: Box, other: Box) -> float:
 
 def hellinger_distance(one: np.ndarray, other: np.ndarray) -> float:
     """Return the Hellinger distance of two histograms, 0 to 1."""
-    return float(np.sqrt(max(0.0, 1.0 - np.sqrt(one * other).sum())))
+    return float(hellinger_distances(one, other[None])[0])
+
+
+def hellinger_distances(one: np.ndarray, others_MK: np.ndarray) -> np.ndarray:
+    """Return the Hellinger distances [M] of a histogram and of others."""
+    distances_M: np.ndarray = np.sqrt(np.maximum(0.0, 1.0 - np.sqrt(one * others_MK).sum(axis=-1)))
+    return distances_M
 
 
 def is_cut(before: Look, after: Look) -> bool:
