@@ -25,10 +25,12 @@ MAX_GAP_US = 12 * MICROSECONDS  # a multiple of LOOK_EVERY_US
 THUMBNAIL = (18, 32)  # rows, columns
 CELL_SAMPLES = 8  # pixels of a cell in each direction, at least, that its color is the mean of
 MIN_CHANGE = 0.06  # of a cell's color, 0 to 1, that counts as changed
+MAX_CHANGE_BESIDE_LIGHT = 0.25  # in drawn interviews at most 0.23 within a shot, at least 0.27 where the camera cuts
 MAX_LIGHT = 1.5  # times the light of another look: a lamp, clouds, the camera's exposure
 CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
 CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more in the same size: close-ups before one wall
 MIN_IOU = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
+MAX_DIFFERENCE_IN_VIEW = 0.45  # of the torso of whoever shows that the camera did not cut, though much has changed
 MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
 MAX_ZOOM = 1.4  # a person who is so much larger is shown by another shot: one crop would not fit both
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
@@ -134,7 +136,7 @@ def is_cut(before: Look, after: Look) -> bool:
         return False
     return not any(
         iou(one.box, other.box) > MIN_IOU
-        and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE
+        and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE_IN_VIEW
         and 1 / MAX_ZOOM < _zoom(one, other) < MAX_ZOOM
         for one in before.people
         for other in after.people
@@ -165,13 +167,18 @@ def thumbnail(frame_HWC: np.ndarray) -> np.ndarray:
 
 
 def changed_fraction(one_hwC: np.ndarray, other_hwC: np.ndarray) -> float:
-    """Return the fraction of cells, 0 to 1, whose color differs between two thumbnails by more than the light does.
+    """Return the fraction of cells, 0 to 1, whose color differs between two thumbnails; without the light, if that is most of it.
 
-    Light, and exposure, multiply each color channel of the whole picture by about one factor: the median one.
+    Light, and exposure, multiply each color channel of the whole picture by about one factor: the median one. The walls of two
+    views may differ by a factor as well, but then what stands before them differs too.
     """
     one_hwC, other_hwC = one_hwC.astype(np.float32), other_hwC.astype(np.float32)
+    changed = _differing(one_hwC, other_hwC)
+    if changed <= CUT_BETWEEN_OTHERS:
+        return changed
     light_C = np.clip(np.median((other_hwC + 1) / (one_hwC + 1), axis=(0, 1)), 1 / MAX_LIGHT, MAX_LIGHT) ** 0.5
-    return min(_differing(one_hwC, other_hwC), _differing(one_hwC * light_C, other_hwC / light_C))
+    beside_light = _differing(one_hwC * light_C, other_hwC / light_C)
+    return min(changed, beside_light) if beside_light <= MAX_CHANGE_BESIDE_LIGHT else changed
 
 
 def _differing(one_hwC: np.ndarray, other_hwC: np.ndarray) -> float:
