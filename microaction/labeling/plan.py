@@ -6,8 +6,10 @@ All in columns: an archive may hold a million videos.
 import functools
 import hashlib
 import json
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from microaction.video.windows import MICROSECONDS, Span, microseconds
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
 BLOCK_MAX_CHUNKS = 64  # of very short clips: more per block would only delay the commit
+MAX_WINDOWS_OF_ONE = 1.25  # of a chunk of one person, in a chunk of several
 ROWS_AT_ONCE = 10_000
 SEEK_POINTS_BEFORE_CHUNK = 2  # H.264 begins one point earlier than its frames need
 
@@ -103,13 +106,19 @@ def _chunks_of_people(
     for video_row in rows_V.tolist():
         video = catalog.slice(video_row, 1).select(["video", "version", "duration_s"]).to_pylist()[0]
         spans = labeled_spans(people.slice(row_of[video["video"]], 1).to_pylist()[0])
-        windows_P = [_windows_by_chunk(span, chunk_us, settings) for span in spans]
-        for number in sorted(set().union(*windows_P)):
-            here = [(span, its[number]) for span, its in zip(spans, windows_P, strict=True) if number in its]
-            crops = [span for span, _ in here]
-            start_us, end_us = number * chunk_us, min((number + 1) * chunk_us, duration_us(video))
+        starts_us_P = [_window_starts(span, settings) for span in spans]
+        for chunk in _chunk_spans(starts_us_P, chunk_us, settings):
+            here = [
+                (span, starts_us[first:end])
+                for span, starts_us in zip(spans, starts_us_P, strict=True)
+                for first, end in [np.searchsorted(starts_us, chunk).tolist()]
+                if first < end
+            ]
+            start_us, end_us = chunk.start_us, min(chunk.end_us, duration_us(video))
             # What an end is far away from does not depend on it.
-            windows = [[span | {"end_us": None}, count, *last] for span, (count, last) in here]
+            windows = [
+                [span | {"end_us": None}, len(inside), *_last_window(span, inside, settings)] for span, inside in here
+            ]
             identity = [video["video"], video["version"], windows, *digests, start_us, end_us]
             rows.append(
                 {
@@ -117,8 +126,8 @@ def _chunks_of_people(
                     "video_row": video_row,
                     "chunk_start_us": start_us,
                     "chunk_end_us": end_us,
-                    "crops": crops,
-                    "num_windows": sum(count for _, (count, _) in here),
+                    "crops": [span for span, _ in here],
+                    "num_windows": sum(len(inside) for _, inside in here),
                     "attempts": 1,
                 }
             )
@@ -128,17 +137,35 @@ def _chunks_of_people(
     yield pa.Table.from_pylist(rows, schema=PLAN)
 
 
-def _windows_by_chunk(
-    span: Mapping[str, int], chunk_us: int, settings: VideoLabelSettings
-) -> dict[int, tuple[int, Span]]:
-    """Return how many windows of a person's span start in each chunk of the video, by its number, and the last of them."""
-    start_us, length_us = span["start_us"], span["end_us"] - span["start_us"]
+def _window_starts(span: Mapping[str, int], settings: VideoLabelSettings) -> np.ndarray:
+    """Return when the windows of a person's span start, as `split_windows` has them."""
     window_us, stride_us = microseconds(settings.window_s), microseconds(settings.stride_s)
-    last_us = max(length_us - window_us, 0)
-    starts_us = start_us + np.unique(np.append(np.arange(0, last_us + 1, stride_us), last_us))  # as `split_windows`
-    numbers, firsts, counts = np.unique(starts_us // chunk_us, return_index=True, return_counts=True)
-    found = zip(numbers.tolist(), counts.tolist(), starts_us[firsts + counts - 1].tolist(), strict=True)
-    return {number: (count, Span(last, min(last + window_us, span["end_us"]))) for number, count, last in found}
+    last_us = max(span["end_us"] - span["start_us"] - window_us, 0)
+    starts_us: np.ndarray = span["start_us"] + np.unique(np.append(np.arange(0, last_us + 1, stride_us), last_us))
+    return starts_us
+
+
+def _last_window(span: Mapping[str, int], starts_us: np.ndarray, settings: VideoLabelSettings) -> Span:
+    last_us = int(starts_us[-1])
+    return Span(last_us, min(last_us + microseconds(settings.window_s), span["end_us"]))
+
+
+def _chunk_spans(starts_us_P: list[np.ndarray], chunk_us: int, settings: VideoLabelSettings) -> Iterator[Span]:
+    """Yield the chunks in which windows start.
+
+    Where several people are labeled at once, a chunk is cut into equal parts, so that none holds many more frames than a chunk
+    of one person does.
+    """
+    starts_us = np.sort(np.concatenate(starts_us_P)) if starts_us_P else np.empty(0, np.int64)
+    most = math.ceil(MAX_WINDOWS_OF_ONE * chunk_us / microseconds(settings.stride_s))
+    numbers, counts = np.unique(starts_us // chunk_us, return_counts=True)
+    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+        num_parts = min(-(-count // most), chunk_us)
+        borders = [number * chunk_us + chunk_us * part // num_parts for part in range(num_parts + 1)]
+        for span in (Span(*pair) for pair in pairwise(borders)):
+            first, end = np.searchsorted(starts_us, span)
+            if first < end:
+                yield span
 
 
 def durations_us(videos: pa.Table) -> np.ndarray:
