@@ -159,7 +159,7 @@ def plan_table(plan: "Estimate") -> Table:
     table.add_row("failed before", str(plan.num_failed_before))
     table.add_row("windows to label", str(plan.num_windows))
     if plan.num_known_people:
-        table.add_row("people who are known", str(plan.num_known_people))
+        table.add_row("people found so far", str(plan.num_known_people))
     if plan.num_people is not None:
         table.add_row("people at once, in a sample", f"{plan.num_people:.1f}")
         table.add_row("looking for people", _device_hours(plan.look_core_h, "core"))

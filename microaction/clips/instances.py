@@ -25,7 +25,7 @@ _ID_OF_ACTION = {name: number for number, name in enumerate(ACTIONS)}
 
 
 class Instance(NamedTuple):
-    """One action over [start_s, end_s) of a video, of a person if several are told apart."""
+    """One action over [start_s, end_s) of a video, of one person where several are distinguished."""
 
     action_id: int
     start_s: float

@@ -51,15 +51,14 @@ class Augmentation:
     part_scale: float = 0.0
 
     def part(
-        self, part: Region | PersonCrop | None, data: bytes, rng: np.random.Generator
+        self, part: Region | PersonCrop | None, width: int, height: int, rng: np.random.Generator
     ) -> Region | PersonCrop | None:
-        """Return the part of a clip's frames that is seen instead of `part`."""
+        """Return the part of frames of this size that is seen instead of `part`."""
         if not self.part_shift and not self.part_scale:
             return part
         shift_x, shift_y = rng.uniform(-self.part_shift, self.part_shift, 2)
         scale = (1 + self.part_scale) ** rng.uniform(-1, 1)
-        video = probe(data)
-        return PersonCrop.of(part, video.width, video.height).moved(shift_x, shift_y, scale)
+        return PersonCrop.of(part, width, height).moved(shift_x, shift_y, scale)
 
     def crop(self, height: int, width: int, rng: np.random.Generator) -> Crop:
         """Return a random crop of frames."""
@@ -171,10 +170,7 @@ def decode_clip(
         if skeleton is not None:
             sample = _around_people(data, sampling, skeleton, rng)
         else:
-            part = _part(data, sampling, region, person)
-            if augmentation is not None and rng is not None:
-                part = augmentation.part(part, data, rng)
-            sample = _framed(data, sampling, part, rng)
+            sample = _framed(data, sampling, _part(data, sampling, region, person), rng)
     except FileNotFoundError:
         raise DecodeError(uri, "no such file, though the list names it") from None
     except DecodeError as error:
@@ -203,8 +199,11 @@ def _framed(
     data: bytes, sampling: Sampling, part: Region | PersonCrop | None, rng: np.random.Generator | None
 ) -> Sample:
     """Return frames of the size that crops are taken from, or of the network's without `rng`."""
+    video = probe(data)
+    if sampling.augmentation is not None and rng is not None:
+        part = sampling.augmentation.part(part, video.width, video.height, rng)
     framing = Framing.of(sampling.preprocessing, part)
-    indices = sampling.indices(sampling.num_frames, probe(data).num_frames, rng)
+    indices = sampling.indices(sampling.num_frames, video.num_frames, rng)
     frames_THWC = decode_frames(data, indices.tolist(), transform=framing.square if rng is None else framing.whole)
     return Sample(frames_THWC, np.empty((0, 0, NUM_KEYPOINTS, 3), np.float32))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from microaction.errors import DecodeError, InvalidRegionError
 from microaction.labeling.contact import Part
-from microaction.labeling.decoder import crop_of
+from microaction.labeling.people import crop_of
 from microaction.labeling.probe import check_version
 from microaction.preprocessing import Preprocessing
 from microaction.video import Framing, SeekPoint

@@ -3,7 +3,7 @@
 Nothing here may import torch: a decoding process would take a second longer to start, and its memory.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, reason_of
+from microaction.labeling.people import crop_of
 from microaction.labeling.probe import check_version
 from microaction.labeling.reuse import WindowReuse, Windows, shown_alike
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.skeletons import WindowSkeletons, decode_around_people
-from microaction.people.detector import Box
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.skeletons.archive import ArchiveSkeletons
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from microaction.models import CheckpointConfig
 
 MIN_DECODE_TIME_S = 30  # for the shortest clip, on a node that is busy with other things
-NO_LIMIT = 2**31 - 1  # right of all columns
 
 
 class PersonWindow(NamedTuple):
@@ -91,7 +90,7 @@ class Decoder:
         try:
             if self.reuse is not None:
                 reused = self.reuse.reused(row)
-                present = {(window.person, *window.span): _box(window.crop) for window in windows}
+                present = {(window.person, *window.span): window.crop for window in windows}
                 reused = reused.only(shown_alike(reused, present, row["base_crops"]))
                 is_reused = set(zip(reused.person_W.tolist(), reused.start_us_W.tolist(), strict=True))
                 windows = [window for window in windows if (window.person, window.span.start_us) not in is_reused]
@@ -164,17 +163,6 @@ class Decoder:
         """Less time for less video: a block of many short clips must not stall for as many times the limit."""
         proportional_s = self.limits.time_s * (chunk.end_us - chunk.start_us) / self.chunk_us
         return replace(self.limits, time_s=min(self.limits.time_s, max(proportional_s, MIN_DECODE_TIME_S)))
-
-
-def _box(crop: Crop | None) -> Box | None:
-    return None if crop is None else (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
-
-
-def crop_of(row: Mapping[str, Any]) -> Crop:
-    """Return the crop in a row's columns of `schema.CROPS`."""
-    left, top, width, height = (row[name] for name in ("left", "top", "width", "height"))
-    limit_right = NO_LIMIT if row["limit_right"] is None else row["limit_right"]
-    return Crop(left, top, width, height, row["limit_left"] or 0, limit_right)
 
 
 def decoded_row(

@@ -26,6 +26,7 @@ from microaction.people.following import MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST, MIN_
 from microaction.people.looks import MAX_GAP_US
 from microaction.preprocessing import PersonScale
 from microaction.schema import OPTIONAL_PEOPLE_COLUMNS, PEOPLE_LIST, VIDEO_PEOPLE, parquet_bytes
+from microaction.video.framing import Crop
 from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds, subtract_spans
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ PEOPLE_FORMAT = "people 2"
 CROP_COLUMNS = ("left", "top", "width", "height", "limit_left", "limit_right")
 FACTS = ("body", "height_px", "score", "num_looks", "error", "reason")
 MAX_SIDE = 100_000  # pixels
+NO_LIMIT = 2**31 - 1  # right of all columns
 SHORT_SPAN_US = 10 * MICROSECONDS
 MIN_SPANS_OF_PERSON = 3
 
@@ -332,12 +334,12 @@ def _listed_span(row: Mapping[str, Any], video: Mapping[str, Any], where: str) -
         raise PeopleError(f"{where}: person ({row['person']}) must be at least 1")
     if not (0 < row["width"] <= MAX_SIDE and 0 < row["height"] <= MAX_SIDE):
         raise PeopleError(f"{where}: width ({row['width']}) and height ({row['height']}) must be > 0 and ≤ {MAX_SIDE}")
-    limits = (row["limit_left"] or 0, video["width"] if row["limit_right"] is None else row["limit_right"])
-    columns = max(row["left"], limits[0], 0), min(row["left"] + row["width"], limits[1], video["width"])
-    if columns[0] >= columns[1] or row["top"] >= video["height"] or row["top"] + row["height"] <= 0:
+    crop = crop_of(row)
+    first_x, end_x = max(crop.left, crop.first_x, 0), min(crop.left + crop.width, crop.end_x, video["width"])
+    if first_x >= end_x or row["top"] >= video["height"] or row["top"] + row["height"] <= 0:
         raise PeopleError(
             f"{where}: the crop of {row['width']}×{row['height']} pixels at ({row['left']}, {row['top']}), of which the columns "
-            f"{limits[0]} to {limits[1]} count, shows nothing of the "
+            f"{crop.first_x} to {min(crop.end_x, video['width'])} count, shows nothing of the "
             f"frame of {video['width']}×{video['height']}"
         )
     return {name: row[name] for name in ("person", "name", "shot", *CROP_COLUMNS, *FACTS)} | times
@@ -362,6 +364,13 @@ def labeled_spans(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     names = ("person", "start_us", "end_us", *CROP_COLUMNS)
     spans = [{name: span[name] for name in names} for span in found["spans"] if span["error"] is None]
     return sorted(spans, key=lambda span: (span["person"], span["start_us"]))
+
+
+def crop_of(row: Mapping[str, Any]) -> Crop:
+    """Return the crop in a row's columns of `schema.CROPS`."""
+    left, top, width, height = (row[name] for name in ("left", "top", "width", "height"))
+    limit_right = NO_LIMIT if row["limit_right"] is None else row["limit_right"]
+    return Crop(left, top, width, height, row["limit_left"] or 0, limit_right)
 
 
 def people_warnings(people: pa.Table) -> Iterator[str]:

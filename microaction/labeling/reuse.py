@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microaction.labeling.ledger import CHUNKS, best_rows
-from microaction.labeling.people import read_video_people
+from microaction.labeling.people import crop_of, read_video_people
 from microaction.labeling.plan import plan_chunks
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.tables import Provenance
-from microaction.people.detector import Box
 from microaction.people.looks import iou
+from microaction.video.framing import Crop
 
 MIN_SAME_CROP_IOU = 0.8  # of networks whose training clips show people in about the same scale
 
@@ -138,7 +138,9 @@ def _place_of(plan: pa.Table) -> pa.Array:
 
 
 def shown_alike(
-    windows: Windows, present: Mapping[tuple[int, int, int], Box | None], base_crops: Sequence[Mapping[str, Any]] | None
+    windows: Windows,
+    present: Mapping[tuple[int, int, int], Crop | None],
+    base_crops: Sequence[Mapping[str, Any]] | None,
 ) -> np.ndarray:
     """Return which windows of a base run [W] are present, and showed about the same: the same person, in the same span.
 
@@ -151,7 +153,7 @@ def shown_alike(
 
 def _is_alike(
     span: tuple[int, int, int],
-    present: Mapping[tuple[int, int, int], Box | None],
+    present: Mapping[tuple[int, int, int], Crop | None],
     base_crops: Sequence[Mapping[str, Any]] | None,
 ) -> bool:
     if span not in present:
@@ -162,12 +164,6 @@ def _is_alike(
     return any(
         placed["person"] == person
         and placed["start_us"] <= start_us < placed["end_us"]
-        and iou(crop, box_of(placed)) >= MIN_SAME_CROP_IOU
+        and iou(crop.box, crop_of(placed).box) >= MIN_SAME_CROP_IOU
         for placed in base_crops
     )
-
-
-def box_of(placed: Mapping[str, Any]) -> Box:
-    """Return the box of a crop."""
-    left, top = placed["left"], placed["top"]
-    return left, top, left + placed["width"], top + placed["height"]

@@ -105,8 +105,7 @@ def _is_beside(box: Box, other: Box) -> bool:
 def is_framed_alike(crop: Crop, frame_width: int, frame_height: int) -> bool:
     """Return whether the whole frame shows the person about as the training clips do, which are not cut to the people in them
     either: then it is as good a crop, and no detector's noise is in it."""
-    box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
-    return iou(box, (0, 0, frame_width, frame_height)) >= MIN_FRAME_IOU
+    return iou(crop.box, (0, 0, frame_width, frame_height)) >= MIN_FRAME_IOU
 
 
 def visible_body(tracklet: Tracklet) -> Body:

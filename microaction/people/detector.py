@@ -119,7 +119,7 @@ class MoveNet:
         return cv2.dnn.readNetFromONNX(np.frombuffer(self._content(), np.uint8))
 
     def check(self) -> None:
-        """Raise `DetectorError` unless the weights are there, and are the package's own."""
+        """Raise `DetectorError` unless the weights exist and are the package's own."""
         self._content()
 
     def _content(self) -> bytes:

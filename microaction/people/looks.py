@@ -30,8 +30,8 @@ MAX_LIGHT = 1.5  # times the light of another look: a lamp, clouds, the camera's
 CUT = 0.5  # fraction of changed cells: gestures and banners change up to 0.3, most cuts 0.6 and more
 CUT_BETWEEN_OTHERS = 0.2  # where nobody of the look before is seen any more in the same size: close-ups before one wall
 MIN_IOU = 0.3  # of the boxes of a person in two looks of a shot; of seated people 0.87 and more
-MAX_DIFFERENCE_IN_VIEW = 0.45  # of the torso of whoever shows that the camera did not cut, though much has changed
 MAX_DIFFERENCE = 0.55  # of a person's torso between looks of a shot; the median is 0.05 to 0.26
+MAX_DIFFERENCE_AT_CHANGE = 0.45  # the same, where much of the picture has changed: more is a cut
 MAX_ZOOM = 1.4  # a person who is so much larger is shown by another shot: one crop would not fit both
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
 HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
@@ -83,7 +83,7 @@ def take_looks(source: Source, span: Span, detector: Detector, seek_points: Sequ
 
 
 def look_at(frame_HWC: np.ndarray, time_us: int, detector: Detector, turn: int = 0) -> Look:
-    """Return the look at a frame that is shown at a time of the video; `turn` is what the detector is told."""
+    """Return the look at a frame that is shown at a time of the video; `turn` is passed on to the detector."""
     found = _distinct(detector.detect(frame_HWC, turn))
     people = tuple(
         SeenPerson(person.box, person.keypoints_K3, person.score, torso_colors(frame_HWC, person)) for person in found
@@ -136,7 +136,7 @@ def is_cut(before: Look, after: Look) -> bool:
         return False
     return not any(
         iou(one.box, other.box) > MIN_IOU
-        and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE_IN_VIEW
+        and hellinger_distance(one.colors, other.colors) < MAX_DIFFERENCE_AT_CHANGE
         and 1 / MAX_ZOOM < _zoom(one, other) < MAX_ZOOM
         for one in before.people
         for other in after.people

@@ -42,6 +42,11 @@ class Crop(NamedTuple):
         left, top, part_width, part_height = part or Region(0, 0, width, height)
         return cls(left, top, part_width, part_height, left, left + part_width)
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom (exclusive) of the rectangle."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
     def moved(self, shift_x: float, shift_y: float, scale: float) -> "Crop":
         """Return the crop shifted by fractions of its sides, and scaled around its center.
 

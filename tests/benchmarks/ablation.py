@@ -199,8 +199,9 @@ def moved_frames(clips: list[Clip], places: np.ndarray, sampling: Sampling) -> n
     samples = []
     for place in places:
         data = Path(clips[place].uri).read_bytes()
-        part = MOVED.part(None, data, np.random.default_rng(place))
-        indices = sampling.indices(sampling.num_frames, probe(data).num_frames, None)
+        video = probe(data)
+        part = MOVED.part(None, video.width, video.height, np.random.default_rng(place))
+        indices = sampling.indices(sampling.num_frames, video.num_frames, None)
         framing = Framing.of(sampling.preprocessing, part)
         samples.append(decode_frames(data, indices.tolist(), transform=framing.square))
     return np.stack(samples)

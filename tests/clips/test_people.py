@@ -72,10 +72,11 @@ def test_a_network_sees_the_crop_of_one_person(folder: Path, augmentation: Augme
 def test_the_part_moves_at_random(folder: Path, part: Region | Crop | None) -> None:
     """A part is shown at other places and sizes in each epoch, within the limits, and never what lies beside its columns."""
     clip, widths, shifts = (folder / "two.mp4").read_bytes(), [], []
-    whole = Crop.of(part, probe(clip).width, probe(clip).height)
+    size = probe(clip).width, probe(clip).height
+    whole = Crop.of(part, *size)
     for epoch in range(200):
         augmentation = Augmentation(0, epoch, (1.0,), part_shift=0.1, part_scale=0.25)
-        moved = augmentation.part(part, clip, np.random.default_rng(epoch))
+        moved = augmentation.part(part, *size, np.random.default_rng(epoch))
         assert isinstance(moved, Crop)
         assert (moved.first_x, moved.end_x) == (whole.first_x, whole.end_x)
         widths.append(moved.width / whole.width)

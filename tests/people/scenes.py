@@ -56,7 +56,7 @@ KINDS = (
 
 
 def draw_scene(path: Path, kind: str, seed: int, size: tuple[int, int] = ROOM) -> list[Shot]:
-    """Draw an interview of a kind, unless the file is there; return its shots."""
+    """Draw an interview of a kind, unless the file exists; return its shots."""
     choice = np.random.default_rng([seed, 0x5C])
     shots = scene_shots(kind, choice)
     subjects = choice.choice(2000, 2, replace=False).tolist()
