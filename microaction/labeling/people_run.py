@@ -20,15 +20,9 @@ from microaction.labeling.contact_sheet import ContactSource, PageWriter, write_
 from microaction.labeling.finding import find_archive_people
 from microaction.labeling.ledger import is_retryable
 from microaction.labeling.looks import check_detector
-from microaction.labeling.people import (
-    PeopleError,
-    list_of_people,
-    people_of_list,
-    people_warnings,
-    person_scale,
-    read_people_list,
-)
+from microaction.labeling.people import PeopleError, people_warnings, person_scale
 from microaction.labeling.people_file import check_unedited, write_people_list
+from microaction.labeling.people_list import list_of_people, people_of_list, read_people_list
 from microaction.labeling.run import LEASE_FOLDER
 from microaction.labeling.settings import PeopleSettings
 from microaction.models import Checkpoint, load_checkpoint

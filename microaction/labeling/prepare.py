@@ -19,13 +19,8 @@ from microaction.labeling.finding import FoundPeople, committed_people, find_arc
 from microaction.labeling.ledger import CHUNKS, LOOKS, subtract_committed
 from microaction.labeling.looks import LOOKS_US, check_detector, looks_digest
 from microaction.labeling.measure import measure_network, query_labeler_node
-from microaction.labeling.people import (
-    people_of_list,
-    people_source,
-    person_scale,
-    read_people_list,
-    write_video_people,
-)
+from microaction.labeling.people import people_source, person_scale, write_video_people
+from microaction.labeling.people_list import people_of_list, read_people_list
 from microaction.labeling.plan import plan_chunks, plan_looks
 from microaction.labeling.pool import LabelerPool, block_bytes, labeler_pool, max_block_bytes
 from microaction.labeling.record import (

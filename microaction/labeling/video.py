@@ -13,14 +13,8 @@ from microaction.labeling.decoder import Decoder
 from microaction.labeling.execution import BATCH_WINDOWS, Device, settings_digest
 from microaction.labeling.labeler import Labeler, batch_of
 from microaction.labeling.looks import LOOKS_US, Looker, looks_digest
-from microaction.labeling.people import (
-    people_key,
-    people_of_list,
-    people_of_looks,
-    people_source,
-    person_scale,
-    read_people_list,
-)
+from microaction.labeling.people import people_key, people_of_looks, people_source, person_scale
+from microaction.labeling.people_list import people_of_list, read_people_list
 from microaction.labeling.plan import chunk_table, plan_chunks, plan_looks
 from microaction.labeling.probe import catalog_row
 from microaction.labeling.settings import VideoLabelSettings

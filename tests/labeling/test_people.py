@@ -17,7 +17,8 @@ import microaction
 from microaction.labeling import finding, looks, run
 from microaction.labeling.catalog import CATALOG_FILE, read_catalog
 from microaction.labeling.ledger import LOOKS
-from microaction.labeling.people import PeopleError, list_of_people, people_of_list, read_people_list, read_video_people
+from microaction.labeling.people import PeopleError, read_video_people
+from microaction.labeling.people_list import list_of_people, people_of_list, read_people_list
 from microaction.labeling.run import run_labeling
 from microaction.people import DetectorError, detector
 from microaction.schema import PEOPLE_LIST

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from microaction import storage
-from microaction.labeling.people import PeopleError, read_people_list
+from microaction.labeling.people import PeopleError
 from microaction.labeling.people_file import PEOPLE_FILE, WRITTEN_FILE, check_unedited, write_people_list
+from microaction.labeling.people_list import read_people_list
 from microaction.schema import PEOPLE_LIST
 
 

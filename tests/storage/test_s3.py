@@ -15,7 +15,7 @@ import pytest
 
 from microaction import storage
 from microaction.errors import EXIT_RETRY, EXIT_USAGE
-from microaction.labeling.people import read_people_list
+from microaction.labeling.people_list import read_people_list
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.storage import StorageError
 from microaction.synthetic.scene import Shot, make_scene, side_by_side
