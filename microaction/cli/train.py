@@ -33,15 +33,17 @@ def train(settings: TrainSettings, show: Show) -> "TrainingResult":
 
 def report(progress: "TrainingProgress", show: Show) -> None:
     """Move the bar; the end of an epoch is a line that stays."""
+    if progress.features is not None:
+        done, total = progress.features
+        show(done, total, f"features of {done} of {total} videos")
+        return
     done = (progress.epoch - 1) * progress.num_steps + progress.step
     where = f"epoch {progress.epoch}/{progress.num_epochs}, step {progress.step}/{progress.num_steps}"
     show(done, progress.num_epochs * progress.num_steps, f"{where}, loss {progress.loss:.3f}")
     if progress.metrics is None:
         return
-    metrics = progress.metrics
     console.print(
-        f"epoch {progress.epoch}/{progress.num_epochs}: loss {progress.loss:.3f}, validation action top-1 "
-        f"{metrics['action_top1']:.1%}, body top-1 {metrics['body_top1']:.1%}, F1 mean {metrics['f1_mean']:.3f}",
+        f"epoch {progress.epoch}/{progress.num_epochs}: loss {progress.loss:.3f}, validation {_said(progress.metrics)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -51,6 +53,16 @@ def report(progress: "TrainingProgress", show: Show) -> None:
         console.print(
             f"{progress.num_unreadable} clips could not be read and are left out: see {UNREADABLE_FILE}", style="yellow"
         )
+
+
+def _said(metrics: dict[str, float]) -> str:
+    """Return the metrics that a line at the end of an epoch has room for."""
+    if "map_challenge" in metrics:
+        return f"mAP {metrics['map_challenge']:.3f}, event F1 {metrics['event_f1@0.5']:.3f}"
+    return (
+        f"action top-1 {metrics['action_top1']:.1%}, body top-1 {metrics['body_top1']:.1%}, F1 mean "
+        f"{metrics['f1_mean']:.3f}"
+    )
 
 
 def summary_table(result: "TrainingResult") -> Table:

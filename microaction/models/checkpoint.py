@@ -22,10 +22,11 @@ from torch import Tensor
 from microaction import storage
 from microaction.models.errors import CheckpointError
 from microaction.models.families import build_model, family_of, register_family
-from microaction.models.family import Family
+from microaction.models.family import Family, Task
 from microaction.models.golden import GOLDEN_FILE, TOLERANCE, golden_difference
 from microaction.models.inputs import predict
 from microaction.models.interface import Network, Prediction
+from microaction.models.score_calibration import ScoreCalibration
 from microaction.models.settings import AnyModelConfig
 from microaction.preprocessing import Preprocessing
 from microaction.settings import DEMO_MODEL
@@ -48,8 +49,8 @@ class Calibration(BaseModel):
 class CheckpointConfig(BaseModel):
     """`config.json`: all that is needed to rebuild the network and to know where it comes from.
 
-    `calibration` is None for a network that was never calibrated. `license` is what users of the weights must know, and
-    `origin` where the weights came from if not from training.
+    `calibration` is None for a network that was never calibrated, and `score_calibration` for all but detectors. `license` is
+    what users of the weights must know, and `origin` where the weights came from if not from training.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -59,6 +60,7 @@ class CheckpointConfig(BaseModel):
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     calibration: Calibration | None = None
+    score_calibration: ScoreCalibration | None = None
     recipe: dict[str, Any]
     versions: dict[str, str]
     metrics: dict[str, float]
@@ -79,6 +81,11 @@ class CheckpointConfig(BaseModel):
     def needs_skeletons(self) -> bool:
         """Whether clips and windows must come with skeletons."""
         return self.num_pose_sampled > 0 or self.preprocessing.fit == "people"
+
+    @property
+    def task(self) -> Task:
+        """Whether the network classifies clips, or finds actions in untrimmed video."""
+        return family_of(self.model).task
 
     @property
     def temperature(self) -> float:
@@ -115,7 +122,7 @@ class Checkpoint:
     def notices(self) -> list[str]:
         """What a user of the checkpoint should know, a sentence each."""
         notices = []
-        if self.config.calibration is None:
+        if self.config.calibration is None and self.config.score_calibration is None:
             notices.append("it is not calibrated, so its probabilities are over-confident (see `microaction import`)")
         if self.config.license:
             notices.append(self.config.license)
@@ -199,7 +206,7 @@ def _read(uri: str) -> tuple[Network, CheckpointConfig, str]:
 
         network, config = read_published(folder)
         return network, config, _digest(weights_bytes(network), config)
-    config = _read_config(folder)
+    config = read_config(folder)
     weights = _read_file(folder, WEIGHTS_FILE)
     network = build_model(config.model)
     _fill(network, weights, folder)
@@ -211,7 +218,8 @@ def _folder_of(uri: str) -> str:
     return str(resources.files(__package__) / DEMO_FOLDER) if uri == DEMO_MODEL else uri
 
 
-def _read_config(uri: str) -> CheckpointConfig:
+def read_config(uri: str) -> CheckpointConfig:
+    """Return the configuration of a checkpoint directory. Raises `CheckpointError`."""
     config_uri = storage.join(uri, CONFIG_FILE)
     content = _read_file(uri, CONFIG_FILE)
     try:
@@ -292,7 +300,9 @@ def _digest(weights: bytes, config: CheckpointConfig) -> str:
     So are values that are the defaults: a version with more settings computes the same digest.
     """
     relevant = config.model_dump(
-        mode="json", include={"model", "preprocessing", "labels", "calibration"}, exclude_defaults=True
+        mode="json",
+        include={"model", "preprocessing", "labels", "calibration", "score_calibration"},
+        exclude_defaults=True,
     )
     relevant["family"] = config.model.family
     digest = hashlib.sha256(weights)

@@ -7,6 +7,7 @@ configurations for Kinetics (the others). The references test with three crops o
 from typing import Any
 
 from microaction.models.c3d.family import C3DConfig
+from microaction.models.detector.config import DetectorConfig
 from microaction.models.pcan.family import PCANConfig, PCANPoseConfig, PCANRGBConfig
 from microaction.models.resnet3d.family import I3DConfig, SlowFastConfig
 from microaction.models.settings import ModelConfig
@@ -25,6 +26,8 @@ UNIFORMER_STATISTICS = {"mean": (114.75, 114.75, 114.75), "std": (57.375, 57.375
 def statistics_of(config: ModelConfig) -> dict[str, Any]:
     """Return what differs from the defaults of `Preprocessing` in the frames' size, mean and standard deviation."""
     match config:
+        case DetectorConfig():
+            return statistics_of(config.backbone)
         case C3DConfig():
             return _bound_to(config.side) | C3D_STATISTICS
         case TimeSformerConfig():

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from microaction.models.c3d.family import C3D_FAMILY
+from microaction.models.detector.family import DETECTOR_FAMILY
 from microaction.models.errors import CheckpointError
 from microaction.models.family import Family, Importer
 from microaction.models.manet.family import MANET, MANET_PRESETS
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Family] = {
         PCAN_FAMILY,
         PCAN_RGB_FAMILY,
         PCAN_POSE_FAMILY,
+        DETECTOR_FAMILY,
     )
 }
 DEFAULT_FAMILY = MANET.name

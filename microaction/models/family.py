@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from microaction.models.settings import ClassifierConfig, ModelConfig
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 StateDict = Mapping[str, "Tensor"]
 
+Task = Literal["recognition", "detection"]
 MA52_LICENSE = "weights trained on MA-52 inherit its license: non-commercial scientific use only"
 
 
@@ -43,7 +44,7 @@ class Family:
     [B, T, H, W, 3] into float32 logits [B, K] as fast as the device can, `param_groups` the optimizer's groups for a weight
     decay, with `params`, `name`, `lr_factor` and `weight_decay` each. `batch_loss`: a module from the outputs and targets of a
     whole global batch to its loss, for networks whose clips' losses depend on each other; others are trained with
-    `JointEmbeddingLoss`.
+    `JointEmbeddingLoss`. `task`: whether it classifies clips, or finds actions in untrimmed video.
     The functions must be importable by name: a `Family` travels to the workers of a cluster.
     """
 
@@ -54,6 +55,7 @@ class Family:
     param_groups: Callable[[Any, float], list[dict[str, Any]]]
     importers: tuple[Importer, ...] = ()
     batch_loss: Callable[[Any], "nn.Module"] | None = None
+    task: Task = "recognition"
 
 
 def head_options(config: ClassifierConfig, init_std: float) -> "HeadOptions":

@@ -7,11 +7,13 @@ from urllib.error import URLError
 import torch
 
 from microaction import storage
-from microaction.models.checkpoint import CONFIG_FILE, load_checkpoint, load_weights
+from microaction.models.checkpoint import CONFIG_FILE, load_checkpoint, load_weights, read_config
+from microaction.models.detector.detection_network import DetectionNetwork
 from microaction.models.errors import CheckpointError
-from microaction.models.families import load_published
+from microaction.models.families import build_model, load_published
 from microaction.models.importing import read_weights
 from microaction.models.interface import Network
+from microaction.models.mapping import HEADS
 
 IMAGENET = "imagenet"
 IMAGENET_URL = (
@@ -27,8 +29,12 @@ def load_initial_weights(model: Network, source: str) -> None:
       another number of classes stay random;
     - "imagenet", which downloads torchvision's ResNet-50.
 
-    Raises `CheckpointError`; the network is unchanged then.
+    A detector gets those of a classifier into its backbone, or those of another detector of the same shape. Raises
+    `CheckpointError`; the network is unchanged then.
     """
+    if isinstance(model, DetectionNetwork) and not _is_detector(source):
+        load_backbone(model, source)
+        return
     if source != IMAGENET and storage.exists(storage.join(source, CONFIG_FILE)):
         load_weights(model, source)
         return
@@ -37,6 +43,22 @@ def load_initial_weights(model: Network, source: str) -> None:
         load_published(model, state, any_head=True)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
+
+
+def load_backbone(model: DetectionNetwork, source: str) -> None:
+    """Load a classifier's weights into a detector's backbone. Raises `CheckpointError`."""
+    classifier = build_model(model.config.backbone)
+    load_initial_weights(classifier, source)
+    weights = {name: tensor for name, tensor in classifier.state_dict().items() if not name.startswith(HEADS)}
+    model.backbone.load_state_dict(weights, strict=True)
+
+
+def _is_detector(source: str) -> bool:
+    return (
+        source != IMAGENET
+        and storage.exists(storage.join(source, CONFIG_FILE))
+        and read_config(source).task == "detection"
+    )
 
 
 def load_initial_paths(model: Network, rgb: str, pose: str) -> None:

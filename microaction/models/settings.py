@@ -16,6 +16,8 @@ from pydantic import (
 
 from microaction.taxonomy import ACTIONS
 
+DETECTOR = "detector"
+
 
 class ModelConfig(BaseModel):
     """What the configurations of all families have. A family narrows `family` to its own name, as a `Literal`."""
@@ -66,7 +68,8 @@ class ClassifierConfig(ModelConfig):
 def parse_model_config(value: Any) -> ModelConfig:
     """Return the configuration that a mapping describes, in the class of its family, or that a preset's name stands for.
 
-    A mapping may name a `preset`, from which its other entries differ.
+    A mapping may name a `preset`, from which its other entries differ. With entries that only detectors have, the others are
+    those of the detector's backbone.
 
     Raises `ValueError` for a family that is not in `FAMILIES`, and pydantic's error for other values that do not fit.
     """
@@ -78,6 +81,7 @@ def parse_model_config(value: Any) -> ModelConfig:
         value = {"preset": value}
     if not isinstance(value, dict):
         raise ValueError(f"a network's configuration must be a mapping, not {value!r}")
+    value = _split_detector(value)
     if "preset" in value:
         preset = value["preset"]
         if preset not in PRESETS:
@@ -89,6 +93,17 @@ def parse_model_config(value: Any) -> ModelConfig:
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"family {family!r} must be one of {', '.join(FAMILIES)}")
     return FAMILIES[family].config.model_validate(value)
+
+
+def _split_detector(value: dict[str, Any]) -> dict[str, Any]:
+    from microaction.models.families import FAMILIES
+
+    fields = FAMILIES[DETECTOR].config.model_fields
+    own = {name for name in fields if name not in ClassifierConfig.model_fields}
+    if value.get("family") == DETECTOR or not own & value.keys():
+        return value
+    backbone = {name: entry for name, entry in value.items() if name not in own}
+    return {"family": DETECTOR, "backbone": backbone} | {name: value[name] for name in value if name in own}
 
 
 def default_model_config() -> ModelConfig:
@@ -111,6 +126,8 @@ def fields_of_all_families() -> Any:
     fields: dict[str, Any] = {}
     for family in FAMILIES.values():
         for name, field in family.config.model_fields.items():
+            if name == "backbone":  # a network by itself: `--task detection` makes it of the other fields
+                continue
             users.setdefault(name, []).append(family.name)
             fields.setdefault(name, field)
     definitions: dict[str, Any] = {

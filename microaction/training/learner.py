@@ -1,10 +1,11 @@
 """One training worker's network and what changes it: loss, optimizer, average of the weights. Knows no Ray.
 
-Shapes: B clips of this worker's shard of a global batch, T frames, H height, W width, C features, K actions, D embedding.
+Shapes: B clips of this worker's shard of a global batch, T frames, H height, W width, C features, K actions, D embedding, L
+residual branches.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ DROP_PATH_STREAM = 1  # of random numbers, beside that of dropout
 
 
 class Learner:
-    """A replica of the network and all that training adds to it.
+    """A replica of the network and all that training adds to it: what all tasks have in common.
 
     Each of `num_ranks` workers has one, with the same state; with more than one, `replica` must be wrapped for distributed
     training before `train_step` is called. Everything random in a step depends on (seed, step, clip) alone: neither the number
@@ -41,7 +42,6 @@ class Learner:
     def __init__(
         self,
         settings: TrainSettings,
-        label_embeddings_KD: Tensor,
         num_steps: int,
         device: torch.device,
         *,
@@ -60,11 +60,6 @@ class Learner:
         store_channels_last(self.model)
         convert_batch_norms(self.model, self.recipe.batch_norm, device)
         self.replica = cast(nn.Module, torch.compile(self.model)) if self.recipe.compile else self.model
-        self.loss = JointEmbeddingLoss(
-            label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
-        ).to(device)
-        of_batch = family_of(settings.model).batch_loss
-        self.batch_loss = None if of_batch is None else of_batch(self.model)
         self.optimizer = build_optimizer(self.model, settings.model, self.recipe)
         self.rate_factor = schedule(self.recipe, num_steps)
         self.ema_model: AveragedModel | None = None
@@ -72,30 +67,18 @@ class Learner:
             average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
             self.ema_model = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
 
-    def train_step(
-        self,
-        frames_BTHWC: Tensor,
-        target_B: Tensor,
-        index_B: Sequence[int],
-        step: int,
-        keypoints_BMTK3: Tensor | None = None,
-    ) -> Tensor:
-        """Do one step of the optimizer: step number `step` (from 0) of the run.
-
-        `frames_BTHWC` are uint8, `target_B` int64 and `keypoints_BMTK3`, for networks that see skeletons, float32, all on the
-        device; `index_B` identifies the clips. Returns this worker's part of the loss (a scalar without gradient): the mean over
-        all workers is that of the global batch.
-        """
+    def _step(self, num_clips: int, step: int, backward: Callable[[slice], Tensor]) -> Tensor:
+        """Do one step of the optimizer, whose gradients `backward` accumulates from parts of this worker's clips; return the
+        sum of what it returns."""
         self.replica.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
-        parts = self._parts(len(index_B))
+        parts = self._parts(num_clips)
         for number, part in enumerate(parts, start=1):
             # The gradients of all workers are reduced once per step.
             accumulates = number < len(parts) and isinstance(self.replica, DistributedDataParallel)
             with cast(DistributedDataParallel, self.replica).no_sync() if accumulates else nullcontext():
-                keypoints = None if keypoints_BMTK3 is None else keypoints_BMTK3[part]
-                loss += self._backward(frames_BTHWC[part], target_B[part], index_B[part], step, keypoints)
+                loss += backward(part)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
         set_learning_rate(self.optimizer, scaled_learning_rate(self.recipe) * self.rate_factor(step))
         self.optimizer.step()
@@ -107,13 +90,6 @@ class Learner:
     def eval_model(self) -> Network:
         """The network that is validated and saved: the average of the weights if there is one."""
         return self.model if self.ema_model is None else cast(Network, self.ema_model.module)
-
-    @torch.inference_mode()
-    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Prediction:
-        """Return what the network says (float32) of uint8 frames, and keypoints, of all views on the device."""
-        self.eval_model.eval()
-        with self._precision():
-            return predict(self.eval_model, frames_BTHWC, keypoints_BMTK3, self.settings.preprocessing)
 
     def state(self) -> dict[str, Any]:
         """Return all that training resumes from, copied, so that the next step does not change it; tensors are on the CPU."""
@@ -135,6 +111,73 @@ class Learner:
         num_parts = -(-max_clips // (self.recipe.micro_batch_size or max_clips))
         borders = [round(part * num_clips / num_parts) for part in range(num_parts + 1)]
         return [slice(start, end) for start, end in itertools.pairwise(borders)]
+
+    def _drop_path_mask(self, index_B: Sequence[int], step: int) -> Tensor | None:
+        """Return stochastic depth [B, L]: 0 or 1/(1 − rate) for every residual branch."""
+        rates = self.model.drop_path_rates
+        if not any(rates):
+            return None
+        rate_L = torch.tensor(rates, device=self.device)
+        return (self._random((len(rates),), index_B, step, DROP_PATH_STREAM) >= rate_L) / (1 - rate_L)
+
+    def _random(self, shape: Sequence[int], index_B: Sequence[int], step: int, *stream: int) -> Tensor:
+        """Return numbers in [0, 1) [B, *shape] that depend on seed, step, clip and stream alone."""
+        generator = torch.Generator()
+        seeds = [seed_of(self.settings.seed, step, index, *stream) for index in index_B]
+        return torch.stack([torch.rand(shape, generator=generator.manual_seed(seed)) for seed in seeds]).to(self.device)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+
+class RecognitionLearner(Learner):
+    """A learner of clips, each with one label."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        label_embeddings_KD: Tensor,
+        num_steps: int,
+        device: torch.device,
+        *,
+        num_ranks: int = 1,
+        resumes: bool = False,
+    ) -> None:
+        """See `Learner`."""
+        super().__init__(settings, num_steps, device, num_ranks=num_ranks, resumes=resumes)
+        self.loss = JointEmbeddingLoss(
+            label_embeddings_KD, self.recipe.embedding_loss_weight, self.recipe.label_smoothing
+        ).to(device)
+        of_batch = family_of(settings.model).batch_loss
+        self.batch_loss = None if of_batch is None else of_batch(self.model)
+
+    def train_step(
+        self,
+        frames_BTHWC: Tensor,
+        target_B: Tensor,
+        index_B: Sequence[int],
+        step: int,
+        keypoints_BMTK3: Tensor | None = None,
+    ) -> Tensor:
+        """Do one step of the optimizer: step number `step` (from 0) of the run.
+
+        `frames_BTHWC` are uint8, `target_B` int64 and `keypoints_BMTK3`, for networks that see skeletons, float32, all on the
+        device; `index_B` identifies the clips. Returns this worker's part of the loss (a scalar without gradient): the mean over
+        all workers is that of the global batch.
+        """
+
+        def backward(part: slice) -> Tensor:
+            keypoints = None if keypoints_BMTK3 is None else keypoints_BMTK3[part]
+            return self._backward(frames_BTHWC[part], target_B[part], index_B[part], step, keypoints)
+
+        return self._step(len(index_B), step, backward)
+
+    @torch.inference_mode()
+    def predict(self, frames_BTHWC: Tensor, keypoints_BMTK3: Tensor | None = None) -> Prediction:
+        """Return what the network says (float32) of uint8 frames, and keypoints, of all views on the device."""
+        self.eval_model.eval()
+        with self._precision():
+            return predict(self.eval_model, frames_BTHWC, keypoints_BMTK3, self.settings.preprocessing)
 
     def _backward(
         self,
@@ -179,23 +222,6 @@ class Learner:
         if shape is None or probability == 0:
             return None
         return (self._random(shape, index_B, step) >= probability) / (1 - probability)
-
-    def _drop_path_mask(self, index_B: Sequence[int], step: int) -> Tensor | None:
-        """Return stochastic depth [B, L]: 0 or 1/(1 − rate) for every residual branch."""
-        rates = self.model.drop_path_rates
-        if not any(rates):
-            return None
-        rate_L = torch.tensor(rates, device=self.device)
-        return (self._random((len(rates),), index_B, step, DROP_PATH_STREAM) >= rate_L) / (1 - rate_L)
-
-    def _random(self, shape: Sequence[int], index_B: Sequence[int], step: int, *stream: int) -> Tensor:
-        """Return numbers in [0, 1) [B, *shape] that depend on seed, step, clip and stream alone."""
-        generator = torch.Generator()
-        seeds = [seed_of(self.settings.seed, step, index, *stream) for index in index_B]
-        return torch.stack([torch.rand(shape, generator=generator.manual_seed(seed)) for seed in seeds]).to(self.device)
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
 
 def load_initial(model: Network, settings: TrainSettings) -> None:

@@ -7,7 +7,9 @@ and at the end of every epoch; a killed run repeats the steps since then, with t
 
 import copy
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,73 +21,89 @@ import torch.distributed as dist
 from torch import Tensor
 
 from microaction import storage
-from microaction.clips.ingest import read_clips
-from microaction.clips.sample import Augmentation, Sampling
-from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
-from microaction.evaluation.calibration import fit_temperature, probabilities_of
-from microaction.evaluation.metrics import measure
-from microaction.evaluation.report import predictions_table
-from microaction.models import Calibration, CheckpointConfig, Family, register_family, save_checkpoint
+from microaction.models import CheckpointConfig, save_checkpoint
 from microaction.taxonomy import ACTIONS
-from microaction.training.checkpoints import PREDICTIONS_FILE, checkpoint_uri
-from microaction.training.device import on_device
+from microaction.training.checkpoints import checkpoint_uri
 from microaction.training.errors import TrainingError
 from microaction.training.learner import Learner
 from microaction.training.log import write_log
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.training.progress import TrainingProgress
 from microaction.training.settings import TrainSettings
-from microaction.training.split import read_splits
 from microaction.training.state import BackgroundWriter, Epoch, RunState, load_state, save_state
-from microaction.training.telemetry import SCORE, Metrics, TimedIterator
-from microaction.training.validation import ValidationScores, validate
+from microaction.training.telemetry import Metrics, TimedIterator
 from microaction.versions import versions
 from microaction.video import DecodeError
-from microaction.video.transforms import ResizedCrop
 
 STEPS_PER_REPORT = 5  # also between checks of the clock and of preemption notices
 
 
-class Trainer:
-    """One training worker: its learner, its shard of the clips, and how far the run is."""
+@dataclass(frozen=True)
+class Measured:
+    """What the validation after an epoch found: metrics, among them the trainer's `score`; what the checkpoint's configuration
+    gets of it, by field; and files that are kept with the best checkpoint, by name."""
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        label_embeddings_KD: Tensor,
-        channel: ProgressChannel,
-        num_threads: int,
-        skeletons: ClipSkeletons | None = None,
-    ) -> None:
+    metrics: dict[str, float]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Trainer(ABC):
+    """One training worker: its learner, its shard of the clips, and how far the run is. A subclass knows what clips are.
+
+    `score`: the metric that decides which checkpoint is the best.
+    """
+
+    score: str
+    learner: Learner
+    train_clips: Sequence[Any]
+    val_clips: Sequence[Any]
+
+    def __init__(self, settings: TrainSettings, channel: ProgressChannel, num_threads: int) -> None:
         context = ray.train.get_context()
         self.rank, self.num_ranks = context.get_world_rank(), context.get_world_size()
         self.settings, self.recipe = settings, settings.recipe
         self.run_uri = storage.join(settings.storage_path, settings.name)
-        self.channel, self.skeletons = channel, skeletons
+        self.channel = channel
         self.device = ray.train.torch.get_device()
         if self.device.type == "cpu":
             torch.set_num_threads(num_threads)
-        self.train_clips, self.val_clips = read_splits(settings)
-        self.num_steps = steps_per_epoch(len(self.train_clips), self.recipe.batch_size)
 
+    def start(self, label_N: np.ndarray) -> None:
+        """Make the learner, and load the state of an earlier start. `label_N` are the labels of what an epoch draws from."""
+        self.label_N = label_N
+        self.num_steps = steps_per_epoch(len(label_N), self.recipe.batch_size)
         state = self._broadcast(load_state(self.run_uri) if self.rank == 0 else None)
-        self.learner = Learner(
-            settings,
-            label_embeddings_KD,
-            self.num_steps,
-            self.device,
-            num_ranks=self.num_ranks,
-            resumes=state is not None,
-        )
+        self.learner = self.make_learner(resumes=state is not None)
         self.state = state or RunState(0, torch.full((self.recipe.epochs * self.num_steps,), torch.nan), {})
         if state is not None:
             self.learner.load_state(state.learner)
         if self.num_ranks > 1:
             self.learner.replica = ray.train.torch.prepare_model(self.learner.replica, move_to_device=False)
-        self.writer, self.metrics = BackgroundWriter(), Metrics()
+        self.writer, self.metrics = BackgroundWriter(), Metrics(self.score)
         self.saved_s = time.monotonic()
         self.preemption: object = None
+
+    @abstractmethod
+    def make_learner(self, *, resumes: bool) -> Learner:
+        """Return the learner of this worker."""
+
+    @abstractmethod
+    def read_batches(self, epoch: int, draws_SB: np.ndarray) -> Iterator[Any]:
+        """Yield this worker's batches of some steps [S] of an epoch."""
+
+    @abstractmethod
+    def train_batches(self, batches: Iterator[Any], first_step: int) -> Iterator[Tensor]:
+        """Do a step of each batch; yield this worker's part of the loss."""
+
+    @abstractmethod
+    def validate(self) -> Any:
+        """Return what the first worker measures; all workers call this together."""
+
+    @abstractmethod
+    def measure(self, validated: Any) -> Measured:
+        """Return how good the network is."""
 
     def run(self) -> None:
         """Train the epochs that are not done yet."""
@@ -93,39 +111,22 @@ class Trainer:
             epoch = self.state.step // self.num_steps
             timing = self._train_epoch(epoch)
             started_s = time.monotonic()
-            scores = validate(
-                self.learner, self.val_clips, self.state.unreadable, self._leave_out, skeletons=self.skeletons
-            )
+            validated = self.validate()
             timing["validation_s"] = time.monotonic() - started_s
             if self.rank == 0:
-                self._end_epoch(epoch, scores, timing)
+                self._end_epoch(epoch, self.measure(validated), timing)
         self.writer.wait()
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """Do the rest of the epoch; return how long it took, and which fraction of that was waiting for clips."""
-        label_N = np.array([clip.label for clip in self.train_clips])
-        order = epoch_order(label_N, self.settings.seed, epoch, self.recipe.class_balance)
+        order = epoch_order(self.label_N, self.settings.seed, epoch, self.recipe.class_balance)
         shard = shard_of_batches(order, self.recipe.batch_size, self.rank, self.num_ranks)
-        augmentation = augmentation_of(self.settings, epoch)
-        sampling = Sampling.of(self.settings.model, self.settings.preprocessing, augmentation, self.settings.people)
         first_step = self.state.step
-        rest = shard[first_step - epoch * self.num_steps :]
-        batches = read_clips(
-            self.train_clips,
-            rest.reshape(-1),
-            sampling,
-            rest.shape[1],
-            skeletons=self.skeletons,
-            on_unreadable=self._leave_out,
-        )
-        waiting = TimedIterator(batches)
+        waiting = TimedIterator(self.read_batches(epoch, shard[first_step - epoch * self.num_steps :]))
         losses: list[Tensor] = []
         started_s = time.monotonic()
         reported_s, reported_waiting_s = started_s, 0.0
-        on_its_way = on_device(waiting, self.device)
-        for step, (batch, frames_BTHWC, keypoints_BMTK3) in enumerate(on_its_way, start=first_step):
-            target_B = torch.from_numpy(batch.target_B).to(self.device)
-            loss = self.learner.train_step(frames_BTHWC, target_B, batch.index_B.tolist(), step, keypoints_BMTK3)
+        for step, loss in enumerate(self.train_batches(waiting, first_step), start=first_step):
             losses.append(loss)
             done = step + 1 - epoch * self.num_steps
             if done % STEPS_PER_REPORT == 0 or done == self.num_steps:
@@ -200,37 +201,28 @@ class Trainer:
                 f"max_unreadable_fraction ({self.settings.max_unreadable_fraction}) allows",
             )
 
-    def _end_epoch(self, epoch: int, scores: ValidationScores, timing: dict[str, float]) -> None:
-        """Evaluate, keep the checkpoint if it is the best so far, and write the logs."""
-        logits_NK, body_NP, clips = scores
-        target_N = np.array([clip.label for clip in clips])
-        temperature = fit_temperature(logits_NK, target_N)
-        probabilities_NK = probabilities_of(logits_NK, temperature)
+    def _end_epoch(self, epoch: int, measured: Measured, timing: dict[str, float]) -> None:
+        """Keep the checkpoint if it is the best so far, and write the logs."""
         losses = self.state.losses[epoch * self.num_steps : self.state.step]
-        metrics = {
-            "loss": float(losses.mean()),
-            **measure(probabilities_NK, target_N, body_NP),
-            "temperature": temperature,
-        }
+        metrics = {"loss": float(losses.mean()), **measured.metrics}
         self.metrics.observe_epoch(metrics)
         rate = self.learner.optimizer.param_groups[0]["lr"]
         finished = Epoch(epoch + 1, rate, len(self.state.unreadable), metrics, timing, time.time())
-        before = {done.number: done.metrics[SCORE] for done in self.state.epochs}
+        before = {done.number: done.metrics[self.score] for done in self.state.epochs}
         self.state.epochs = [*self.state.epochs, finished]
         former_best = self.state.best_epoch
-        is_best = former_best is None or metrics[SCORE] > before[former_best]
+        is_best = former_best is None or metrics[self.score] > before[former_best]
         if is_best:
             self.state.best_epoch = epoch + 1
-        model, config = copy.deepcopy(self.learner.eval_model), self._config(finished)
+        model, config = copy.deepcopy(self.learner.eval_model), self._config(finished, measured)
         epochs, unreadable = self.state.epochs, dict(self.state.unreadable)
         all_losses = self.state.losses[: self.state.step].clone()
 
         def save_best() -> None:
             if is_best:
                 uri = checkpoint_uri(self.run_uri, epoch + 1)
-                names = [clip.name for clip in clips]
-                predictions = predictions_table(names, probabilities_NK, target_N, body_NP)
-                storage.write_bytes(storage.join(uri, PREDICTIONS_FILE), predictions)
+                for name, content in measured.files.items():
+                    storage.write_bytes(storage.join(uri, name), content)
                 save_checkpoint(model, config, uri)
 
         def delete_former_best() -> None:
@@ -244,15 +236,15 @@ class Trainer:
         )
         self._report(epoch, self.num_steps, metrics)
 
-    def _config(self, epoch: Epoch) -> CheckpointConfig:
+    def _config(self, epoch: Epoch, measured: Measured) -> CheckpointConfig:
         return CheckpointConfig(
             model=self.settings.model,
             preprocessing=self.settings.preprocessing,
             labels=ACTIONS,
-            calibration=Calibration(temperature=epoch.metrics["temperature"]),
             recipe=self.settings.model_dump(mode="json", exclude={"config"}) | {"epoch": epoch.number},
             versions=versions(),
             metrics=epoch.metrics,
+            **measured.config,
         )
 
     def _report(self, epoch: int, done: int, metrics: dict[str, float] | None = None) -> None:
@@ -274,28 +266,3 @@ class Trainer:
         states = [state]
         dist.broadcast_object_list(states, 0)
         return states[0]
-
-
-def augmentation_of(settings: TrainSettings, epoch: int) -> Augmentation:
-    """Return the random sampling of an epoch's clips."""
-    recipe = settings.recipe
-    resized = ResizedCrop(recipe.crop_area, recipe.crop_aspect) if recipe.crop == "resized" else None
-    return Augmentation(
-        settings.seed,
-        epoch,
-        recipe.crop_scales,
-        resized,
-        recipe.color_jitter,
-        recipe.erasing,
-        recipe.part_shift,
-        recipe.part_scale,
-    )
-
-
-def train_process(config: dict[str, Any]) -> None:
-    """Run one training worker: Ray Train calls this in each of them."""
-    family: Family = config["family"]  # workers may not know families that are defined outside of this package
-    register_family(family)
-    settings = TrainSettings.model_validate_json(config["settings"])
-    skeletons = None if config["skeletons"] is None else ray.get(config["skeletons"][0])
-    Trainer(settings, config["label_embeddings"], config["channel"], config["num_threads"], skeletons).run()

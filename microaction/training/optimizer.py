@@ -15,6 +15,7 @@ from microaction.training.errors import TrainingError
 from microaction.training.settings import RecipeConfig
 
 STEP_FACTOR = 0.1
+DETECTOR_HEAD = "detector."  # all of a detector but its backbone
 LAST_NORMS = ("backbone.norm.", "backbone.fc_norm.")  # after the last block
 # Without weight decay beside all vectors. Source: the recipes of Swin and of vision transformers.
 NEVER_DECAYED = ("relative_position_bias_table", "cls_token", "pos_embed", "time_embed")
@@ -48,8 +49,8 @@ def adamw_groups(
         raise TrainingError(f"recipe.layer_decay ({layer_decay}) is for transformers: leave it out")
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        is_decayed = parameter.ndim > 1 and not name.endswith(NEVER_DECAYED)
-        if name.startswith(HEADS):
+        is_decayed = parameter.squeeze().ndim > 1 and not name.endswith(NEVER_DECAYED)
+        if name.startswith((*HEADS, DETECTOR_HEAD)):
             factor, part = 1.0, "heads"
         else:
             block = next((prefix for prefix in depth_of if name.startswith(prefix)), None)

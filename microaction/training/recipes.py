@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from microaction.models.c3d.family import C3DConfig
 from microaction.models.conventions import published_sampling
+from microaction.models.detector.config import DetectorConfig
 from microaction.models.manet.config import ManetConfig
 from microaction.models.pcan.family import PCANConfig, PCANPoseConfig, PCANRGBConfig
 from microaction.models.resnet3d.family import I3DConfig, SlowFastConfig
@@ -51,6 +52,15 @@ def recipe_of(config: ModelConfig, name: RecipeName) -> Recipe:
 
 
 def _default_of(config: ModelConfig) -> Recipe:
+    if isinstance(config, DetectorConfig):
+        ours = {
+            "learning_rate": 2e-3,
+            "base_batch_size": 32,
+            "batch_size": 32,
+            "freeze_backbone": True,
+            "ema_decay": 0.99,
+        }
+        return Recipe("ours: ActionFormer's, on features of a backbone that keeps its weights", _OF_DETECTORS | ours)
     if isinstance(config, ManetConfig):
         return Recipe("MANet's, of its authors' MA-52 configuration")
     sampling = {"sampling": "uniform"}
@@ -80,6 +90,8 @@ def _published_of(config: ModelConfig) -> Recipe:  # noqa: PLR0911 - a table
     sampling = published_sampling(config)
     of_mmaction = "mmaction2's for Kinetics; none is published for MA-52"
     match config:
+        case DetectorConfig():
+            return Recipe("ActionFormer's for THUMOS14, of its authors", _OF_DETECTORS | {"ema_decay": 0.999})
         case ManetConfig(se=True):
             return Recipe("MANet's, of its authors' MA-52 configuration")
         case ManetConfig(shift=True):
@@ -153,6 +165,18 @@ def _published_of(config: ModelConfig) -> Recipe:  # noqa: PLR0911 - a table
     return Recipe(f"none is published for {config.family}; {default.origin}", default.recipe, default.preprocessing)
 
 
+_OF_DETECTORS: dict[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-4,
+    "base_batch_size": 2,
+    "batch_size": 2,
+    "weight_decay": 0.05,
+    "schedule": "cosine",
+    "warmup_epochs": 5.0,
+    "epochs": 35,
+    "clip_gradient_norm": 1.0,
+    "batch_norm": "frozen",
+}
 _WINNER = Recipe(
     "that of the MA-52 challenge's winner in 2024",
     {

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import ray
 import ray.train
@@ -13,7 +14,7 @@ from ray.train.torch import TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
-from microaction.clips.manifest import refuse_named_people
+from microaction.clips.manifest import Clip, refuse_named_people
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
@@ -25,11 +26,21 @@ from microaction.models import (
     label_embeddings_from_word_vectors,
     load_checkpoint,
 )
+from microaction.models.checkpoint import CONFIG_FILE, read_config
+from microaction.models.detector.config import DetectorConfig
 from microaction.models.families import family_of
+from microaction.models.settings import default_model_config
 from microaction.training.checkpoints import export_best
+from microaction.training.detection_data import (
+    FACTS_FILE,
+    as_clips,
+    clip_places,
+    read_video_splits,
+    recorded_facts,
+    training_videos,
+)
 from microaction.training.errors import TrainingError
 from microaction.training.learner import load_initial
-from microaction.training.loop import train_process
 from microaction.training.order import steps_per_epoch
 from microaction.training.person_scale import with_person_scale
 from microaction.training.progress import TrainingProgress
@@ -37,6 +48,7 @@ from microaction.training.report import REPORT_FILE
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_skeletons_of_lists, read_splits
 from microaction.training.state import load_state, saved_step
+from microaction.training.worker import train_process
 from microaction.video import DecodeError
 
 SETTINGS_FILE = "settings.json"
@@ -70,22 +82,26 @@ def run_training(
     `SkeletonError` for unusable skeletons, `CheckpointError` for unusable initial weights, `StateError` for a saved state that
     cannot be read and `TrainingError` for settings that cannot work here.
     """
+    if settings.task == "detection":
+        settings = with_initial_backbone(settings)
     embeddings_KD = load_label_embeddings(settings)
     settings = with_embedding_dim(settings, embeddings_KD)
-    train_clips, val_clips = read_splits(settings)
+    run_uri = storage.join(settings.storage_path, settings.name)
+    train_clips, val_clips = read_clips_of(settings)
     if settings.people == "off" and not settings.needs_skeletons:
         refuse_named_people([*train_clips, *val_clips])
-    num_steps = steps_per_epoch(len(train_clips), settings.recipe.batch_size)
-    if num_steps == 0:
-        raise TrainingError(
-            f"recipe.batch_size ({settings.recipe.batch_size}) exceeds the {len(train_clips)} training clips: make it smaller"
-        )
+    if settings.task == "recognition":
+        _refuse_large_batches(settings, len(train_clips))
     if settings.init is not None:
         load_initial(build_model(settings.model), settings)  # fails now if anything is wrong with them
     skeletons = read_skeletons_of_lists(settings)
-    run_uri = storage.join(settings.storage_path, settings.name)
     _refuse_other_settings(settings, run_uri)
 
+    num_drawn = len(train_clips)
+    if settings.task == "detection":
+        num_drawn = _num_drawn_of_videos(settings, run_uri)
+        _refuse_large_batches(settings, num_drawn)
+    num_steps = steps_per_epoch(num_drawn, settings.recipe.batch_size)
     if saved_step(run_uri) < settings.recipe.epochs * num_steps:
         await_nodes(settings, settings.min_workers or settings.num_workers)
         measured = with_person_scale(settings, train_clips, run_uri)
@@ -147,6 +163,52 @@ def _train(
         if cause is not None:
             raise cause from error
         raise
+
+
+def read_clips_of(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
+    """Return what the run is trained and validated on as clips: of detectors whole videos, with their first instance's label."""
+    if settings.task == "recognition":
+        return read_splits(settings)
+    train, validation = read_video_splits(settings)
+    return as_clips(train), as_clips(validation)
+
+
+def with_initial_backbone(settings: TrainSettings) -> TrainSettings:
+    """Return the settings of a detector with the backbone and the preprocessing of the classifier that it begins from.
+
+    Raises `TrainingError` if the settings ask for another backbone.
+    """
+    init, config = settings.init, cast(DetectorConfig, settings.model)
+    if init in (None, "imagenet") or not storage.exists(storage.join(str(init), CONFIG_FILE)):
+        return settings
+    initial = read_config(str(init))
+    if initial.task == "detection":
+        return settings
+    asked = config.backbone
+    if asked not in (default_model_config(), initial.model):
+        raise TrainingError(
+            f"init ({init}) is a network of another configuration ({initial.model.family}) than model.backbone "
+            f"({asked.family}): leave out model"
+        )
+    changes = {"model": config.model_copy(update={"backbone": initial.model})}
+    seen_once = initial.preprocessing.model_copy(update={"views": 1})
+    return TrainSettings.model_validate(settings.model_copy(update=changes | {"preprocessing": seen_once}).model_dump())
+
+
+def _num_drawn_of_videos(settings: TrainSettings, run_uri: str) -> int:
+    """Return how many clips an epoch draws from, from the videos' lengths, which the run's folder has or gets now."""
+    train, validation = read_video_splits(settings)
+    if not storage.exists(storage.join(run_uri, FACTS_FILE)):
+        await_nodes(settings, settings.min_workers or settings.num_workers)
+    facts = recorded_facts(run_uri, [*train, *validation], settings.node_wait_s)
+    return len(clip_places(training_videos(train, facts), settings.model.num_frames))
+
+
+def _refuse_large_batches(settings: TrainSettings, num_clips: int) -> None:
+    if steps_per_epoch(num_clips, settings.recipe.batch_size) == 0:
+        raise TrainingError(
+            f"recipe.batch_size ({settings.recipe.batch_size}) exceeds the {num_clips} training clips: make it smaller"
+        )
 
 
 def load_label_embeddings(settings: TrainSettings) -> torch.Tensor:

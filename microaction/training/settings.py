@@ -8,7 +8,8 @@ from microaction.clips.settings import PeopleRule
 from microaction.distributed.settings import ClusterSettings
 from microaction.models.conventions import statistics_of
 from microaction.models.families import family_of
-from microaction.models.settings import AnyModelConfig, default_model_config, parse_model_config
+from microaction.models.family import Task
+from microaction.models.settings import DETECTOR, AnyModelConfig, default_model_config, parse_model_config
 from microaction.preprocessing import Preprocessing
 from microaction.settings import Location
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
@@ -101,6 +102,14 @@ class RecipeConfig(BaseModel):
         description="Largest random change of that part's size, as a fraction: 0.15 is 1/1.15 to 1.15 times. Beyond the frame "
         "the edge is repeated.",
     )
+    freeze_backbone: bool = Field(
+        False,
+        description="Of detectors: the backbone keeps its initial weights, and its features of the videos are computed once, "
+        "from unchanged frames.",
+    )
+    dense_loss_weight: float = Field(
+        10.0, ge=0, description="Of detectors: weight of the mean cross-entropy of the dense probabilities."
+    )
     crop: Literal["multi_scale", "resized"] = Field(
         "multi_scale",
         description="Random crops: `multi_scale` has a few sizes and places, as MANet's; `resized` has any area and shape.",
@@ -154,6 +163,11 @@ class WorkerSettings(ClusterSettings):
 class TrainSettings(WorkerSettings):
     """Train a network on labeled clips (MA-52's list format) and write a checkpoint directory."""
 
+    task: Task = Field(
+        "recognition",
+        description="`recognition`: classify clips; `detection`: find actions in untrimmed video, with a detector on the network "
+        "that `model` names. Its lists are MMA-52's CSV files, or Parquet tables of spans.",
+    )
     train_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
     train_videos: Location = Field(description="Folder of the clips in train_list.")
     val_list: Location | None = Field(None, description="List file of the clips to validate on after each epoch.")
@@ -196,6 +210,11 @@ class TrainSettings(WorkerSettings):
         description="Initial weights: a checkpoint directory, a file of published weights (.pth), or `imagenet`, which "
         "downloads torchvision's ResNet-50. Default: random.",
     )
+    features: Location | None = Field(
+        None,
+        description="Of detectors whose backbone is frozen: folder for its features of the videos, which several runs may share. "
+        "Default: in the run's folder.",
+    )
     seed: int = Field(0, description="Seed of everything random.")
 
     @model_validator(mode="before")
@@ -206,11 +225,13 @@ class TrainSettings(WorkerSettings):
             return values
         try:
             model = parse_model_config(values.get("model", {}))
+            if values.get("task") == "detection" and model.family != DETECTOR:
+                model = parse_model_config({"family": DETECTOR, "backbone": model})
         except ValueError:
             return values  # the field's own validation reports it
         given = values.get("recipe", {})
         given = {"name": given} if isinstance(given, str) else given
-        changes = {}
+        changes: dict[str, Any] = {"model": model, "task": family_of(model).task} if model.family == DETECTOR else {}
         if isinstance(given, dict):
             recipe = recipe_of(model, given.get("name", "default"))
             changes["recipe"] = {**recipe.recipe, **given}
@@ -224,6 +245,7 @@ class TrainSettings(WorkerSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainSettings":
+        self._check_task()
         self._check_skeletons()
         side = getattr(self.model, "side", self.preprocessing.crop)
         if side != self.preprocessing.crop:
@@ -255,6 +277,26 @@ class TrainSettings(WorkerSettings):
     def needs_skeletons(self) -> bool:
         """Whether the network needs the clips' skeletons."""
         return self.model.num_pose_frames > 0 or self.preprocessing.fit == "people"
+
+    def _check_task(self) -> None:
+        if self.task != family_of(self.model).task:
+            raise ValueError(f"task ({self.task}) is not what {self.model.family} is for: leave it out")
+        if self.task == "recognition":
+            if self.recipe.freeze_backbone or self.features is not None:
+                raise ValueError("recipe.freeze_backbone and features are for task=detection: leave them out")
+            return
+        if self.people == "auto":
+            raise ValueError("people: detectors are trained on videos of one person: pack them with people=auto before")
+        if self.preprocessing.views != 1 or self.preprocessing.fit == "people":
+            raise ValueError(
+                "preprocessing: detectors see each frame once, and no skeletons: leave out views and fit=people"
+            )
+        if self.features is not None and not self.recipe.freeze_backbone:
+            raise ValueError("features: a backbone that learns has none to share; leave it out")
+        if self.recipe.batch_norm != "frozen":
+            raise ValueError(
+                "recipe.batch_norm must be frozen for detectors, whose clips differ in length: leave it out"
+            )
 
     def _check_skeletons(self) -> None:
         given = {"train": (self.train_list, self.train_skeletons), "val": (self.val_list, self.val_skeletons)}

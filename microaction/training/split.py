@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -37,7 +38,26 @@ def _read_lists(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
     return train, read_list(settings.val_list, settings.val_videos, num_classes)
 
 
-def split_by_subject(clips: Sequence[Clip], val_fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
+class Listed(Protocol):
+    """A clip or a video of a list: its name, and who is in it."""
+
+    @property
+    def name(self) -> str:
+        """Name as listed."""
+        ...
+
+    @property
+    def subject(self) -> str | None:
+        """The person in it; None if unknown."""
+        ...
+
+
+AnyListed = TypeVar("AnyListed", bound=Listed)
+
+
+def split_by_subject(
+    clips: Sequence[AnyListed], val_fraction: float, seed: int
+) -> tuple[list[AnyListed], list[AnyListed]]:
     """Hold out subjects, drawn in an order that `seed` decides, until they have `val_fraction` of the clips; at least one subject
     is held out and one is not. Raises `ManifestError`."""
     indices: dict[str, list[int]] = defaultdict(list)

@@ -15,7 +15,7 @@ from microaction.clips.manifest import Clip
 from microaction.clips.sample import Sampling
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.taxonomy import BODY_PARTS
-from microaction.training.learner import Learner
+from microaction.training.learner import RecognitionLearner
 from microaction.video import DecodeError
 
 BATCH_SIZE = 32
@@ -31,7 +31,7 @@ class ValidationScores(NamedTuple):
 
 
 def validate(
-    learner: Learner,
+    learner: RecognitionLearner,
     clips: Sequence[Clip],
     unreadable: dict[str, str],
     on_unreadable: Callable[[DecodeError], None],

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 MICROSECONDS = 1_000_000
+STEP_US = 125_000  # of detectors, which see 8 frames a second
 
 
 class Span(NamedTuple):
@@ -51,6 +52,16 @@ def split_windows(duration_us: int, window_us: int, stride_us: int, chunk: Span 
     if moved_back and chunk.start_us <= last_start < chunk.end_us:
         starts.append(last_start)
     return [Span(start, min(start + window_us, duration_us)) for start in starts]
+
+
+def num_steps_of(duration_us: int) -> int:
+    """Return the number of steps of a video; the last one may be shorter than the others."""
+    return -(-duration_us // STEP_US)
+
+
+def step_spans(steps: range, duration_us: int) -> list[Span]:
+    """Return the spans of some steps of a video: step i lasts from i · `STEP_US` to the next, or to the end."""
+    return [Span(step * STEP_US, min((step + 1) * STEP_US, duration_us)) for step in steps]
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:

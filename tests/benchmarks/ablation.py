@@ -30,8 +30,8 @@ from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
 from microaction.skeletons import Skeleton
 from microaction.synthetic import make_dataset
-from microaction.training.learner import Learner
-from microaction.training.loop import augmentation_of
+from microaction.training.learner import RecognitionLearner
+from microaction.training.recognition_loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.training.settings import TrainSettings
 from microaction.video import Framing, decode_frames, probe
@@ -170,7 +170,7 @@ def train(folder: Path, name: str, seed: int) -> dict[str, float]:
         seed=seed,
     )
     num_steps = steps_per_epoch(len(clips), settings.recipe.batch_size)
-    learner = Learner(settings, embeddings_KD, num_steps, torch.device("cpu"))
+    learner = RecognitionLearner(settings, embeddings_KD, num_steps, torch.device("cpu"))
     for epoch in range(epochs):
         order = epoch_order(np.array([clip.label for clip in clips]), seed, epoch, settings.recipe.class_balance)
         sampling = Sampling.of(model, SMALL_PIXELS, augmentation_of(settings, epoch))

@@ -31,8 +31,8 @@ from microaction.evaluation.metrics import measure
 from microaction.models import default_label_embeddings
 from microaction.synthetic import SyntheticDataset, make_dataset
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
-from microaction.training.learner import Learner
-from microaction.training.loop import augmentation_of
+from microaction.training.learner import RecognitionLearner
+from microaction.training.recognition_loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches
 from microaction.training.run import with_embedding_dim
 from microaction.training.settings import TrainSettings
@@ -187,7 +187,7 @@ def batches(of: TrainSettings, clips: list[Clip], skeletons: ClipSkeletons | Non
             yield ClipBatch(draw.frames_BTHWC[chosen], draw.target_B[chosen], chosen, draw.keypoints_BMTK3[chosen])
 
 
-def train_step(learner: Learner, batch: ClipBatch, step: int) -> None:
+def train_step(learner: RecognitionLearner, batch: ClipBatch, step: int) -> None:
     target_B, index_B = torch.from_numpy(batch.target_B), batch.index_B.tolist()
     frames, keypoints = torch.from_numpy(batch.frames_BTHWC), torch.from_numpy(batch.keypoints_BMTK3)
     learner.train_step(frames, target_B, index_B, step, keypoints)
@@ -206,14 +206,14 @@ def train(folder: Path, name: str, seed: int) -> dict[str, float]:
     if of.needs_skeletons:
         skeletons = ClipSkeletons.read((clips, str(dataset.train_skeletons)), (val, str(dataset.val_skeletons)))
     embeddings_KD = default_label_embeddings()
-    trial = Learner(of, embeddings_KD, 100, torch.device("cpu"))
+    trial = RecognitionLearner(of, embeddings_KD, 100, torch.device("cpu"))
     source = batches(of, clips, skeletons)
     train_step(trial, next(source), 0)
     started_s = time.process_time()
     for step in range(MEASURED_STEPS):
         train_step(trial, next(source), step)
     num_steps = round(TRAIN_S * MEASURED_STEPS / (time.process_time() - started_s))
-    learner = Learner(of, embeddings_KD, num_steps, torch.device("cpu"))
+    learner = RecognitionLearner(of, embeddings_KD, num_steps, torch.device("cpu"))
     for step, batch in zip(range(num_steps), source, strict=False):
         train_step(learner, batch, step)
     sampling = Sampling.of(of.model, of.preprocessing)

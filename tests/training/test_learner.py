@@ -9,7 +9,7 @@ from torch import Tensor
 
 from microaction.models import CheckpointConfig, default_label_embeddings, save_checkpoint
 from microaction.taxonomy import ACTIONS
-from microaction.training.learner import Learner, seed_of
+from microaction.training.learner import RecognitionLearner, seed_of
 from tests.training.runs import settings
 
 NUM_STEPS = 10
@@ -17,13 +17,13 @@ NUM_FRAMES = 4
 CPU = torch.device("cpu")
 
 
-def learner(*, seed: int = 0, dropout: float = 0.5, init: str | None = None, **recipe: Any) -> Learner:
+def learner(*, seed: int = 0, dropout: float = 0.5, init: str | None = None, **recipe: Any) -> RecognitionLearner:
     return make_learner(seed=seed, dropout=dropout, init=init, recipe=recipe)
 
 
 def make_learner(
     *, seed: int = 0, dropout: float = 0.5, init: str | None = None, recipe: dict[str, Any], resumes: bool = False
-) -> Learner:
+) -> RecognitionLearner:
     embeddings_KD = default_label_embeddings()
     model = {
         "width": 8,
@@ -39,7 +39,7 @@ def make_learner(
         "init": init,
     }
     of = settings(Path("-"), Path("-"), "x", **changes)
-    return Learner(of, embeddings_KD, NUM_STEPS, CPU, resumes=resumes)
+    return RecognitionLearner(of, embeddings_KD, NUM_STEPS, CPU, resumes=resumes)
 
 
 def batch(number: int, num_clips: int = 4) -> tuple[Tensor, Tensor, list[int]]:
@@ -49,7 +49,7 @@ def batch(number: int, num_clips: int = 4) -> tuple[Tensor, Tensor, list[int]]:
     return frames_BTHWC, target_B, [number * 10 + i for i in range(num_clips)]
 
 
-def weights(of: Learner) -> Tensor:
+def weights(of: RecognitionLearner) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in of.model.parameters()])
 
 
@@ -110,7 +110,7 @@ def test_frozen_batch_norms_train_only_their_weights() -> None:
 def test_dropout_depends_on_seed_step_and_clip_alone() -> None:
     one, other_seed = learner(), learner(seed=1)
 
-    def mask(of: Learner, clips: list[int], step: int) -> Tensor:
+    def mask(of: RecognitionLearner, clips: list[int], step: int) -> Tensor:
         mask = of._dropout_mask(clips, step)
         assert mask is not None
         return mask

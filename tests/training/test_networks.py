@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from microaction.models import default_label_embeddings
-from microaction.training.learner import Learner
+from microaction.training.learner import RecognitionLearner
 from microaction.training.run import with_embedding_dim
 from tests.models.networks import SIDE, SMALL_NETWORKS
 from tests.training.runs import settings
@@ -27,7 +27,7 @@ FIRST_OF_FAMILIES = (
 )
 
 
-def learner(preset: str, *, head: str = "plain", **recipe: object) -> Learner:
+def learner(preset: str, *, head: str = "plain", **recipe: object) -> RecognitionLearner:
     embeddings_KD = default_label_embeddings()
     fields = {name: value for name, value in SMALL_NETWORKS[preset].items() if name != "embedding_dim"}
     of = settings(
@@ -38,10 +38,10 @@ def learner(preset: str, *, head: str = "plain", **recipe: object) -> Learner:
         recipe={"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "base_batch_size": 4} | recipe,
         preprocessing={"short_side": SIDE, "crop": SIDE},
     )
-    return Learner(with_embedding_dim(of, embeddings_KD), embeddings_KD, NUM_STEPS, torch.device("cpu"))
+    return RecognitionLearner(with_embedding_dim(of, embeddings_KD), embeddings_KD, NUM_STEPS, torch.device("cpu"))
 
 
-def batch(of: Learner, number: int) -> tuple[Tensor, Tensor, list[int]]:
+def batch(of: RecognitionLearner, number: int) -> tuple[Tensor, Tensor, list[int]]:
     generator = torch.Generator().manual_seed(number)
     size = (4, of.settings.model.num_frames, SIDE, SIDE, 3)
     frames_BTHWC = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)

@@ -24,7 +24,7 @@ from microaction.skeletons import write_skeletons
 from microaction.synthetic import make_dataset
 from microaction.synthetic.interview import interview_keypoints, make_interview
 from microaction.training.global_batch import gather_batch
-from microaction.training.learner import Learner
+from microaction.training.learner import RecognitionLearner
 from microaction.training.run import run_training
 from microaction.training.settings import TrainSettings
 from tests.labeling.runs import tables
@@ -50,11 +50,11 @@ def pose_settings(preset: str, folder: Path = Path("-"), **changes: Any) -> Trai
     return settings(folder, folder, name, **(fields | changes))
 
 
-def learner(preset: str = "pcan", num_ranks: int = 1) -> Learner:
-    return Learner(pose_settings(preset), default_label_embeddings(), 10, CPU, num_ranks=num_ranks)
+def learner(preset: str = "pcan", num_ranks: int = 1) -> RecognitionLearner:
+    return RecognitionLearner(pose_settings(preset), default_label_embeddings(), 10, CPU, num_ranks=num_ranks)
 
 
-def batch(of: Learner, step: int) -> tuple[Tensor, Tensor, list[int], int, Tensor]:
+def batch(of: RecognitionLearner, step: int) -> tuple[Tensor, Tensor, list[int], int, Tensor]:
     """Return what `train_step` takes: clips whose brightness and place of the keypoints tell their class."""
     rng = np.random.default_rng(step)
     target_B = rng.integers(0, 52, BATCH_SIZE)

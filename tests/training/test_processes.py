@@ -27,8 +27,8 @@ from microaction.models import default_label_embeddings
 from microaction.skeletons import Skeleton
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.synthetic import SyntheticDataset, make_dataset
-from microaction.training.learner import Learner
-from microaction.training.loop import augmentation_of
+from microaction.training.learner import RecognitionLearner
+from microaction.training.recognition_loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches
 from microaction.training.run import with_embedding_dim
 from microaction.training.settings import TrainSettings
@@ -101,7 +101,9 @@ class Process:
             self.skeletons = ClipSkeletons.read(
                 (self.train_clips, str(data.train_skeletons)), (self.val_clips, str(data.val_skeletons))
             )
-        self.learner = Learner(self.settings, embeddings_KD, NUM_STEPS, torch.device("cpu"), num_ranks=num_ranks)
+        self.learner = RecognitionLearner(
+            self.settings, embeddings_KD, NUM_STEPS, torch.device("cpu"), num_ranks=num_ranks
+        )
         if num_ranks > 1:
             self.learner.replica = DistributedDataParallel(self.learner.model)
 

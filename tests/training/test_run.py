@@ -18,7 +18,7 @@ from microaction.models import ManetConfig, load_checkpoint
 from microaction.people import load_clip_look, measure_scale
 from microaction.taxonomy import ACTIONS
 from microaction.training.errors import StateError, TrainingError
-from microaction.training.learner import Learner
+from microaction.training.learner import RecognitionLearner
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
 from microaction.training.progress import TrainingProgress
 from microaction.training.run import TrainingResult, load_label_embeddings, run_training, with_embedding_dim
@@ -127,7 +127,7 @@ def trained_without_ray(of: TrainSettings, unreadable: str) -> tuple[list[float]
     of = with_embedding_dim(of, embeddings_KD)
     clips, _ = read_splits(of)
     num_steps = steps_per_epoch(len(clips), of.recipe.batch_size)
-    learner = Learner(of, embeddings_KD, num_steps, torch.device("cpu"))
+    learner = RecognitionLearner(of, embeddings_KD, num_steps, torch.device("cpu"))
     losses, weights = [], []
     for epoch in range(of.recipe.epochs):
         order = epoch_order(np.array([clip.label for clip in clips]), of.seed, epoch)

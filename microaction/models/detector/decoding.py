@@ -3,6 +3,7 @@
 Shapes: P points, K classes, D detections.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -98,13 +99,21 @@ def soft_nms(
     )
     kept_index, kept_score = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for class_id in np.unique(class_D):
-        of_class = np.flatnonzero(class_D == class_id)
-        index, score = _suppressed(segments_D2[of_class], score_D[of_class], sigma, min_score)
-        kept_index.append(of_class[index])
-        kept_score.append(score)
+        for group in _apart(segments_D2, np.flatnonzero(class_D == class_id)):
+            index, score = _suppressed(segments_D2[group], score_D[group], sigma, min_score)
+            kept_index.append(group[index])
+            kept_score.append(score)
     index, score = np.concatenate(kept_index), np.concatenate(kept_score)
     order = np.argsort(-score, kind="stable")[:max_detections]
     return Detections(segments_D2[index[order]], score[order], class_D[index[order]])
+
+
+def _apart(segments_D2: np.ndarray, chosen: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the chosen detections in groups that do not overlap each other, which suppression treats one by one."""
+    order = chosen[np.argsort(segments_D2[chosen, 0], kind="stable")]
+    reached = np.maximum.accumulate(segments_D2[order, 1])
+    borders = np.flatnonzero(segments_D2[order[1:], 0] >= reached[:-1]) + 1
+    yield from (np.sort(group) for group in np.split(order, borders))
 
 
 def _suppressed(

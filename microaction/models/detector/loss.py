@@ -40,9 +40,12 @@ class DetectionLoss(nn.Module):
     def forward(self, outputs: DetectorOutputs, targets: Sequence[Targets]) -> LossTerms:
         """Return the loss of a batch, with the targets of each video. In training mode the running mean moves first."""
         if self.training:
-            num_positive = sum(int(_positive_points(each, outputs.mask[row])) for row, each in enumerate(targets))
-            self.normalizer.mul_(MOMENTUM).add_((1 - MOMENTUM) * max(num_positive, 1))
+            self.count(sum(num_positive(each, outputs.mask[row]) for row, each in enumerate(targets)))
         return detection_loss(outputs, targets, float(self.normalizer), label_smoothing=self.label_smoothing)
+
+    def count(self, num_positive: int) -> None:
+        """Move the running mean to the number of positive points of a batch."""
+        self.normalizer.mul_(MOMENTUM).add_((1 - MOMENTUM) * max(num_positive, 1))
 
 
 def detection_loss(
@@ -83,6 +86,15 @@ def diou_loss(found_N2: Tensor, expected_N2: Tensor) -> Tensor:
     return loss
 
 
-def _positive_points(targets: Targets, mask_P: Tensor) -> Tensor:
+def dense_loss(logits_BTK: Tensor, mask_BT: Tensor, targets_BTK: Tensor) -> Tensor:
+    """Return the sum of the cross-entropies of all classes at the steps inside of the videos."""
+    loss: Tensor = functional.binary_cross_entropy_with_logits(
+        logits_BTK[mask_BT], targets_BTK[mask_BT], reduction="sum"
+    )
+    return loss
+
+
+def num_positive(targets: Targets, mask_P: Tensor) -> int:
+    """Return the number of points of one video that take an action, of each class by itself where classes have boundaries."""
     is_positive = targets.is_positive
-    return (is_positive & (mask_P if is_positive.ndim == 1 else mask_P[:, None])).sum()
+    return int((is_positive & (mask_P if is_positive.ndim == 1 else mask_P[:, None])).sum())

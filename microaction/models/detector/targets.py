@@ -81,6 +81,14 @@ def assign_targets(
     return Targets(classes_PK, offsets_P2, takes_PN.any(dim=1))
 
 
+def dense_targets(segments_N2: Tensor, labels_N: Tensor, num_steps: int, num_classes: int = 52) -> Tensor:
+    """Return which classes' actions last at the middle of each step [T, K], as 0 or 1; arguments as of `assign_targets`."""
+    position_T = torch.arange(num_steps, device=segments_N2.device)
+    is_inside_TN = (segments_N2[:, 0] <= position_T[:, None]) & (position_T[:, None] < segments_N2[:, 1])
+    class_NK = functional.one_hot(labels_N, num_classes).to(segments_N2.dtype)
+    return (is_inside_TN.to(segments_N2.dtype) @ class_NK).clamp(max=1)
+
+
 def _candidates(segments_N2: Tensor, points: Points) -> tuple[Tensor, Tensor]:
     """Return the length [P, N] of each action that a point may take, infinite for others, and the offsets [P, N, 2]."""
     position_P1, stride_P1 = points.position_P[:, None], points.stride_P[:, None]

@@ -25,19 +25,20 @@ RESNET50_WIDTH = 64
 RESNET50_DEPTHS = (3, 4, 6, 3)
 
 
-def temporal_shift(frames_FCHW: Tensor, num_frames: int) -> Tensor:
-    """Move an eighth of the channels one frame back in time and an eighth forward, filling with zeros.
+def temporal_shift(frames_FCHW: Tensor, num_frames: int, step: int = 1) -> Tensor:
+    """Move an eighth of the channels `step` frames back in time and an eighth forward, filling with zeros.
 
-    Of frame t the output holds channels [0, C/8) of frame t+1, channels [C/8, 2C/8) of frame t-1, and its own other
+    Of frame t the output holds channels [0, C/8) of frame t+step, channels [C/8, 2C/8) of frame t-step, and its own other
     channels. F must be a multiple of `num_frames`.
     """
     C = frames_FCHW.shape[1]
     fold = C // SHIFT_DIVISOR
     ahead, back, own = torch.split(frames_FCHW, [fold, fold, C - 2 * fold], dim=1)
     # Rolled over the clips' borders, then zeroed there: compilers make vector loops of this, but not of sliced writes.
-    ahead, back = ahead.roll(-1, 0), back.roll(1, 0)
-    ahead[num_frames - 1 :: num_frames] = 0
-    back[::num_frames] = 0
+    ahead, back = ahead.roll(-step, 0), back.roll(step, 0)
+    for border in range(min(step, num_frames)):
+        ahead[num_frames - 1 - border :: num_frames] = 0
+        back[border::num_frames] = 0
     return torch.cat([ahead, back, own], dim=1)
 
 
@@ -87,8 +88,12 @@ class MixingBottleneck(nn.Module):
 
     def forward(self, x_FCHW: Tensor) -> Tensor:
         """Return the block's output."""
+        return self.combined(x_FCHW, self.mixed(x_FCHW))
+
+    def combined(self, x_FCHW: Tensor, mixed_FCHW: Tensor) -> Tensor:
+        """Return the block's output for its input and what its first convolution sees of it."""
         residual = x_FCHW if self.downsample is None else self.downsample(x_FCHW)
-        out = torch.relu(self.bn1(self.conv1(self.mixed(x_FCHW))))
+        out = torch.relu(self.bn1(self.conv1(mixed_FCHW)))
         out = torch.relu(self.bn2(self.conv2(out)))
         expanded: Tensor = self.bn3(self.conv3(out)) + residual
         return torch.relu(expanded)

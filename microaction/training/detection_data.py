@@ -1,0 +1,160 @@
+"""Untrimmed videos as a detector's training clips: which parts of which videos, with which instances.
+
+Shapes: N instances, V videos, T steps of a clip.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from microaction import storage
+from microaction.clips.instances import AnnotatedVideo, read_instances
+from microaction.clips.manifest import Clip, ManifestError
+from microaction.clips.steps import VideoFacts, probe_videos
+from microaction.models.detector.config import STEPS_PER_S
+from microaction.schema import parquet_bytes
+from microaction.training.settings import TrainSettings
+from microaction.training.split import split_by_subject
+from microaction.video.windows import MICROSECONDS
+
+FACTS_FILE = "videos.parquet"
+MIN_VISIBLE = 0.5  # of an instance that a clip cuts, for the clip to have it
+MIN_LENGTH = 0.9  # of a clip, at random, as a fraction of what it may have
+
+
+def read_video_splits(settings: TrainSettings) -> tuple[list[AnnotatedVideo], list[AnnotatedVideo]]:
+    """Return the videos to train on and the videos to validate on. Raises `ManifestError` for unusable lists.
+
+    Those of one file name several people only if the file shows one of them at a time, which nobody checks: they are refused.
+    """
+    train = read_instances(settings.train_list, settings.train_videos)
+    validation: list[AnnotatedVideo] = []
+    if settings.val_list is not None and settings.val_videos is not None:
+        validation = read_instances(settings.val_list, settings.val_videos)
+    for video in (*train, *validation):
+        if len({instance.person for instance in video.instances}) > 1:
+            raise ManifestError(
+                f"{video.name} lists several people: detectors are trained on videos that show one; `microaction pack` with "
+                "people=auto cuts them"
+            )
+    if settings.split_by == "list":
+        return train, validation
+    return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
+
+
+def as_clips(videos: Sequence[AnnotatedVideo]) -> list[Clip]:
+    """Return videos as clips, each with the label of its first instance, where only name, file and subject count."""
+    return [Clip(video.name, video.uri, video.instances[0].action_id, subject=video.subject) for video in videos]
+
+
+@dataclass(frozen=True)
+class TrainingVideo:
+    """A video whose header could be read, and its instances: segments [N, 2] in grid units (float32) and labels [N]."""
+
+    video: AnnotatedVideo
+    facts: VideoFacts
+    segments_N2: np.ndarray
+    label_N: np.ndarray
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole video."""
+        return self.facts.num_steps
+
+
+def training_videos(videos: Sequence[AnnotatedVideo], facts: dict[str, VideoFacts]) -> list[TrainingVideo]:
+    """Return the videos that can be read; instances that begin beyond the video's end are left out."""
+    found = []
+    for video in videos:
+        of_file = facts[video.uri]
+        if of_file.reason:
+            continue
+        spans_N2 = np.array([(each.start_s, each.end_s) for each in video.instances], np.float64).reshape(-1, 2)
+        grid_N2 = (spans_N2 - of_file.start_us / MICROSECONDS) * STEPS_PER_S - 0.5
+        is_inside_N = grid_N2[:, 0] < of_file.num_steps - 0.5
+        grid_N2 = grid_N2.clip(-0.5, of_file.num_steps - 0.5)[is_inside_N]
+        label_N = np.array([each.action_id for each in video.instances], np.int64)[is_inside_N]
+        found.append(TrainingVideo(video, of_file, grid_N2.astype(np.float32), label_N))
+    return found
+
+
+def recorded_facts(run_uri: str, videos: Sequence[AnnotatedVideo], wait_s: float) -> dict[str, VideoFacts]:
+    """Return the facts of the videos by URI, as they were when the run first started: a run that resumes has the same clips."""
+    uri = storage.join(run_uri, FACTS_FILE)
+    try:
+        rows = pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()
+    except FileNotFoundError:
+        uris = list(dict.fromkeys(video.uri for video in videos))
+        facts = dict(zip(uris, probe_videos(uris, wait_s), strict=True))
+        table = pa.Table.from_pylist([{"uri": name, **each._asdict()} for name, each in facts.items()])
+        storage.write_bytes(uri, parquet_bytes(table))
+        return facts
+    return {row.pop("uri"): VideoFacts(**row) for row in rows}
+
+
+class ClipPlace(NamedTuple):
+    """A part of a video that training draws from: the `part`-th of `num_parts` equal ones."""
+
+    video: int
+    part: int
+    num_parts: int
+
+
+def clip_places(videos: Sequence[TrainingVideo], max_steps: int) -> list[ClipPlace]:
+    """Return the places of an epoch's clips: one for each `max_steps` of a video, or less at its end."""
+    return [
+        ClipPlace(number, part, num_parts)
+        for number, video in enumerate(videos)
+        for num_parts in [-(-video.num_steps // max_steps)]
+        for part in range(num_parts)
+    ]
+
+
+def rarest_labels(videos: Sequence[TrainingVideo]) -> np.ndarray:
+    """Return of each video the label of which there are the fewest instances [V]; those without instances share one more."""
+    counts = Counter(label for video in videos for label in video.label_N.tolist())
+    return np.array(
+        [min(video.label_N.tolist(), key=lambda label: (counts[label], label), default=-1) for video in videos],
+        np.int64,
+    )
+
+
+class VideoClip(NamedTuple):
+    """A clip of a video: its steps, and the instances that it shows, in its own grid units."""
+
+    steps: range
+    segments_N2: Tensor
+    label_N: Tensor
+
+
+def draw_clip(
+    video: TrainingVideo, place: ClipPlace, max_steps: int, rng: np.random.Generator | None = None
+) -> VideoClip:
+    """Return a random clip at a place, of 90 to 100% of the steps that it may have; without `rng`, all of them.
+
+    An instance of which less than half is visible is left out; others are cut.
+    """
+    longest = min(video.num_steps, max_steps)
+    length, start = longest, 0
+    if rng is not None:
+        length = max(1, round(longest * rng.uniform(MIN_LENGTH, 1.0)))
+        free = video.num_steps - length
+        first, last = (free * number / place.num_parts for number in (place.part, place.part + 1))
+        start = int(rng.integers(round(first), max(round(last), round(first)) + 1))
+    low, high = start - 0.5, start + length - 0.5
+    cut_N2 = video.segments_N2.clip(low, high)
+    whole_N, visible_N = (np.diff(segments)[:, 0] for segments in (video.segments_N2, cut_N2))
+    is_kept_N = visible_N >= np.maximum(MIN_VISIBLE * whole_N, 1e-6)
+    return VideoClip(
+        range(start, start + length),
+        torch.from_numpy(np.ascontiguousarray(cut_N2[is_kept_N] - start, np.float32)),
+        torch.from_numpy(video.label_N[is_kept_N]),
+    )
