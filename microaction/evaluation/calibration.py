@@ -3,6 +3,7 @@
 Shapes: N clips, K actions. Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,12 @@ MAX_TEMPERATURE = 20.0  # a network that is always right has no best temperature
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Clips whose top probability is in (low, high]: how many, their mean top probability, and the fraction that is right."""
+    """Clips whose top probability is in (low, high], or detections whose score is: how many, their mean probability, and the
+    fraction that is right."""
 
     low: float
     high: float
-    num_clips: int
+    num_samples: int
     confidence: float
     accuracy: float
 
@@ -45,8 +47,11 @@ def confidence_bins(
     probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS
 ) -> list[ConfidenceBin]:
     """Return the bins that hold clips, of `num_bins` bins of equal width from 0 to 1."""
-    confidence_N = probabilities_NK.max(axis=1)
-    is_right_N = probabilities_NK.argmax(axis=1) == target_N
+    return binned(probabilities_NK.max(axis=1), probabilities_NK.argmax(axis=1) == target_N, num_bins)
+
+
+def binned(confidence_N: np.ndarray, is_right_N: np.ndarray, num_bins: int = NUM_BINS) -> list[ConfidenceBin]:
+    """Return the bins that hold samples, of `num_bins` bins of equal width, by how sure of each the network is [N] in [0, 1]."""
     bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(int) - 1, 0, num_bins - 1)
     return [
         ConfidenceBin(
@@ -63,5 +68,10 @@ def confidence_bins(
 
 def expected_calibration_error(probabilities_NK: np.ndarray, target_N: np.ndarray, num_bins: int = NUM_BINS) -> float:
     """Return the mean over the clips of the distance between their bin's confidence and its accuracy, in [0, 1]."""
-    bins = confidence_bins(probabilities_NK, target_N, num_bins)
-    return sum(each.num_clips * abs(each.confidence - each.accuracy) for each in bins) / len(target_N)
+    return mean_gap(confidence_bins(probabilities_NK, target_N, num_bins))
+
+
+def mean_gap(bins: Sequence[ConfidenceBin]) -> float:
+    """Return the mean over the samples of the distance between their bin's confidence and its accuracy; 0 without samples."""
+    num_samples = sum(each.num_samples for each in bins)
+    return sum(each.num_samples * abs(each.confidence - each.accuracy) for each in bins) / max(num_samples, 1)

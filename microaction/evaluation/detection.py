@@ -50,6 +50,11 @@ class Agreement:
         """Fraction of the found events that are true; 0 if nothing was found."""
         return self.num_matched / self.num_found if self.num_found else 0.0
 
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 0 if nothing matches."""
+        return 2 * self.num_matched / (self.num_true + self.num_found) if self.num_matched else 0.0
+
 
 def temporal_iou(a: TimedAction, b: TimedAction) -> float:
     """Return the length of the intersection over the length of the union, in [0, 1]."""
@@ -61,21 +66,31 @@ def temporal_iou(a: TimedAction, b: TimedAction) -> float:
 def match_events(found: Iterable[TimedAction], truth: Iterable[TimedAction], min_iou: float) -> Agreement:
     """Match found events to true ones of the same video and action whose temporal IoU is at least `min_iou`.
 
-    Greedy, as in detection benchmarks: in order of score, each found event takes the free true event that it overlaps most.
+    See `matched_pairs`.
+    """
+    found, truth = list(found), list(truth)
+    return Agreement(len(truth), len(found), len(matched_pairs(found, truth, min_iou)))
+
+
+def matched_pairs(
+    found: Iterable[TimedAction], truth: Iterable[TimedAction], min_iou: float
+) -> list[tuple[TimedAction, TimedAction]]:
+    """Return the found events that match a true one of the same video and action, each with that one, by falling score.
+
+    Greedy, as in detection benchmarks: in order of score, each found event takes the free true event that it overlaps most, if
+    their temporal IoU is at least `min_iou`.
     """
     free: dict[tuple[str, int], list[TimedAction]] = defaultdict(list)
-    num_true = num_found = num_matched = 0
     for event in truth:
         free[event.video, event.action_id].append(event)
-        num_true += 1
+    pairs = []
     for event in sorted(found, key=lambda event: -event.score):
-        num_found += 1
         candidates = free[event.video, event.action_id]
         best = max(candidates, key=lambda true: temporal_iou(event, true), default=None)
         if best is not None and temporal_iou(event, best) >= min_iou:
             candidates.remove(best)
-            num_matched += 1
-    return Agreement(num_true, num_found, num_matched)
+            pairs.append((event, best))
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,23 @@ def detection_map(
     return DetectionMAP(ap_CT, tuple(thresholds))
 
 
+def are_true(detections: Sequence[TimedAction], truth: Iterable[TimedAction], min_iou: float) -> np.ndarray:
+    """Return which detections are true [D] (bool) at one threshold of the overlap, matched as `detection_map` does.
+
+    Raises `ValueError` for scores or times that are not finite.
+    """
+    num_classes = 1 + max((event.action_id for event in detections), default=0)
+    true = _by_class((event for event in truth if event.action_id < num_classes), num_classes)
+    index_of: dict[int, list[int]] = defaultdict(list)
+    for index, event in enumerate(detections):
+        index_of[event.action_id].append(index)
+    is_true_D = np.zeros(len(detections), bool)
+    for action_id, events in _by_class(detections, num_classes).items():
+        order, is_true_D1 = _matched(events, true.get(action_id, []), [min_iou])
+        is_true_D[np.asarray(index_of[action_id])[order]] = is_true_D1[:, 0]
+    return is_true_D
+
+
 def truth_of(videos: "Iterable[AnnotatedVideo]") -> list[TimedAction]:
     """Return the true instances of annotated videos."""
     return [TimedAction(video.name, *instance[:3]) for video in videos for instance in video.instances]
@@ -160,6 +192,14 @@ def _average_precisions(
     found: Sequence[TimedAction], truth: Sequence[TimedAction], thresholds: Sequence[float]
 ) -> np.ndarray:
     """Return the average precision [T] of one class."""
+    _, is_true_DT = _matched(found, truth, thresholds)
+    return np.array([_area(is_true_D, len(truth)) for is_true_D in is_true_DT.T])
+
+
+def _matched(
+    found: Sequence[TimedAction], truth: Sequence[TimedAction], thresholds: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of one class's detections [D], by falling score, and which are true in that order [D, T]."""
     spans_of: dict[str, np.ndarray] = {
         video: np.array([(event.start_s, event.end_s) for event in events])
         for video, events in _by_video(truth).items()
@@ -181,7 +221,7 @@ def _average_precisions(
         is_true_DT[place] = is_true_T
         taken_T = by_overlap[may_take_TN.argmax(axis=1)]
         is_free_TN[np.flatnonzero(is_true_T), taken_T[is_true_T]] = False
-    return np.array([_area(is_true_D, len(truth)) for is_true_D in is_true_DT.T])
+    return order, is_true_DT
 
 
 def _by_video(events: Iterable[TimedAction]) -> dict[str, list[TimedAction]]:

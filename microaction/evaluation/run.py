@@ -59,6 +59,7 @@ def run_evaluation(
     Needs a running Ray; the network runs on a GPU of the cluster if it has one. `on_progress` is called with (clips done, all
     clips). Raises `CheckpointError`, `RegistryError`, `ManifestError`, and `DecodeError` for a clip that cannot be read.
     """
+    assert settings.model is not None, "settings of recognition have one"
     checkpoint = load_checkpoint(resolve(settings.model))
     check_labels(checkpoint.config, ACTIONS, settings.model)
     clips = read_list(settings.clips_list, settings.videos, len(ACTIONS))

@@ -1,6 +1,6 @@
 """Settings of `microaction evaluate` and `microaction import`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_settings import CliPositionalArg
@@ -17,11 +17,25 @@ def _zip(location: str) -> str:
 
 
 class EvaluateSettings(ClusterSettings):
-    """Measure a checkpoint on labeled clips: top-1, top-5, F1 per body part and action, calibration, confusion matrix."""
+    """Measure a checkpoint on labeled clips: top-1, top-5, F1 per body part and action, calibration, confusion matrix. With
+    --task detection, measure detections in untrimmed videos: mean average precision, events, calibration."""
 
-    model: ModelLocation = Field(description=MODEL_HELP)
-    clips_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
-    videos: Location = Field(description="Folder of the clips.")
+    task: Literal["recognition", "detection"] = Field(
+        "recognition",
+        description="`recognition`: which action each clip shows. `detection`: which actions each untrimmed video shows, and "
+        "when, as on MMA-52.",
+    )
+    model: ModelLocation | None = Field(None, description=f"{MODEL_HELP} Required, unless `detections` are given.")
+    detections: Location | None = Field(
+        None,
+        description="With task=detection: table of detections to measure instead of running a model, a Parquet file or a folder "
+        "of them with video, start_s, end_s, action_id or action, and score; or `events/` of `microaction label`.",
+    )
+    clips_list: Location = Field(
+        description="List file with a line 'name.mp4 label' per clip, or a Parquet list. With task=detection: MMA-52's CSV file, "
+        "or a Parquet table with video, start_s, end_s and action."
+    )
+    videos: Location = Field(description="Folder of the clips or videos.")
     skeletons: Location | None = Field(
         None, description="Table of the clips' skeletons, for networks that see them, such as pcan."
     )
@@ -30,7 +44,9 @@ class EvaluateSettings(ClusterSettings):
         description="`auto`: clips in which several people are seen are cut to one of them, as in `microaction train`. `off`: "
         "whole frames, or the regions of the list.",
     )
-    out: Location = Field(description="Folder for metrics.json, per_class.csv, predictions.parquet and plots.")
+    out: Location = Field(
+        description="Folder for metrics.json, per_class.csv, predictions.parquet (or detections.parquet) and plots."
+    )
     batch_size: PositiveInt = Field(16, description="Clips per forward pass.")
     max_unreadable_fraction: float = Field(
         0.0,
@@ -41,6 +57,20 @@ class EvaluateSettings(ClusterSettings):
     submission: Annotated[Location, AfterValidator(_zip)] | None = Field(
         None, description="Also write the challenge's zip of predictions to this file, in the order of the list."
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EvaluateSettings":
+        if self.task == "recognition":
+            if self.detections is not None:
+                raise ValueError("detections are measured with task=detection")
+            if self.model is None:
+                raise ValueError("model is required: the checkpoint to measure")
+            return self
+        if (self.model is None) == (self.detections is None):
+            raise ValueError("task=detection measures either a model or a table of detections: give one of them")
+        if self.people != "off" or self.skeletons is not None:
+            raise ValueError("people and skeletons do not apply to task=detection")
+        return self
 
 
 class ImportSettings(ClusterSettings):

@@ -24,12 +24,20 @@ def write_submission(uri: str, names: Sequence[str], scores_NK: np.ndarray, body
 
     Raises `ValueError` if a clip has no scores, two clips have the same file name, or `uri` does not end in .zip.
     """
+    write_prediction_zip(uri, prediction_csv(names, scores_NK, body_NP))
+
+
+def write_prediction_zip(uri: str, csv_text: str) -> None:
+    """Write a zip that holds the text as prediction.csv, and no folder; equal texts make equal files.
+
+    Raises `ValueError` if `uri` does not end in .zip.
+    """
     if not uri.endswith(".zip"):
         raise ValueError(f"the submission {uri} must be a file whose name ends in .zip")
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         entry = zipfile.ZipInfo(PREDICTION_FILE, FIXED_DATE)
-        archive.writestr(entry, prediction_csv(names, scores_NK, body_NP), zipfile.ZIP_DEFLATED)
+        archive.writestr(entry, csv_text, zipfile.ZIP_DEFLATED)
     storage.write_bytes(uri, file.getvalue())
 
 
@@ -41,7 +49,7 @@ def prediction_csv(names: Sequence[str], scores_NK: np.ndarray, body_NP: np.ndar
     """
     if np.isnan(scores_NK).any():
         raise ValueError("a clip has no scores: every clip of the list must be classified")
-    videos = [name.rsplit("/", 1)[-1].removesuffix(VIDEO_SUFFIX) + VIDEO_SUFFIX for name in names]
+    videos = [video_id(name) + VIDEO_SUFFIX for name in names]
     if len(set(videos)) < len(videos):
         raise ValueError("two clips of the list have the same file name, which identifies clips in a submission")
     text = io.StringIO()
@@ -55,3 +63,8 @@ def prediction_csv(names: Sequence[str], scores_NK: np.ndarray, body_NP: np.ndar
             body = np.argsort(-body_NP[row], kind="stable")[:TOP_K].tolist()
         writer.writerow([video, *actions, *body])
     return text.getvalue()
+
+
+def video_id(name: str) -> str:
+    """Return what the challenge calls a video: its file's name without folder and suffix."""
+    return name.rsplit("/", 1)[-1].removesuffix(VIDEO_SUFFIX)

@@ -48,7 +48,7 @@ def test_the_error_is_the_mean_gap_of_confidence_and_accuracy() -> None:
     probabilities_NK = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)
     target_N = np.array([0, 0, 1, 1, 0, 0])
     bins = confidence_bins(probabilities_NK, target_N, num_bins=10)
-    assert [(each.num_clips, each.accuracy) for each in bins] == [(2, 1.0), (4, 0.5)]
+    assert [(each.num_samples, each.accuracy) for each in bins] == [(2, 1.0), (4, 0.5)]
     assert [each.confidence for each in bins] == pytest.approx([0.6, 0.9])
     assert bins[0].low == 0.5
     assert bins[0].high == 0.6, "a bin includes its upper end, not its lower"

@@ -1,6 +1,7 @@
 """MMA-52's own annotations: the metric's best score, and how far answers of one action a window can come."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,10 @@ import pytest
 
 from microaction.clips.instances import AnnotatedVideo, read_instances
 from microaction.evaluation.detection import TimedAction, detection_map, truth_of
+from microaction.evaluation.detection_run import DetectionEvaluation, run_detection_evaluation
+from microaction.evaluation.detection_table import detections_table
+from microaction.evaluation.seen_people import MMA52_NOTE
+from microaction.evaluation.settings import EvaluateSettings
 from microaction.labeling.events import EventRule, find_events
 from microaction.taxonomy import ACTIONS
 from microaction.video.windows import MICROSECONDS, Span, split_windows
@@ -18,11 +23,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def videos(shared: Path) -> list[AnnotatedVideo]:
+def val_csv(shared: Path) -> str:
     path = shared / "data/mma52/val.csv"
     if not path.exists():
         pytest.skip("MMA-52's val.csv is missing, which is published under its own terms")
-    return read_instances(str(path), "videos")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def videos(val_csv: str) -> list[AnnotatedVideo]:
+    return read_instances(val_csv, "videos")
 
 
 def one_action(overlap_WK: np.ndarray) -> np.ndarray:
@@ -66,3 +76,34 @@ def test_windows_can_say_so_much_at_best(
 ) -> None:
     found = [event for video in videos for event in events_of(video, said)]
     assert low < detection_map(found, truth_of(videos)).mAP < high
+
+
+def evaluated(val_csv: str, folder: Path, found: Sequence[TimedAction]) -> DetectionEvaluation:
+    """Measure detections as users do: from a table, against the list."""
+    (folder / "found.parquet").write_bytes(detections_table(found))
+    return run_detection_evaluation(
+        EvaluateSettings(
+            task="detection",
+            detections=str(folder / "found.parquet"),
+            clips_list=val_csv,
+            videos=str(folder),
+            out=str(folder / "out"),
+        )
+    )
+
+
+def test_a_table_of_the_truth_is_right(val_csv: str, videos: list[AnnotatedVideo], tmp_path: Path) -> None:
+    result = evaluated(val_csv, tmp_path, truth_of(videos))
+    perfect = ("map_challenge", "map_all", "body_map_challenge", "event_f1@0.5", "mean_overlap")
+    assert [result.metrics[name] for name in perfect] == pytest.approx([1.0] * len(perfect), abs=1e-9)
+    assert (result.metrics["num_true"], result.metrics["classes_without_truth"]) == (4735, 0)
+    assert MMA52_NOTE in result.seen
+    saved = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (saved["num_videos"], round(saved["hours"], 2)) == (1475, 4.38)
+
+
+def test_tables_of_windows_say_so_much_at_best(val_csv: str, videos: list[AnnotatedVideo], tmp_path: Path) -> None:
+    found = [event for video in videos for event in events_of(video, one_action)]
+    result = evaluated(val_csv, tmp_path, found)
+    assert 0.41 < result.metrics["map_challenge"] < 0.43
+    assert result.metrics["map_challenge"] == detection_map(found, truth_of(videos)).mAP

@@ -1,0 +1,204 @@
+"""A detector's calibration, fitted on detections in videos of people whom it was not trained on, and its error.
+
+Shapes: D detections, K classes, P body parts, Q knots, T candidate thresholds.
+
+Rare actions have too few detections for a map of their own. So there is a map of all detections, one of each body part that is
+drawn to it, and one of each action that is drawn to its body part's: at each knot the one above counts as some detections that
+are known beforehand, where an action has many of its own they outvote it. Working thresholds are chosen in the same way.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from microaction.evaluation.calibration import NUM_BINS, ConfidenceBin, binned, mean_gap
+from microaction.evaluation.detection import TimedAction, are_true
+from microaction.models.score_calibration import ScoreCalibration
+from microaction.taxonomy import ACTIONS, BODY_PART_OF
+
+MIN_IOU = 0.5  # from which on a detection is true: the challenge's middle threshold
+MAX_KNOTS_OF_A_KIND = 12  # quantiles of the scores of all detections, and of those that are true
+DETECTIONS_PER_KNOT = 20  # fewer would let single detections decide how a map bends
+KNOT_DECIMALS = 6  # closer quantiles are one knot
+PRIOR_DETECTIONS = (
+    10.0  # that the map above counts as, at each knot: best of 1 to 100 on drawn detections of unequal classes
+)
+PRIOR_INSTANCES = (
+    20.0  # true ones that the class above counts as where a threshold is chosen; MMA-52's val has 24 classes of fewer
+)
+MIN_SLOPE = 1e-3  # of a map, so that it rises strictly; it changes no probability by more than this
+CANDIDATE_T = np.geomspace(1e-3, 1.0, 256)  # working thresholds 3% apart: those of poor classes lie near 0
+DEFAULT_THRESHOLD = 0.5  # where nothing true was found at all
+
+
+class _Counts(NamedTuple):
+    """What a threshold at each candidate keeps: found and true detections [T] per true instance, and the true instances."""
+
+    found_T: np.ndarray
+    true_T: np.ndarray
+    num_true: float
+
+
+def fit_score_calibration(
+    detections: Sequence[TimedAction],
+    truth: Sequence[TimedAction],
+    *,
+    num_classes: int = len(ACTIONS),
+    min_iou: float = MIN_IOU,
+    body_part_of: Sequence[int] | None = None,
+) -> ScoreCalibration:
+    """Return the calibration that fits detections best; they must be of videos that did not train the detector.
+
+    A detection is true if it matches a true instance as the metric has it: greedily by falling score, with an overlap of at least
+    `min_iou`. The working threshold of a class maximizes its F1 on these data. `body_part_of` [K] groups the classes; None:
+    the actions' body parts, or one group if there are not 52 classes. A class without detections or truth has its body part's
+    map and threshold, and without any detections scores stay as they are. Raises `ValueError` for scores outside [0, 1] and
+    classes outside of [0, num_classes).
+    """
+    part_of_K = np.asarray(_body_parts(num_classes) if body_part_of is None else body_part_of)
+    score_D, class_D = np.array([event.score for event in detections]), _classes(detections, num_classes)
+    if not ((score_D >= 0) & (score_D <= 1)).all():
+        raise ValueError(f"scores from {score_D.min()} to {score_D.max()} must be in [0, 1]")
+    num_true_K = np.bincount(_classes(truth, num_classes), minlength=num_classes)
+    is_true_D = are_true(detections, truth, min_iou)
+
+    knots_Q = _knots(score_D, is_true_D)
+    weight_DQ = _knot_weights(score_D, knots_Q)
+    overall_Q = _map_of(weight_DQ, is_true_D, knots_Q)
+    fractions_KQ = np.empty((num_classes, len(knots_Q)))
+    for part in np.unique(part_of_K).tolist():
+        is_in_D = part_of_K[class_D] == part
+        part_Q = _map_of(weight_DQ[is_in_D], is_true_D[is_in_D], overall_Q)
+        for class_id in np.flatnonzero(part_of_K == part).tolist():
+            is_its_D = class_D == class_id
+            fractions_KQ[class_id] = _map_of(weight_DQ[is_its_D], is_true_D[is_its_D], part_Q)
+    fractions_KQ = (1 - MIN_SLOPE) * fractions_KQ + MIN_SLOPE * knots_Q
+
+    calibration = ScoreCalibration(
+        knots=tuple(knots_Q.tolist()),
+        fractions=tuple(map(tuple, fractions_KQ.tolist())),
+        thresholds=(DEFAULT_THRESHOLD,) * num_classes,
+        num_detections=len(detections),
+        num_matched=int(is_true_D.sum()),
+    )
+    calibrated_D = calibration.calibrated(score_D, class_D)
+    thresholds = _thresholds(calibrated_D, class_D, is_true_D, num_true_K, part_of_K)
+    return calibration.model_copy(update={"thresholds": thresholds})
+
+
+def apply_calibration(detections: Sequence[TimedAction], calibration: ScoreCalibration) -> list[TimedAction]:
+    """Return the detections with calibrated scores, in the same order. Raises as `ScoreCalibration.calibrated`."""
+    calibrated_D = calibration.calibrated(
+        np.array([event.score for event in detections]), np.array([event.action_id for event in detections])
+    )
+    return [event._replace(score=score) for event, score in zip(detections, calibrated_D.tolist(), strict=True)]
+
+
+def detection_bins(
+    detections: Sequence[TimedAction],
+    truth: Sequence[TimedAction],
+    *,
+    min_iou: float = MIN_IOU,
+    num_bins: int = NUM_BINS,
+) -> list[ConfidenceBin]:
+    """Return bins of equal width of the scores, in [0, 1], with the fraction of the detections that are true."""
+    return binned(np.array([event.score for event in detections]), are_true(detections, truth, min_iou), num_bins)
+
+
+def detection_calibration_error(
+    detections: Sequence[TimedAction],
+    truth: Sequence[TimedAction],
+    *,
+    min_iou: float = MIN_IOU,
+    num_bins: int = NUM_BINS,
+) -> float:
+    """Return the expected calibration error: how far scores are from the fraction that is true, on average over detections.
+
+    0 without detections. Most detections of a detector that keeps all have scores near 0 and are false, and lower it.
+    """
+    return mean_gap(detection_bins(detections, truth, min_iou=min_iou, num_bins=num_bins))
+
+
+def _body_parts(num_classes: int) -> tuple[int, ...]:
+    return BODY_PART_OF if num_classes == len(BODY_PART_OF) else (0,) * num_classes
+
+
+def _classes(events: Sequence[TimedAction], num_classes: int) -> np.ndarray:
+    classes = np.array([event.action_id for event in events], np.int64)
+    if len(classes) and not 0 <= classes.min() <= classes.max() < num_classes:
+        raise ValueError(f"actions {classes.min()}..{classes.max()} must be in 0..{num_classes - 1}")
+    return classes
+
+
+def _knots(score_D: np.ndarray, is_true_D: np.ndarray) -> np.ndarray:
+    """Return scores from 0 to 1 [Q] at which maps may bend: more where there are more detections, and more true ones."""
+    knots = {0.0, 1.0}
+    for scores in (score_D, score_D[is_true_D]):
+        num_knots = min(MAX_KNOTS_OF_A_KIND, len(scores) // DETECTIONS_PER_KNOT)
+        if num_knots:
+            inner = np.quantile(scores, (np.arange(num_knots) + 0.5) / num_knots)
+            knots.update(np.round(inner, KNOT_DECIMALS).tolist())
+    return np.array(sorted(knots))
+
+
+def _knot_weights(score_D: np.ndarray, knots_Q: np.ndarray) -> np.ndarray:
+    """Return how much each detection belongs to each knot [D, Q]: to the two around its score, and 1 in all."""
+    upper_D = np.clip(np.searchsorted(knots_Q, score_D), 1, len(knots_Q) - 1)
+    nearness_D = (score_D - knots_Q[upper_D - 1]) / (knots_Q[upper_D] - knots_Q[upper_D - 1])
+    weight_DQ = np.zeros((len(score_D), len(knots_Q)))
+    rows = np.arange(len(score_D))
+    weight_DQ[rows, upper_D] = nearness_D
+    weight_DQ[rows, upper_D - 1] = 1 - nearness_D
+    return weight_DQ
+
+
+def _map_of(weight_DQ: np.ndarray, is_true_D: np.ndarray, prior_Q: np.ndarray) -> np.ndarray:
+    """Return the fraction of the detections that is true at each knot [Q], never falling, drawn to `prior_Q`."""
+    from sklearn.isotonic import IsotonicRegression  # takes a second of every import
+
+    weight_Q = weight_DQ.sum(axis=0) + PRIOR_DETECTIONS
+    fraction_Q = (weight_DQ[is_true_D].sum(axis=0) + PRIOR_DETECTIONS * prior_Q) / weight_Q
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit_transform(
+        np.arange(len(fraction_Q)), fraction_Q, sample_weight=weight_Q
+    )
+    return np.asarray(fitted, np.float64)
+
+
+def _thresholds(
+    calibrated_D: np.ndarray, class_D: np.ndarray, is_true_D: np.ndarray, num_true_K: np.ndarray, part_of_K: np.ndarray
+) -> tuple[float, ...]:
+    """Return the threshold of the best F1 of each class [K]."""
+
+    def counts(is_in_K: np.ndarray, prior: _Counts) -> _Counts:
+        """Count the detections of some classes, with `PRIOR_INSTANCES` instances of those above."""
+        is_in_D = is_in_K[class_D]
+        found_T, true_T = (_num_at_least(calibrated_D[is_in_D & mask]) for mask in (np.True_, is_true_D))
+        prior_weight = PRIOR_INSTANCES / max(prior.num_true, 1)
+        return _Counts(
+            found_T + prior_weight * prior.found_T,
+            true_T + prior_weight * prior.true_T,
+            num_true_K[is_in_K].sum() + (PRIOR_INSTANCES if prior.num_true else 0),
+        )
+
+    nothing = _Counts(np.zeros(len(CANDIDATE_T)), np.zeros(len(CANDIDATE_T)), 0)
+    overall = counts(np.ones(len(part_of_K), bool), nothing)
+    of_part = {part: counts(part_of_K == part, overall) for part in np.unique(part_of_K).tolist()}
+    return tuple(
+        _best_threshold(counts(np.arange(len(part_of_K)) == class_id, of_part[part]))
+        for class_id, part in enumerate(part_of_K.tolist())
+    )
+
+
+def _num_at_least(score_D: np.ndarray) -> np.ndarray:
+    """Return how many scores reach each candidate threshold [T]."""
+    return np.asarray(len(score_D) - np.searchsorted(np.sort(score_D), CANDIDATE_T), np.float64)
+
+
+def _best_threshold(counts: _Counts) -> float:
+    """Return the candidate of the best F1, of equal ones the middle."""
+    f1_T = 2 * counts.true_T / np.maximum(counts.found_T + counts.num_true, 1e-12)
+    if f1_T.max() <= 0:
+        return DEFAULT_THRESHOLD
+    best = np.flatnonzero(f1_T >= f1_T.max() - 1e-9)
+    return float(CANDIDATE_T[best[len(best) // 2]])
