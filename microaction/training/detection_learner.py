@@ -38,7 +38,7 @@ class DetectionBatch:
 class DetectionLearner(Learner):
     """A learner of clips of untrimmed video, each with its instances."""
 
-    model: DetectionNetwork  # type: ignore[assignment]
+    model: DetectionNetwork
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class DetectionLearner(Learner):
             outputs = self._outputs(batch, part, step)
             with torch.autocast(self.device.type, enabled=False):
                 loss = self._loss(outputs, targets[part], dense[part], max(1, num_real))
-            loss.backward()
-            return cast(Tensor, loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
 
         return self._step(len(batch.index_B), step, backward)
 
@@ -119,17 +119,15 @@ class DetectionLearner(Learner):
         self, outputs: DetectorOutputs, targets: Sequence[Targets], dense: Sequence[Tensor], num_real: int
     ) -> Tensor:
         """Return this part's share of the global batch's loss, times the number of workers, over which it is averaged."""
-        T = dense[0].shape[0]
         assert outputs.dense is not None
-        floats = outputs._replace(
-            logits=outputs.logits.float(), offsets=outputs.offsets.float(), dense=outputs.dense[:, :T].float()
-        )
+        T, dense_BTK = dense[0].shape[0], outputs.dense
+        floats = outputs._replace(logits=outputs.logits.float(), offsets=outputs.offsets.float())
         on_device = [Targets(*(tensor.to(self.device) for tensor in each)) for each in targets]
         smoothing = self.recipe.label_smoothing
         terms = detection_loss(floats, on_device, float(self.loss.normalizer), label_smoothing=smoothing)
-        summed = dense_loss(floats.dense, floats.mask[:, :T], torch.stack(list(dense)).to(self.device))
+        summed = dense_loss(dense_BTK[:, :T].float(), outputs.mask[:, :T], torch.stack(list(dense)).to(self.device))
         mean = summed / (num_real * self.config.num_classes)
-        return cast(Tensor, self.num_ranks * (terms.total + self.recipe.dense_loss_weight * mean))
+        return self.num_ranks * (terms.total + self.recipe.dense_loss_weight * mean)
 
     def _nothing(self, batch: DetectionBatch) -> DetectionBatch:
         shape = (1, self.config.num_frames, *batch.inputs_BT.shape[2:])

@@ -31,8 +31,8 @@ from microaction.models import default_label_embeddings
 from microaction.skeletons import Skeleton
 from microaction.synthetic import make_dataset
 from microaction.training.learner import RecognitionLearner
-from microaction.training.recognition_loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches, steps_per_epoch
+from microaction.training.recognition_loop import augmentation_of
 from microaction.training.settings import TrainSettings
 from microaction.video import Framing, decode_frames, probe
 from microaction.video.proxy import encode_proxy

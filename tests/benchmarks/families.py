@@ -32,8 +32,8 @@ from microaction.models import default_label_embeddings
 from microaction.synthetic import SyntheticDataset, make_dataset
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.training.learner import RecognitionLearner
-from microaction.training.recognition_loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches
+from microaction.training.recognition_loop import augmentation_of
 from microaction.training.run import with_embedding_dim
 from microaction.training.settings import TrainSettings
 from tests.benchmarks.ablation import (

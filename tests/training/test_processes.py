@@ -28,8 +28,8 @@ from microaction.skeletons import Skeleton
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.synthetic import SyntheticDataset, make_dataset
 from microaction.training.learner import RecognitionLearner
-from microaction.training.recognition_loop import augmentation_of
 from microaction.training.order import epoch_order, shard_of_batches
+from microaction.training.recognition_loop import augmentation_of
 from microaction.training.run import with_embedding_dim
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits

@@ -135,7 +135,8 @@ def _clip_features(
     if waiting:
         run(len(waiting))
     # [tiles, phases, T, C] → steps in order.
-    features = torch.cat(found).unflatten(0, (-1, spacing)).transpose(1, 2).flatten(0, 2)
+    features = torch.cat(found)
+    features = features.view(-1, spacing, *features.shape[1:]).transpose(1, 2).flatten(0, 2)
     return features[steps.start - aligned.start : steps.stop - aligned.start]
 
 
