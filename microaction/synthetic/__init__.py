@@ -4,7 +4,6 @@ from microaction.synthetic.dataset import SyntheticDataset, make_dataset
 from microaction.synthetic.interview import (
     InterviewSpec,
     SyntheticArchive,
-    TruthEvent,
     make_interview,
     make_interviews,
     plan_interview,
@@ -12,6 +11,8 @@ from microaction.synthetic.interview import (
 )
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, VideoSize, render_clip
 from microaction.synthetic.subject import Subject
+from microaction.synthetic.truth import TruthEvent
+from microaction.synthetic.untrimmed import plan_untrimmed
 
 __all__ = [
     "DEFAULT_FPS",
@@ -26,6 +27,7 @@ __all__ = [
     "make_interview",
     "make_interviews",
     "plan_interview",
+    "plan_untrimmed",
     "render_clip",
     "write_interview_skeletons",
 ]
