@@ -13,6 +13,7 @@ from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, VideoSize, r
 from microaction.synthetic.subject import Subject
 from microaction.synthetic.truth import TruthEvent
 from microaction.synthetic.untrimmed import plan_untrimmed
+from microaction.synthetic.untrimmed_dataset import UntrimmedDataset, make_untrimmed_dataset
 
 __all__ = [
     "DEFAULT_FPS",
@@ -22,10 +23,12 @@ __all__ = [
     "SyntheticArchive",
     "SyntheticDataset",
     "TruthEvent",
+    "UntrimmedDataset",
     "VideoSize",
     "make_dataset",
     "make_interview",
     "make_interviews",
+    "make_untrimmed_dataset",
     "plan_interview",
     "plan_untrimmed",
     "render_clip",
