@@ -4,7 +4,6 @@ from microaction.synthetic.dataset import SyntheticDataset, make_dataset
 from microaction.synthetic.interview import (
     InterviewSpec,
     SyntheticArchive,
-    TruthEvent,
     make_interview,
     make_interviews,
     plan_interview,
@@ -12,6 +11,9 @@ from microaction.synthetic.interview import (
 )
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, VideoSize, render_clip
 from microaction.synthetic.subject import Subject
+from microaction.synthetic.truth import TruthEvent
+from microaction.synthetic.untrimmed import plan_untrimmed
+from microaction.synthetic.untrimmed_dataset import UntrimmedDataset, make_untrimmed_dataset
 
 __all__ = [
     "DEFAULT_FPS",
@@ -21,11 +23,14 @@ __all__ = [
     "SyntheticArchive",
     "SyntheticDataset",
     "TruthEvent",
+    "UntrimmedDataset",
     "VideoSize",
     "make_dataset",
     "make_interview",
     "make_interviews",
+    "make_untrimmed_dataset",
     "plan_interview",
+    "plan_untrimmed",
     "render_clip",
     "write_interview_skeletons",
 ]

@@ -5,23 +5,20 @@
 `<root>/train_skeletons.parquet` and `<root>/val_skeletons.parquet`, where they are asked for, hold the people's keypoints.
 """
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from microaction.skeletons import Skeleton
+from microaction.synthetic.recipe import DRAWING_VERSION, Recipe, check_recipe
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, clip_keypoints, render_clip
-from microaction.synthetic.tables import write_missing_skeletons
+from microaction.synthetic.tables import write_atomically, write_missing_skeletons
 from microaction.synthetic.workers import OnProgress, run_jobs
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
-DRAWING_VERSION = 2  # increase it when the same seeds begin to give other pixels
-RECIPE_NAME = "recipe.json"
 BATCH_SIZE = 8  # clips per task of a process: few enough to balance the processes, enough to hide the task's cost
-SUBJECT_SEEDS_PER_DATASET = 100_000  # datasets of different seeds show different people
 
 
 @dataclass(frozen=True)
@@ -63,19 +60,6 @@ class ClipJob:
     fps: int
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    """What decides how a clip of a given name looks. The number of clips does not."""
-
-    drawing_version: int
-    seed: int
-    num_train_subjects: int
-    num_val_subjects: int
-    width: int
-    height: int
-    fps: int
-
-
 def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     root: str | os.PathLike[str],
     *,
@@ -97,22 +81,13 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     interruption or with more clips, renders only the missing ones. Raises `ValueError` for a root that was made with other
     settings.
     """
-    for name, count in (("num_train_subjects", num_train_subjects), ("num_val_subjects", num_val_subjects)):
-        if count < 1:
-            raise ValueError(f"{name} ({count}) must be at least 1: every clip shows a subject")
-    if num_train_subjects + num_val_subjects > SUBJECT_SEEDS_PER_DATASET:
-        raise ValueError(
-            f"num_train_subjects + num_val_subjects ({num_train_subjects + num_val_subjects}) must be at most "
-            f"{SUBJECT_SEEDS_PER_DATASET}; use fewer subjects"
-        )
+    recipe = Recipe(DRAWING_VERSION, seed, num_train_subjects, num_val_subjects, *check_size(size), fps)
     dataset = SyntheticDataset.at(root)
     for folder in (dataset.train_dir, dataset.val_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    recipe = _Recipe(DRAWING_VERSION, seed, num_train_subjects, num_val_subjects, *check_size(size), fps)
-    _check_recipe(dataset.root, recipe)
-    train = _plan(recipe, dataset.train_dir, range(num_train_subjects), num_train_clips)
-    all_subjects = num_train_subjects + num_val_subjects
-    val = _plan(recipe, dataset.val_dir, range(num_train_subjects, all_subjects), num_val_clips)
+    check_recipe(dataset.root, recipe)
+    train = _plan(recipe, dataset.train_dir, recipe.train_subjects, num_train_clips)
+    val = _plan(recipe, dataset.val_dir, recipe.val_subjects, num_val_clips)
     missing = [job for job in (*train, *val) if not job.path.exists()]
     run_jobs(_render, missing, num_processes=num_processes, batch_size=BATCH_SIZE, on_progress=on_progress)
     _write_list(dataset.train_list, train)
@@ -124,7 +99,7 @@ def make_dataset(  # noqa: PLR0913 - all are what a dataset is
     return dataset
 
 
-def _plan(recipe: _Recipe, folder: Path, subjects: range, num_clips: int) -> list[ClipJob]:
+def _plan(recipe: Recipe, folder: Path, subjects: range, num_clips: int) -> list[ClipJob]:
     size = (recipe.width, recipe.height)
     jobs = []
     for index in range(num_clips):
@@ -132,8 +107,7 @@ def _plan(recipe: _Recipe, folder: Path, subjects: range, num_clips: int) -> lis
         # Each turn gives every action its next subject, so that no action is tied to certain subjects.
         subject = subjects[(turn + action) % len(subjects)]
         name = f"{subject + 1:04d}_{BODY_PART_OF[action]:02d}_{index + 1:04d}.mp4"
-        subject_seed = recipe.seed * SUBJECT_SEEDS_PER_DATASET + subject
-        jobs.append(ClipJob(folder / name, subject_seed, action, index, size, recipe.fps))
+        jobs.append(ClipJob(folder / name, recipe.subject_seed(subject), action, index, size, recipe.fps))
     return jobs
 
 
@@ -145,27 +119,5 @@ def _skeleton(job: ClipJob) -> Skeleton:
     return clip_keypoints(subject_seed=job.subject_seed, action=job.action, seed=job.seed, size=job.size, fps=job.fps)
 
 
-def _check_recipe(root: Path, recipe: _Recipe) -> None:
-    """Write the recipe to the root, or compare it with the one that the root has."""
-    path = root / RECIPE_NAME
-    if not path.exists():
-        write_atomically(path, json.dumps(asdict(recipe), indent=2) + "\n")
-        return
-    existing = json.loads(path.read_text())
-    for name, value in asdict(recipe).items():
-        if existing.get(name) != value:
-            raise ValueError(
-                f"dataset {root} was made with {name}={existing.get(name)}, not {value}: all clips of a dataset must "
-                "have the same recipe; choose another root, or delete this one"
-            )
-
-
 def _write_list(path: Path, jobs: list[ClipJob]) -> None:
     write_atomically(path, "".join(f"{job.path.name} {job.action}\n" for job in jobs))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under another name, then rename it, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text)
-    temporary.replace(path)

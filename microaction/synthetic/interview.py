@@ -1,7 +1,5 @@
-"""Untrimmed interviews: a person sits and performs a micro-action from time to time; the truth says which and when."""
+"""Interviews: a person sits and performs micro-actions, one at a time or several at once; the truth says which and when."""
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,46 +8,38 @@ from pathlib import Path
 import numpy as np
 
 from microaction.skeletons import Skeleton
-from microaction.synthetic.dataset import write_atomically
 from microaction.synthetic.performance import Performance
 from microaction.synthetic.render import (
     DEFAULT_FPS,
     DEFAULT_SIZE,
-    check_action,
     check_size,
+    checked_actions,
     draw_frames,
     drawn_keypoints,
     encode_video,
 )
 from microaction.synthetic.subject import Subject
 from microaction.synthetic.tables import write_missing_skeletons
+from microaction.synthetic.truth import TruthEvent, write_truth
+from microaction.synthetic.untrimmed import perform, plan_untrimmed
 from microaction.synthetic.workers import OnProgress, run_jobs
-from microaction.taxonomy import ACTIONS
 
 ACTION_S = (1.8, 3.2)  # duration of an action
 GAP_S = (0.8, 4.0)  # time without an action between two
 TRUTH_NAME = "truth.csv"
-TRUTH_HEADER = ("video", "action_id", "action", "start_s", "end_s")
-
-
-@dataclass(frozen=True)
-class TruthEvent:
-    """The action that a video shows over [start_s, end_s). Both times are those of frames."""
-
-    action: int
-    start_s: float
-    end_s: float
+TRUTH_NAME = "truth.csv"
 
 
 @dataclass(frozen=True)
 class InterviewSpec:
-    """One interview to render. `name` is its file name in the archive."""
+    """One interview to render. `name` is its file name in the archive. `overlapping`: several actions at once, as in MMA-52."""
 
     name: str
     subject_seed: int
     seed: int
     duration_s: float
     actions: tuple[int, ...] | None = None
+    overlapping: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,11 +67,7 @@ def plan_interview(
         raise ValueError(f"duration_s ({duration_s}) must be positive")
     if not 0 <= gap_s[0] <= gap_s[1]:
         raise ValueError(f"gap_s {gap_s} must be a minimum and a maximum, at least 0; the default is {GAP_S}")
-    choice = tuple(range(len(ACTIONS))) if actions is None else tuple(actions)
-    if not choice:
-        raise ValueError("actions must hold at least one action; pass None for all of them")
-    for action in choice:
-        check_action(action)
+    choice = checked_actions(actions)
     rng = np.random.default_rng([seed, 0x1A])
     num_frames = round(duration_s * fps)
     events: list[TruthEvent] = []
@@ -97,7 +83,7 @@ def plan_interview(
         events.append(TruthEvent(remaining.pop(), start_frame / fps, frame / fps))
 
 
-def make_interview(
+def make_interview(  # noqa: PLR0913 - all are what an interview is
     path: str | os.PathLike[str],
     *,
     subject_seed: int,
@@ -107,29 +93,63 @@ def make_interview(
     fps: int = DEFAULT_FPS,
     actions: Sequence[int] | None = None,
     gap_s: tuple[float, float] = GAP_S,
+    overlapping: bool = False,
 ) -> list[TruthEvent]:
-    """Render one interview and return its events. A file that exists already is kept."""
+    """Render one interview and return its events. A file that exists already is kept.
+
+    Events are those of `plan_interview`, or if `overlapping` those of `plan_untrimmed`, which has no use for `gap_s`.
+    """
     check_size(size)
-    events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
+    events = planned(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s, overlapping=overlapping)
     if not Path(path).exists():
         frames = interview_frames(
-            events, subject_seed=subject_seed, seed=seed, num_frames=round(duration_s * fps), size=size, fps=fps
+            events,
+            subject_seed=subject_seed,
+            seed=seed,
+            num_frames=round(duration_s * fps),
+            size=size,
+            fps=fps,
+            overlapping=overlapping,
         )
         encode_video(path, frames, size, fps)
     return events
 
 
+def planned(
+    *,
+    seed: int,
+    duration_s: float,
+    fps: int,
+    actions: Sequence[int] | None,
+    gap_s: tuple[float, float] = GAP_S,
+    overlapping: bool,
+) -> list[TruthEvent]:
+    """Return the events of an interview, one at a time or overlapping."""
+    if overlapping:
+        return plan_untrimmed(seed=seed, duration_s=duration_s, fps=fps, actions=actions)
+    return plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
+
+
 def interview_frames(
-    events: Sequence[TruthEvent], *, subject_seed: int, seed: int, num_frames: int, size: tuple[int, int], fps: int
+    events: Sequence[TruthEvent],
+    *,
+    subject_seed: int,
+    seed: int,
+    num_frames: int,
+    size: tuple[int, int],
+    fps: int,
+    overlapping: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield the frames [H, W, 3] (uint8, RGB) of an interview with the given events."""
-    return draw_frames(*_performed(events, subject_seed, seed, num_frames), size=size, fps=fps)
+    return draw_frames(*_performed(events, subject_seed, seed, num_frames, fps, overlapping), size=size, fps=fps)
 
 
 def _performed(
-    events: Sequence[TruthEvent], subject_seed: int, seed: int, num_frames: int
+    events: Sequence[TruthEvent], subject_seed: int, seed: int, num_frames: int, fps: int, overlapping: bool
 ) -> tuple[Subject, list[Performance], int, np.random.Generator]:
     """Return the first arguments of `draw_frames` and `drawn_keypoints`."""
+    if overlapping:
+        return perform(events, subject_seed=subject_seed, seed=seed, num_frames=num_frames, fps=fps)
     rng = np.random.default_rng([seed, subject_seed, 0x1B])
     performances = [Performance.random(event.action, event.start_s, event.end_s, rng) for event in events]
     return Subject.from_seed(subject_seed), performances, num_frames, rng
@@ -144,10 +164,11 @@ def interview_keypoints(
     fps: int = DEFAULT_FPS,
     actions: Sequence[int] | None = None,
     gap_s: tuple[float, float] = GAP_S,
+    overlapping: bool = False,
 ) -> Skeleton:
     """Return the keypoints in the interview that `make_interview` draws of the same arguments, with a detector's errors."""
-    events = plan_interview(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s)
-    performed = _performed(events, subject_seed, seed, round(duration_s * fps))
+    events = planned(seed=seed, duration_s=duration_s, fps=fps, actions=actions, gap_s=gap_s, overlapping=overlapping)
+    performed = _performed(events, subject_seed, seed, round(duration_s * fps), fps, overlapping)
     return drawn_keypoints(*performed, size=size, fps=fps)
 
 
@@ -171,20 +192,19 @@ def make_interviews(
     base = Path(root)
     base.mkdir(parents=True, exist_ok=True)
     truth = {
-        spec.name: plan_interview(seed=spec.seed, duration_s=spec.duration_s, fps=fps, actions=spec.actions)
+        spec.name: planned(
+            seed=spec.seed,
+            duration_s=spec.duration_s,
+            fps=fps,
+            actions=spec.actions,
+            overlapping=spec.overlapping,
+        )
         for spec in specs
     }
     jobs = [_InterviewJob(base / spec.name, spec, size, fps) for spec in specs if not (base / spec.name).exists()]
     run_jobs(_render, jobs, num_processes=num_processes, on_progress=on_progress)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(TRUTH_HEADER)
-    for name, events in truth.items():
-        for event in events:
-            start, end = f"{event.start_s:.3f}", f"{event.end_s:.3f}"
-            writer.writerow((name, event.action, ACTIONS[event.action], start, end))
     truth_csv = base / TRUTH_NAME
-    write_atomically(truth_csv, table.getvalue())
+    write_truth(truth_csv, ("video",), (((name,), events) for name, events in truth.items()))
     return SyntheticArchive(base, truth, truth_csv)
 
 
@@ -207,6 +227,7 @@ def write_interview_skeletons(
             seed=spec.seed,
             duration_s=spec.duration_s,
             actions=spec.actions,
+            overlapping=spec.overlapping,
             size=size,
             fps=fps,
         )
@@ -230,6 +251,7 @@ def _render(job: _InterviewJob) -> None:
         seed=spec.seed,
         duration_s=spec.duration_s,
         actions=spec.actions,
+        overlapping=spec.overlapping,
         size=job.size,
         fps=job.fps,
     )

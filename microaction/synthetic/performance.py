@@ -144,10 +144,10 @@ def act(posture: Posture, performance: Performance, time_s: float) -> None:
                 old = getattr(posture, move.channel)
                 setattr(posture, move.channel, old + weight * mirror * value)
             case Hand():
-                for side in _sides(move.who, performance.side):
+                for side in sides_of(move.who, performance.side):
                     posture.hands[side] = _hand_pose(move, performance, time_s)
             case Leg():
-                for side in _sides(move.who, performance.side):
+                for side in sides_of(move.who, performance.side):
                     _move_leg(posture, side, move, performance, time_s)
 
 
@@ -181,7 +181,8 @@ def _move_leg(posture: Posture, side: int, move: Leg, performance: Performance, 
     posture.foot_stretch[side] += weight * move.stretch
 
 
-def _sides(who: Who, acting_side: int) -> tuple[int, ...]:
+def sides_of(who: Who, acting_side: int) -> tuple[int, ...]:
+    """Return the sides of the limbs that move in a performance on a side."""
     match who:
         case Who.ACTING:
             return (acting_side,)

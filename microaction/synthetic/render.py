@@ -86,7 +86,8 @@ def draw_frames(
     size: tuple[int, int],
     fps: int,
 ) -> Iterator[np.ndarray]:
-    """Yield the frames [H, W, 3] (uint8). Performances must be ordered by time and must not overlap."""
+    """Yield the frames [H, W, 3] (uint8). Performances must be ordered by their start; those at the same time must move different
+    limbs."""
     for room, skeleton, time_s in _scenes(subject, performances, num_frames, rng, size=size, fps=fps):
         canvas = room.canvas(time_s)
         draw_figure(canvas, skeleton)
@@ -121,13 +122,18 @@ def _scenes(
     idler = Idler.random(rng)
     room = Room(*check_size(size), rng)
     upcoming = list(reversed(performances))
+    current: list[Performance] = []
     for frame_index in range(num_frames):
         time_s = frame_index / fps
-        while upcoming and upcoming[-1].end_s <= time_s:
-            upcoming.pop()
+        current = [performance for performance in current if performance.end_s > time_s]
+        # Where nothing runs, the next performance is on stage: glasses that it needs are worn before it starts.
+        while upcoming and (not current or upcoming[-1].start_s <= time_s):
+            performance = upcoming.pop()
+            if performance.end_s > time_s:
+                current.append(performance)
         posture = idler.posture(time_s)
-        if upcoming:
-            act(posture, upcoming[-1], time_s)
+        for performance in current:
+            act(posture, performance, time_s)
         yield room, Skeleton(subject, posture), time_s
 
 
@@ -167,3 +173,13 @@ def check_action(action: int) -> None:
         raise ValueError(
             f"action ({action}) must be a label in 0..{len(MOTIONS) - 1}; see microaction.taxonomy.ACTIONS"
         )
+
+
+def checked_actions(actions: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the actions, or all for None. Raises `ValueError` if there is none, or one that is no label."""
+    chosen = tuple(MOTIONS) if actions is None else tuple(actions)
+    if not chosen:
+        raise ValueError("actions must hold at least one action; pass None for all of them")
+    for action in chosen:
+        check_action(action)
+    return chosen

@@ -3,8 +3,6 @@
 Shapes: H height, W width, C = 3 (RGB, uint8).
 """
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +12,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from microaction.synthetic.dataset import write_atomically
-from microaction.synthetic.interview import GAP_S, TruthEvent, interview_frames, plan_interview
+from microaction.synthetic.interview import GAP_S, interview_frames, planned
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, encode_video
-from microaction.taxonomy import ACTIONS
+from microaction.synthetic.truth import TruthEvent, write_truth
 
 WALL, TABLE = (176, 168, 156), (104, 74, 48)
 
@@ -71,7 +68,7 @@ def picture_in_picture(large: int, small: int) -> dict[int, Place]:
     return {large: Place(0, 0, 1, 1), small: Place(0.68, 0.04, 0.28, 0.5)}
 
 
-def make_scene(
+def make_scene(  # noqa: PLR0913 - all are what a scene is
     path: str | os.PathLike[str],
     *,
     subject_seeds: Sequence[int],
@@ -81,10 +78,12 @@ def make_scene(
     fps: int = DEFAULT_FPS,
     actions: Sequence[int] | None = None,
     gap_s: tuple[float, float] = GAP_S,
+    overlapping: bool = False,
 ) -> SceneTruth:
     """Render an interview of one person per subject seed; return its truth. A file that exists already is kept.
 
-    `size`: width and height of the video in pixels. Raises `ValueError` for shots that do not follow each other, or that
+    `size`: width and height of the video in pixels. `overlapping`: each person performs several actions at once, those of
+    `plan_untrimmed`, which has no use for `gap_s`. Raises `ValueError` for shots that do not follow each other, or that
     show a person who is none.
     """
     check_size(size)
@@ -95,7 +94,14 @@ def make_scene(
     if unknown:
         raise ValueError(f"a shot shows the people {sorted(unknown)}, but there are {len(subject_seeds)}")
     events = tuple(
-        plan_interview(seed=seed * 100 + person, duration_s=ends_s[-1], fps=fps, actions=actions, gap_s=gap_s)
+        planned(
+            seed=seed * 100 + person,
+            duration_s=ends_s[-1],
+            fps=fps,
+            actions=actions,
+            gap_s=gap_s,
+            overlapping=overlapping,
+        )
         for person in range(len(subject_seeds))
     )
     if not Path(path).exists():
@@ -108,6 +114,7 @@ def make_scene(
                 num_frames=num_frames,
                 size=DEFAULT_SIZE,
                 fps=fps,
+                overlapping=overlapping,
             )
             for person, subject_seed in enumerate(subject_seeds)
         ]
@@ -118,15 +125,8 @@ def make_scene(
 def write_scene_truth(path: str | os.PathLike[str], truth_of: Mapping[str, SceneTruth]) -> None:
     """Write what people do in videos, by file name: a CSV file with the columns video, person (the index, from 0), action_id,
     action, start_s and end_s; rows are by video, person and time."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("video", "person", "action_id", "action", "start_s", "end_s"))
-    for name, truth in truth_of.items():
-        for person, events in enumerate(truth.events):
-            for event in events:
-                times = (f"{time_s:.3f}" for time_s in (event.start_s, event.end_s))
-                writer.writerow((name, person, event.action, ACTIONS[event.action], *times))
-    write_atomically(Path(path), table.getvalue())
+    rows = (((name, person), events) for name, truth in truth_of.items() for person, events in enumerate(truth.events))
+    write_truth(Path(path), ("video", "person"), rows)
 
 
 def _composed(

@@ -1,11 +1,19 @@
-"""Tables of the skeletons of drawn videos, which are written once, as the videos are."""
+"""What lies beside drawn videos: lists and tables, which are written whole, and those of skeletons only once."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from microaction.skeletons import Skeleton, write_skeletons
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file under another name, then rename it, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def write_missing_skeletons(path: Path, names: Sequence[str], draw: Callable[[], Iterable[Skeleton]]) -> None:

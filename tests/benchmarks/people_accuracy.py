@@ -14,9 +14,10 @@ import pandas as pd
 from rich.table import Table
 
 from microaction import label_video
-from microaction.synthetic.interview import TruthEvent, interview_frames, plan_interview
+from microaction.synthetic.interview import interview_frames, plan_interview
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, encode_video
 from microaction.synthetic.scene import Place, Shot, close_up, make_scene, side_by_side
+from microaction.synthetic.truth import TruthEvent
 from tests.benchmarks.timing import console
 
 SIZES = {"640×360": (640, 360), "1280×720": (1280, 720)}
