@@ -136,12 +136,22 @@ def write_detection_report(
     summary = {"num_videos": len(durations_s), "hours": hours, "model_digest": checkpoint_digest, "seen_people": seen}
     metrics = measured.metrics
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    num_true_K = [each.num_true for each in measured.events_K]
-    ap_K = measured.actions.ap_CT[:, CHALLENGE_T].mean(axis=1)
     files = {
         "metrics.json": json.dumps(summary | finite, indent=2).encode() + b"\n",
         "per_class.csv": per_class_csv(measured, threshold_K, labels).encode(),
         "detections.parquet": detections_table(detections, labels),
+        **detection_plots(measured, labels, is_calibrated=calibration is not None),
+    }
+    for name, content in files.items():
+        storage.write_bytes(storage.join(out, name), content)
+    return metrics
+
+
+def detection_plots(measured: DetectionMeasurement, labels: Sequence[str], *, is_calibrated: bool) -> dict[str, bytes]:
+    """Return the plots of a report by file name."""
+    num_true_K = [each.num_true for each in measured.events_K]
+    ap_K = measured.actions.ap_CT[:, CHALLENGE_T].mean(axis=1)
+    return {
         "per_class.png": action_bars(
             ap_K.tolist(),
             num_true_K,
@@ -155,15 +165,12 @@ def write_detection_report(
         "calibration.png": reliability_plot(
             binned(measured.score_D, measured.is_true_D),
             samples="detections",
-            confidence="score" if calibration is None else "calibrated score",
+            confidence="calibrated score" if is_calibrated else "score",
             accuracy="fraction that is true",
             is_log=True,
         ),
         "map.png": map_plot(ALL_THRESHOLDS, measured.actions.map_T, measured.body_parts.map_T),
     }
-    for name, content in files.items():
-        storage.write_bytes(storage.join(out, name), content)
-    return metrics
 
 
 def per_class_csv(measured: DetectionMeasurement, threshold_K: Sequence[float], labels: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from microaction import storage
 from microaction.clips.manifest import Clip
 from microaction.models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
+from microaction.training.detection_page import write_detection_page
 from microaction.training.report import write_report
 from microaction.training.settings import TrainSettings
 from microaction.training.state import RunState
@@ -34,7 +35,11 @@ def export_best(
         storage.write_bytes(storage.join(best, CLIPS_FILE), _clips_file(splits, state.unreadable))
         for name in (WEIGHTS_FILE, PREDICTIONS_FILE, CONFIG_FILE):
             storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(source, name)))
-        write_report(settings, run_uri, state, storage.read_bytes(storage.join(source, PREDICTIONS_FILE)))
+        predictions = storage.read_bytes(storage.join(source, PREDICTIONS_FILE))
+        if settings.task == "detection":
+            write_detection_page(settings, run_uri, state, predictions, source)
+        else:
+            write_report(settings, run_uri, state, predictions)
         storage.delete_file(storage.join(source, CONFIG_FILE))  # first: while it exists, the rest must
         storage.delete_tree(storage.join(run_uri, CHECKPOINTS_FOLDER))
     return best

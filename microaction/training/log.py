@@ -50,6 +50,8 @@ def tensorboard_events(epochs: Sequence[Epoch], losses: Tensor) -> bytes:
                 for group, values in (("validation", epoch.metrics), ("timing", epoch.timing)):
                     for name, value in values.items():
                         if name != "loss":
-                            writer.add_scalar(f"{group}/{name}", value, steps[-1] + 1, epoch.ended_s)
+                            writer.add_scalar(
+                                f"{group}/{name.replace('@', '_at_')}", value, steps[-1] + 1, epoch.ended_s
+                            )
         (file,) = Path(folder).iterdir()
         return file.read_bytes()

@@ -136,8 +136,10 @@ def confused_pairs(counts_KK: np.ndarray, labels: Sequence[str], max_pairs: int 
     ]
 
 
-def curves_plot(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
-    """Return a plot of the loss of every step, and of top-1 and F1 mean of every epoch, over the same axis."""
+def curves_plot(
+    losses: np.ndarray, epochs: Sequence[Epoch], scores: Sequence[str] = ("action_top1", "body_top1", "f1_mean")
+) -> bytes:
+    """Return a plot of the loss of every step, and of some metrics of every epoch, over the same axis."""
     figure = new_figure(9, 6)
     loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
     steps = np.arange(1, len(losses) + 1) / len(losses) * len(epochs)
@@ -146,7 +148,7 @@ def curves_plot(losses: np.ndarray, epochs: Sequence[Epoch]) -> bytes:
     loss_axes.plot(numbers, [epoch.metrics["loss"] for epoch in epochs], marker=".", label="mean of the epoch")
     loss_axes.set_ylabel("training loss")
     loss_axes.legend()
-    for name in ("action_top1", "body_top1", "f1_mean"):
+    for name in scores:
         score_axes.plot(numbers, [epoch.metrics[name] for epoch in epochs], marker=".", label=name)
     score_axes.set_ylabel("validation")
     score_axes.set_ylim(0, 1)

@@ -94,7 +94,7 @@ def run_training(
         _refuse_large_batches(settings, len(train_clips))
     if settings.init is not None:
         load_initial(build_model(settings.model), settings)  # fails now if anything is wrong with them
-    skeletons = read_skeletons_of_lists(settings)
+    skeletons = read_skeletons_of_lists(settings) if settings.needs_skeletons else None
     _refuse_other_settings(settings, run_uri)
 
     num_drawn = len(train_clips)
