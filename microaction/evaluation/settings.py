@@ -20,7 +20,9 @@ class EvaluateSettings(ClusterSettings):
     """Measure a checkpoint on labeled clips: top-1, top-5, F1 per body part and action, calibration, confusion matrix."""
 
     model: ModelLocation = Field(description=MODEL_HELP)
-    clips_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
+    clips_list: Location = Field(
+        description="List file with a line 'name.mp4 label' per clip, a Parquet list, or a list of spans of videos."
+    )
     videos: Location = Field(description="Folder of the clips.")
     skeletons: Location | None = Field(
         None, description="Table of the clips' skeletons, for networks that see them, such as pcan."

@@ -154,7 +154,10 @@ class WorkerSettings(ClusterSettings):
 class TrainSettings(WorkerSettings):
     """Train a network on labeled clips (MA-52's list format) and write a checkpoint directory."""
 
-    train_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
+    train_list: Location = Field(
+        description="List file with a line 'name.mp4 label' per clip, a Parquet list, or a list of spans of videos (Parquet, or "
+        "MMA-52's CSV)."
+    )
     train_videos: Location = Field(description="Folder of the clips in train_list.")
     val_list: Location | None = Field(None, description="List file of the clips to validate on after each epoch.")
     val_videos: Location | None = Field(None, description="Folder of the clips in val_list.")

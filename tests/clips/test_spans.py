@@ -26,7 +26,7 @@ from microaction.video.decoding.sources import open_counted
 from microaction.video.probing import frame_times
 from microaction.video.windows import Span
 from tests.video import matrix
-from tests.videos import number_of, write_video
+from tests.videos import number_of, write_late_video, write_video
 
 PIXELS = Preprocessing(short_side=72, crop=64)
 DURATIONS = [1, 2, 1, 3, 1, 1, 2, 5, 1, 1] * 10
@@ -117,7 +117,7 @@ def test_a_network_sees_a_span_as_if_it_were_a_file(tmp_path: Path, durations: l
 
 def test_a_span_is_on_the_timeline_of_its_file(tmp_path: Path) -> None:
     """The video track may start after the sound."""
-    path = write_late(tmp_path / "late.mkv", 1.0)
+    path = write_late_video(tmp_path / "late.mkv", 1.0)
     late_s = probe(path).video_start_s
     assert late_s > 0.9
     assert numbers(path, 0, late_s + 0.2) == list(range(6))
@@ -125,22 +125,6 @@ def test_a_span_is_on_the_timeline_of_its_file(tmp_path: Path) -> None:
     assert numbers(path, late_s + 1.9, 9) == [57, 58, 59]
     with pytest.raises(DecodeError, match=rf"from 0 to 0\.5 s ends before the video track begins, at {late_s:.3f} s"):
         span_times(path, span_of(0, 0.5))
-
-
-def write_late(path: Path, start_s: float) -> Path:
-    """Write a counted video of 60 frames whose track starts after the sound."""
-    write_video(path.with_suffix(".mp4"), num_frames=60, with_audio=True)
-    with av.open(str(path.with_suffix(".mp4"))) as source, av.open(str(path), "w") as container:
-        streams = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            if packet.dts is None or packet.pts is None:
-                continue
-            if packet.stream.type == "video":
-                shift = int(start_s / packet.stream.time_base)
-                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            packet.stream = streams[packet.stream.index]
-            container.mux(packet)
-    return path
 
 
 def test_a_span_beyond_the_end_is_cut_or_an_error(tmp_path: Path) -> None:
