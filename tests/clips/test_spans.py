@@ -95,6 +95,29 @@ def test_a_span_of_any_coding_is_a_part_of_its_video(tmp_path: Path, case: str, 
         np.testing.assert_array_equal(frames.decode(range(end - first), np.copy), whole[first:end])
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        matrix.Case("h264-b-pyramid", ".mp4", "fragmented"),
+        matrix.Case("mpeg4-no-b", ".avi", "constant"),
+        matrix.Case("h264-b-pyramid", ".m2ts", "constant"),
+        matrix.Case("mpeg2", ".mpg", "constant"),
+        matrix.Case("wmv2", ".wmv", "constant"),
+        matrix.Case("mpeg2", ".mxf", "constant"),
+    ],
+    ids=lambda case: case.file_name,
+)
+def test_a_span_is_a_part_of_its_video_in_any_container(tmp_path: Path, case: matrix.Case) -> None:
+    path = tmp_path / case.file_name
+    matrix.write(path, case.coding, case.timing)
+    times_s, late_s = frame_times(path), probe(path).video_start_s
+    whole = ClipFrames.of(path).decode(range(len(times_s)), np.copy)
+    for first, end in ((0, 9), (20, 53), (60, len(times_s))):
+        end_s = float(times_s[end]) if end < len(times_s) else 1000.0
+        frames = ClipFrames.of(path, span_of(float(times_s[first]) + late_s, end_s + late_s))
+        np.testing.assert_array_equal(frames.decode(range(frames.num_frames), np.copy), whole[first:end])
+
+
 @pytest.mark.parametrize("durations", [None, DURATIONS], ids=["constant", "variable"])
 def test_a_network_sees_a_span_as_if_it_were_a_file(tmp_path: Path, durations: list[int] | None) -> None:
     """In testing and in training, also where the part of the frames that counts moves, and if the span is short."""

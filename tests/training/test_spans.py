@@ -28,6 +28,7 @@ def videos(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
 def test_annotations_of_mma52_train_a_classifier(videos: Path) -> None:
