@@ -244,7 +244,7 @@ CROP_COLUMNS = ("crop_left", "crop_top", "crop_width", "crop_height")
 PACKED_CLIP = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
-        pa.field("label", pa.int64(), nullable=False),
+        pa.field("label", pa.int64()),
         pa.field("source", pa.string(), nullable=False),
         pa.field("source_version", pa.string()),
         pa.field("proxy", pa.string(), nullable=False),
@@ -258,11 +258,15 @@ PACKED_CLIP = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("size_bytes", pa.int64()),
         pa.field("psnr_db", pa.float64()),
+        pa.field("video_start_s", pa.float64()),
         pa.field("error", pa.string()),
         pa.field("reason", pa.string()),
     ]
 )
 """A row per clip of a packed list: its source and its proxy, or the error and reason why it has no proxy.
+
+Or a row per video of a list of spans: `label` is null. A proxy begins with the source's video track, at `video_start_s` on the
+timeline of the source.
 
 Where people were looked for, `person_scale` is the JSON of a `PersonScale`, and `person` is whom the list names. The `crop_…`
 columns are the rectangle that shows one of several people, in pixels of displayed frames; it may leave the frame. They are null
@@ -507,6 +511,21 @@ CLIP_LIST = pa.schema(
 )
 """A list of labeled clips. Where `uri` is null, the clip is in the list's folder of videos. `person` says who counts of several
 people, from 1 from left to right; a region comes first."""
+
+INSTANCE_LIST = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("action_id", pa.int32(), nullable=False),
+        pa.field("person", pa.int32()),
+        pa.field("subject", pa.string()),
+        *_REGION,
+    ]
+)
+"""A list of the instances of actions in videos, over [start_s, end_s) of each file's timeline. `person` and the region are those
+of `CLIP_LIST`."""
 
 SKELETONS = pa.schema(
     [

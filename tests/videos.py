@@ -65,3 +65,20 @@ def write_video(
             silence.sample_rate, silence.pts = 44_100, 0
             container.mux(audio.encode(silence))
             container.mux(audio.encode(None))
+
+
+def write_late_video(path: Path, start_s: float, durations: list[int] | None = None) -> Path:
+    """Write a counted video of 60 frames whose track starts about `start_s` after the sound."""
+    write_video(path.with_suffix(".mp4"), num_frames=60, durations=durations, with_audio=True)
+    with av.open(str(path.with_suffix(".mp4"))) as source, av.open(str(path), "w") as container:
+        streams = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None or packet.pts is None:
+                continue
+            if packet.stream.type == "video":
+                assert packet.stream.time_base is not None
+                shift = int(start_s / packet.stream.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            packet.stream = streams[packet.stream.index]
+            container.mux(packet)
+    return path

@@ -21,6 +21,7 @@ from microaction.distributed.throttling import ThrottledExecution
 from microaction.skeletons import Skeleton
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
 from microaction.video import DecodeError, Region
+from microaction.video.windows import Span
 
 CLIPS_PER_BLOCK = 16  # moving a block costs about 60 ms, and a decoded clip 1.3 to 7 ms in blocks of 32 to 8
 DECODE_CPUS = 0.45  # two per CPU, beside a training worker, which otherwise waits for the decoders
@@ -69,6 +70,7 @@ def read_clips(
             "draw": pa.array(order, pa.int64()),
             "region": pa.array([clip.region for clip in chosen], pa.list_(pa.int32())),
             "person": pa.array([clip.person or 0 for clip in chosen], pa.int32()),  # 0: not named
+            "span": pa.array([clip.span for clip in chosen], pa.list_(pa.int64())),
             "skeleton": pa.array(
                 [None if skeletons is None else skeletons.packed(clip) for clip in chosen], pa.large_binary()
             ),
@@ -96,7 +98,7 @@ def read_clips(
         index_B = batch["draw"] % len(clips)
         is_read = batch["reason"] == ""
         for index, reason in zip(index_B[~is_read], batch["reason"][~is_read], strict=True):
-            error = DecodeError(clips[index].uri, reason)
+            error = DecodeError(clips[index].location, reason)
             if on_unreadable is None:
                 raise error
             on_unreadable(error)
@@ -108,16 +110,18 @@ def read_clips(
 
 
 def _decode_block(block: dict[str, np.ndarray], sampling: Sampling, num_people: int) -> dict[str, np.ndarray]:
-    clips = zip(block["uri"], block["draw"], block["region"], block["skeleton"], block["person"], strict=True)
+    columns = ("uri", "draw", "region", "skeleton", "person", "span")
+    clips = zip(*(block[name] for name in columns), strict=True)
     side, B = sampling.side, len(block["uri"])
     frames_BTHWC = np.zeros((B, sampling.num_sampled, side, side, 3), np.uint8)
     keypoints_BMTK3 = np.zeros((B, num_people, sampling.num_pose_sampled, NUM_KEYPOINTS, 3), np.float32)
     reasons = [""] * B
-    for row, (uri, draw, region, packed, person) in enumerate(clips):
+    for row, (uri, draw, region, packed, person, span) in enumerate(clips):
         try:
             clip_region = None if region is None else Region(*region.tolist())
             skeleton = None if packed is None else Skeleton.from_bytes(packed)
-            sample = load_clip(str(uri), int(draw), sampling, clip_region, skeleton, int(person) or None)
+            clip_span = None if span is None else Span(*span.tolist())
+            sample = load_clip(str(uri), int(draw), sampling, clip_region, skeleton, int(person) or None, clip_span)
         except DecodeError as error:
             reasons[row] = error.reason
         except ValueError as error:  # a region that does not lie inside the clip's frames, or a person who is not seen

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microaction import storage
-from microaction.clips.manifest import ManifestError, located, person_in, subject_in, subject_of
+from microaction.clips.rows import ManifestError, located, person_in, region_of, subject_in, subject_of
 from microaction.taxonomy import ACTIONS
-from microaction.video import probe
+from microaction.video import Region, probe
 
 CSV_COLUMNS = ("video_id", "start_frame", "end_frame", "class", "total_frames")
 PARQUET_COLUMNS = ("video", "start_s", "end_s", "action")
@@ -25,12 +25,14 @@ _ID_OF_ACTION = {name: number for number, name in enumerate(ACTIONS)}
 
 
 class Instance(NamedTuple):
-    """One action over [start_s, end_s) of a video, of one person where several are distinguished."""
+    """One action over [start_s, end_s) of a video, of one person where several are distinguished, in the part of the frames that
+    counts (None: whole frames)."""
 
     action_id: int
     start_s: float
     end_s: float
     person: int | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ def read_instances(list_uri: str, videos: str) -> list[AnnotatedVideo]:
     A list is a CSV file in MMA-52's format, with the columns video_id (`videos/VIDEO_ID.mp4`), start_frame, end_frame, class and
     total_frames and, since 2025, fps; without fps the frame rate is read from each video's header. Or, if its name ends in
     .parquet, a table with the columns video (its file's name), start_s, end_s and action (a name or a number), and optionally
-    person, subject and action_id, such as the events that `microaction label` writes. Without a column of subjects the subject
-    is what the video's name begins with, before the first "_". Seconds of MMA-52's files are rounded to 0.0001 s, as in its
-    official annotations. Raises `ManifestError` for a missing or empty list, missing columns, and a row that is no instance.
+    person, subject, action_id and the columns of a region, such as the events that `microaction label` writes. Without a
+    column of subjects the subject is what the video's name begins with, before the first "_". Seconds of MMA-52's files are
+    rounded to 0.0001 s, as in its official annotations. Raises `ManifestError` for a missing or empty list, missing columns,
+    and a row that is no instance.
     """
     try:
         data = storage.read_bytes(list_uri)
@@ -131,7 +134,7 @@ def _spans(data: bytes, list_uri: str, videos: str) -> Iterator[_Row]:
             if not isinstance(row["video"], str):
                 raise ValueError("it must name a video")
             name, uri = located(row["video"], row.get("uri"), videos)
-            instance = _instance(_action_in(row), row["start_s"], row["end_s"], person_in(row))
+            instance = _instance(_action_in(row), row["start_s"], row["end_s"], person_in(row), region_of(row))
         except (TypeError, ValueError) as error:
             raise ManifestError(f"{where}: {error}") from error
         yield _Row(where, name, uri, instance, None, subject_in(row, name))
@@ -157,9 +160,11 @@ def _action_in(row: Mapping[str, Any]) -> int:
     return action
 
 
-def _instance(action_id: int, start_s: float, end_s: float, person: int | None) -> Instance:
+def _instance(
+    action_id: int, start_s: float, end_s: float, person: int | None, region: Region | None = None
+) -> Instance:
     if not 0 <= action_id < len(ACTIONS):
         raise ValueError(f"action {action_id} must be in 0..{len(ACTIONS) - 1}")
     if not 0 <= start_s < end_s < math.inf:
         raise ValueError(f"it must start before it ends, at 0 s or later, not last from {start_s} to {end_s} s")
-    return Instance(action_id, start_s, end_s, person)
+    return Instance(action_id, start_s, end_s, person, region)

@@ -1,32 +1,43 @@
-"""Labeled clips by name: MA-52's list files, with a line "name.mp4 label" per clip, or Parquet tables of the same."""
+"""Labeled clips by name: MA-52's list files, with a line "name.mp4 label" per clip, Parquet tables, or spans of videos."""
 
 import codecs
-import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microaction import storage
-from microaction.errors import UsageError
-from microaction.schema import REGION_COLUMNS
+from microaction.clips.instances import read_instances
+from microaction.clips.rows import (
+    ManifestError,
+    SpanName,
+    located,
+    person_in,
+    region_of,
+    span_of,
+    subject_in,
+    subject_of,
+)
 from microaction.video import Region
+from microaction.video.windows import Span
+
+__all__ = ["Clip", "ManifestError", "is_span_list", "read_list", "refuse_named_people", "region_of"]
 
 _LINE = re.compile(r"(.*\S)[ \t]+([0-9]+)")
-
-
-class ManifestError(UsageError, ValueError):
-    """A list file cannot be read; the message names the file and the line."""
+_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
 class Clip:
     """A clip and its action label. `name` is the file's name as listed, `uri` its location, `region` the part of its frames
     that counts (None: whole frames), and `subject` the person in it (None if unknown). `person` says who counts of several
-    people, from 1 from left to right (None: not named)."""
+    people, from 1 from left to right (None: not named). `span` is the part of the file's timeline that is the clip, from the
+    frame on the screen at its start to the last one that appears before its end (None: the whole file); `name` then names it
+    too, as `clips.rows` says."""
 
     name: str
     uri: str
@@ -34,6 +45,12 @@ class Clip:
     region: Region | None = None
     subject: str | None = None
     person: int | None = None
+    span: Span | None = None
+
+    @property
+    def location(self) -> str:
+        """What identifies the clip's frames in errors: its URI, with the span and the person of a span."""
+        return self.uri if self.span is None else str(SpanName(self.uri, self.span, self.person))
 
 
 def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]:
@@ -44,24 +61,59 @@ def read_list(list_uri: str, videos: str, num_classes: int | None) -> list[Clip]
     of several people, from 1 from left to right), uri (if the clip is elsewhere) and subject. Without that column the subject
     is the part before the first "_" of the file's name, as in MA-52's `SSSS_BB_NNNN.mp4`. In a text file, blanks or tabs
     separate name and label, and empty lines are skipped. Names are relative to `videos`, absolute paths or URIs; `./a.mp4` is
-    `a.mp4`. Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside
-    [0, num_classes) if `num_classes` is given, and a clip that is listed twice.
+    `a.mp4`, and `a.mp4#t=1.5,4` the span of it from 1.5 to 4 s.
+
+    Or it is a list of spans, as `read_instances` reads it: each instance is a clip, named by video and span. They are in the
+    order of the list, but those of a video lie together.
+
+    Raises `ManifestError` for a missing or empty list, a line that is not "name label", a label outside [0, num_classes) if
+    `num_classes` is given, and a clip that is listed twice.
     """
     try:
         data = storage.read_bytes(list_uri)
     except FileNotFoundError:
         raise ManifestError(f"no list file at {list_uri}; it holds a line 'name.mp4 label' per clip") from None
+    if is_span_list(data):
+        rows = _spans(list_uri, videos)
+    else:
+        rows = _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri)
     clips: dict[str, Clip] = {}
-    for row in _rows(data, list_uri) if list_uri.endswith(".parquet") else _lines(data, list_uri):
-        name, uri = located(row.name, row.uri, videos)
-        if num_classes is not None and row.label >= num_classes:
+    for row in rows:
+        clip = _clip(row, videos)
+        if num_classes is not None and clip.label >= num_classes:
             raise ManifestError(f"{row.where}: label {row.label} must be below {num_classes}, the number of classes")
-        if name in clips:
-            raise ManifestError(f"{row.where}: {name} is listed a second time")
-        clips[name] = Clip(name, uri, row.label, row.region, row.subject, row.person)
+        if clip.name in clips:
+            raise ManifestError(f"{row.where}: {clip.name} is listed a second time")
+        clips[clip.name] = clip
     if not clips:
         raise ManifestError(f"{list_uri} lists no clips")
     return list(clips.values())
+
+
+def is_span_list(data: bytes) -> bool:
+    """Return whether the content of a list file is a list of spans: MMA-52's CSV, or a Parquet table that names videos."""
+    if data.startswith(_PARQUET):
+        try:
+            columns = pq.read_schema(pa.BufferReader(data)).names
+        except pa.ArrowInvalid:
+            return False  # whoever reads it says so
+        return "video" in columns and "name" not in columns
+    header = data.removeprefix(codecs.BOM_UTF8).split(b"\n", 1)[0]
+    return b"video_id" in header.strip().replace(b'"', b"").split(b",")
+
+
+def _clip(row: "_Row", videos: str) -> Clip:
+    try:
+        fragment = SpanName.parse(row.name)
+    except ValueError as error:
+        raise ManifestError(f"{row.where}: {row.name}: {error}") from error
+    if fragment is None:
+        name, uri = located(row.name, row.uri, videos)
+        return Clip(name, uri, row.label, row.region, row.subject, row.person)
+    video, uri = located(fragment.video, row.uri, videos)
+    person = fragment.person if row.person is None else row.person
+    name = str(fragment._replace(video=video, person=person))
+    return Clip(name, uri, row.label, row.region, row.subject, person, fragment.span)
 
 
 def refuse_named_people(clips: Sequence[Clip]) -> None:
@@ -72,47 +124,6 @@ def refuse_named_people(clips: Sequence[Clip]) -> None:
             f"{named.name} is listed with person {named.person}, but people is off: set people to auto, or leave the column "
             "person out"
         )
-
-
-def located(name: str, uri: str | None, videos: str) -> tuple[str, str]:
-    """Return a file's name, relative to the folder of videos if it is in there, and its URI."""
-    if "://" in name or name.startswith("/"):
-        uri = uri or storage.absolute(name)
-        folder = storage.absolute(videos) + "/"
-        return uri.removeprefix(folder), uri
-    name = posixpath.normpath(name)
-    return name, uri or storage.join(videos, name)
-
-
-def region_of(row: dict[str, Any]) -> Region | None:
-    """Return the region in a row's four columns; None if they are empty. Raises `ValueError` if only some are."""
-    values = [int(row[name]) for name in REGION_COLUMNS if row.get(name) is not None]
-    if 0 < len(values) < len(REGION_COLUMNS):
-        raise ValueError(f"give all of {', '.join(REGION_COLUMNS)}, or none")
-    return Region(*values) if values else None
-
-
-def subject_of(name: str) -> str | None:
-    """Return the subject that a file's name begins with: the part before its first "_", if it has one."""
-    subject, underscore, _ = name.rsplit("/", 1)[-1].partition("_")
-    return subject if underscore and subject else None
-
-
-def subject_in(row: dict[str, Any], name: str) -> str | None:
-    """Return the subject in a row's column subject, or that of the name where there is no such column."""
-    if "subject" not in row:
-        return subject_of(name)
-    return None if row["subject"] is None else str(row["subject"])
-
-
-def person_in(row: dict[str, Any]) -> int | None:
-    """Return the number in a row's column person. Raises `ValueError` unless it is a whole number from 1."""
-    person = row.get("person")
-    if person is None:
-        return None
-    if not isinstance(person, int | float) or person < 1 or person != int(person):
-        raise ValueError(f"person ({person}) must be a whole number: 1, 2, … from left to right")
-    return int(person)
 
 
 class _Row(NamedTuple):
@@ -164,3 +175,22 @@ def _rows(data: bytes, list_uri: str) -> Iterator[_Row]:
             yield _Row(where, name, label, subject_in(row, name), region_of(row), person_in(row), row.get("uri"))
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from error
+
+
+def _spans(list_uri: str, videos: str) -> Iterator[_Row]:
+    """Yield the instances of a list of spans as clips. Where a span has several actions, its clips' names say which."""
+    for video in read_instances(list_uri, videos):
+        actions: dict[SpanName, set[int]] = defaultdict(set)
+        named: list[SpanName] = []
+        for instance in video.instances:
+            try:
+                span = span_of(instance.start_s, instance.end_s)
+            except ValueError as error:
+                raise ManifestError(f"{list_uri}: {video.name}: {error}") from error
+            named.append(SpanName(video.name, span, instance.person))
+            actions[named[-1]].add(instance.action_id)
+        for name, instance in zip(named, video.instances, strict=True):
+            full = name if len(actions[name]) == 1 else name._replace(action_id=instance.action_id)
+            yield _Row(
+                list_uri, str(full), instance.action_id, video.subject, instance.region, instance.person, video.uri
+            )

@@ -1,4 +1,4 @@
-"""Packs clips: a list of clips in; their proxies, a list of the proxies and a manifest out.
+"""Packs clips: a list of clips in; their proxies, a list of the proxies and a manifest out. Of a list of spans, whole videos.
 
 clips − packed before → encode (CPU tasks, 1:1) → a page of the manifest for each block → manifest and lists
 """
@@ -19,7 +19,10 @@ from pyarrow import fs as pafs
 from ray.data import TaskPoolStrategy
 
 from microaction import storage
-from microaction.clips.manifest import Clip, read_list, refuse_named_people, region_of
+from microaction.clips.instances import AnnotatedVideo, read_instances
+from microaction.clips.manifest import Clip, is_span_list, read_list, refuse_named_people
+from microaction.clips.pack_videos import as_whole, instances_of_proxies, region_of_proxy
+from microaction.clips.rows import ManifestError, region_of
 from microaction.clips.settings import PackSettings
 from microaction.errors import DecodeError, FailureKind, MicroactionError, reason_of
 from microaction.preprocessing import PersonScale
@@ -30,14 +33,17 @@ from microaction.video.sandbox import Limits, sandboxed
 ELSEWHERE_FOLDER = "_elsewhere"
 VIDEOS_FOLDER, PAGES_FOLDER = "videos", "_pages"
 MANIFEST_FILE, LIST_FILE, TABLE_FILE = "manifest.parquet", "list.txt", "list.parquet"
+INSTANCES_FILE = "instances.parquet"
 CLIPS_PER_BLOCK = 8  # about a second of work: the maximum that a lost task loses
 PACK_LIMITS = Limits(time_s=600)
+VIDEO_LIMITS = Limits(time_s=4 * 3600, memory_bytes=16 << 30)  # a proxy of an hour is 1 to 2 GB, and is made in memory
 
 
 @dataclass(frozen=True)
 class PackResult:
     """The result of packing; `num_cut` counts the proxies that show one of several people, and `failures` are rows of the
-    manifest without a proxy."""
+    manifest without a proxy. Of a list of spans, `num_clips` counts videos, `num_instances` what is listed of them, and `notices`
+    say what is not."""
 
     num_clips: int
     num_packed_before: int
@@ -45,6 +51,8 @@ class PackResult:
     num_bytes: int
     lowest_psnr_db: float
     failures: list[dict[str, Any]]
+    num_instances: int | None = None
+    notices: tuple[str, ...] = ()
 
 
 def pack_clips(
@@ -52,18 +60,18 @@ def pack_clips(
 ) -> PackResult:
     """Encode the proxies that `settings.out` lacks, and write its lists and its manifest.
 
-    A clip is packed again if its file or the settings have changed; a clip that could not be read is retried.
-    `on_progress(done, total)` is called as clips are done. Raises `ManifestError` for a list that cannot be read. Needs a
-    running Ray.
+    Of a list of spans, each video is encoded once, whole, and its instances are listed on the timeline of its proxy. A clip or
+    video is packed again if its file or the settings have changed; one that could not be read is retried.
+    `on_progress(done, total)` is called as they are done. Raises `ManifestError` for a list that cannot be read. Needs a running
+    Ray.
     """
-    clips = read_list(settings.clips_list, settings.videos, num_classes=None)
-    if settings.people == "off":
-        refuse_named_people(clips)
+    videos = _read_videos(settings)
+    clips = _read_clips(settings) if videos is None else as_whole(videos, settings)
     versions = _versions([clip.uri for clip in clips], settings.videos)
     rows = {
         clip.name: {
             "name": clip.name,
-            "label": clip.label,
+            "label": clip.label if videos is None else None,
             "source": clip.uri,
             "source_version": versions.get(clip.uri),
             "proxy": proxy_name(clip.name),
@@ -83,8 +91,15 @@ def pack_clips(
         done += len(page)
         on_progress(done, len(clips))
     # The label is that of the present list; it may have been corrected.
-    manifest = [(before | pages)[clip.name] | {"label": clip.label} for clip in clips]
-    _write_lists(manifest, {clip.name: clip.subject for clip in clips}, settings.out)
+    manifest = [(before | pages)[clip.name] | {"label": rows[clip.name]["label"]} for clip in clips]
+    _write_table(pa.Table.from_pylist(manifest, schema=PACKED_CLIP), settings.out, MANIFEST_FILE)
+    num_instances, notices = None, list[str]()
+    if videos is None:
+        _write_lists(manifest, {clip.name: clip.subject for clip in clips}, settings.out)
+    else:
+        instances, notices = instances_of_proxies(videos, manifest)
+        _write_table(instances, settings.out, INSTANCES_FILE)
+        num_instances = len(instances)
     good = [row for row in manifest if row["error"] is None]
     return PackResult(
         len(clips),
@@ -93,7 +108,31 @@ def pack_clips(
         sum(row["size_bytes"] for row in good),
         min((row["psnr_db"] for row in good), default=float("nan")),
         [row for row in manifest if row["error"] is not None],
+        num_instances,
+        tuple(notices),
     )
+
+
+def _read_videos(settings: PackSettings) -> list[AnnotatedVideo] | None:
+    """Return the videos of a list of spans; None for a list of clips."""
+    try:
+        is_of_spans = is_span_list(storage.read_bytes(settings.clips_list))
+    except FileNotFoundError:
+        return None  # reading clips says so
+    return read_instances(settings.clips_list, settings.videos) if is_of_spans else None
+
+
+def _read_clips(settings: PackSettings) -> list[Clip]:
+    clips = read_list(settings.clips_list, settings.videos, num_classes=None)
+    if settings.people == "off":
+        refuse_named_people(clips)
+    span = next((clip.name for clip in clips if clip.span is not None), None)
+    if span is not None:
+        raise ManifestError(
+            f"{settings.clips_list} names {span}, a span of a video, but whole videos are packed: list spans in a Parquet table "
+            "with video, start_s, end_s and action"
+        )
+    return clips
 
 
 def _versions(uris: list[str], videos: str) -> dict[str, str]:
@@ -128,14 +167,17 @@ def proxy_name(name: str) -> str:
 
 def _is_same_work(row: dict[str, Any] | None, page: dict[str, Any]) -> bool:
     keys = ("source", "source_version", "short_side", "proxy", *REGION_COLUMNS, "person", "person_scale")
-    return row is not None and page["error"] is None and all(row[key] == page[key] for key in keys)
+    if row is None or page["error"] is not None or (row["label"] is None and page["video_start_s"] is None):
+        return False  # pages of earlier versions do not say when the track starts, which times of instances depend on
+    return all(row[key] == page[key] for key in keys)
 
 
 def _encode(rows: list[dict[str, Any]], out: str) -> Iterator[list[dict[str, Any]]]:
     if not rows:
         return
     table = pa.Table.from_pylist(rows, schema=pa.schema([PACKED_CLIP.field(name) for name in rows[0]]))
-    blocks = [table.slice(start, CLIPS_PER_BLOCK) for start in range(0, len(table), CLIPS_PER_BLOCK)]
+    size = 1 if rows[0]["label"] is None else CLIPS_PER_BLOCK  # videos may be long
+    blocks = [table.slice(start, size) for start in range(0, len(table), size)]
     dataset = ray.data.from_arrow(blocks)
     dataset.context.enable_progress_bars = False
     dataset.context.raise_original_map_exception = True  # a store's refusal keeps its message
@@ -173,18 +215,20 @@ def packed_row(row: dict[str, Any], out: str) -> dict[str, Any]:
         "height": proxy.height,
         "size_bytes": len(proxy.data),
         "psnr_db": proxy.psnr_db,
+        "video_start_s": proxy.video_start_s,
     }
 
 
 def _encoded(row: dict[str, Any]) -> tuple[Proxy, tuple[int, int, int, int] | None]:
     """Return the proxy of a row, and the crop of the person that it is cut to, if it is."""
     source, short_side = row["source"], row["short_side"]
+    limits = VIDEO_LIMITS if row["label"] is None else PACK_LIMITS
     if row["person_scale"] is None:
-        return sandboxed(source, PACK_LIMITS, encode_proxy, source, short_side, region_of(row)), None
+        return sandboxed(source, limits, encode_proxy, source, short_side, region_of(row)), None
     from microaction.clips.people import encode_part  # slow, and rarely needed
 
     scale = PersonScale.model_validate_json(row["person_scale"])
-    return sandboxed(source, PACK_LIMITS, encode_part, source, short_side, row["person"], scale)
+    return sandboxed(source, limits, encode_part, source, short_side, row["person"], scale)
 
 
 def _read_pages(out: str) -> dict[str, dict[str, Any]]:
@@ -200,21 +244,17 @@ def _read_pages(out: str) -> dict[str, dict[str, Any]]:
 
 
 def _write_lists(rows: list[dict[str, Any]], subjects: dict[str, str | None], out: str) -> None:
-    """Write the manifest, and the list of proxies twice: in MA-52's format, and as a table with subjects, which names may
+    """Write the list of proxies twice: in MA-52's format, and as a table with subjects, which names may
     lack, and with the whole frame as the region of proxies that show what counts, so that nobody cuts them again."""
-    manifest = parquet_bytes(pa.Table.from_pylist(rows, schema=PACKED_CLIP))
-    storage.write_bytes(storage.join(out, MANIFEST_FILE), manifest)
     good = [row for row in rows if row["error"] is None]
     listed = [
-        {"name": row["proxy"], "label": row["label"], "subject": subjects[row["name"]], **_region_of_proxy(row)}
+        {"name": row["proxy"], "label": row["label"], "subject": subjects[row["name"]], **region_of_proxy(row)}
         for row in good
     ]
-    table = pa.Table.from_pylist(listed, schema=CLIP_LIST)
-    storage.write_bytes(storage.join(out, TABLE_FILE), parquet_bytes(table))
+    _write_table(pa.Table.from_pylist(listed, schema=CLIP_LIST), out, TABLE_FILE)
     lines = (f"{row['proxy']} {row['label']}\n" for row in good)
     storage.write_bytes(storage.join(out, LIST_FILE), "".join(lines).encode())
 
 
-def _region_of_proxy(row: dict[str, Any]) -> dict[str, int]:
-    is_decided = row["person_scale"] is not None or row[REGION_COLUMNS[0]] is not None
-    return dict(zip(REGION_COLUMNS, (0, 0, row["width"], row["height"]), strict=True)) if is_decided else {}
+def _write_table(table: pa.Table, out: str, name: str) -> None:
+    storage.write_bytes(storage.join(out, name), parquet_bytes(table))

@@ -8,12 +8,15 @@ from microaction.people.crops import crop_around
 from microaction.people.scale import as_tracklet, look_at_clip, tallest
 from microaction.preprocessing import PersonScale
 from microaction.video import Region
+from microaction.video.clip import ClipFrames
 from microaction.video.decoding.sources import Source
 from microaction.video.framing import Crop
 from microaction.video.proxy import Proxy, encode_proxy
 
 
-def part_of_clip(source: Source, region: Region | None, person: int | None, scale: PersonScale) -> Region | Crop | None:
+def part_of_clip(
+    source: Source | ClipFrames, region: Region | None, person: int | None, scale: PersonScale
+) -> Region | Crop | None:
     """Return the part of a clip's frames that counts, in pixels of displayed frames; None for whole frames.
 
     That is `region` if it is given. Otherwise, if several people are seen in the clip's middle frame, it is the crop of one of

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from microaction import storage
 from microaction.clips.settings import PeopleRule
 from microaction.preprocessing import PersonScale, Preprocessing
 from microaction.skeletons import Skeleton
 from microaction.skeletons.framing import PeopleFraming
 from microaction.skeletons.preparation import Box, crop_keypoints, flipped
 from microaction.skeletons.skeleton import NUM_KEYPOINTS
-from microaction.video import DecodeError, FrameSampling, Framing, Region, decode_frames, probe
+from microaction.video import FrameSampling, Framing, Region
+from microaction.video.clip import ClipFrames, open_clip
 from microaction.video.framing import Crop as PersonCrop
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.transforms import (
@@ -26,6 +26,7 @@ from microaction.video.transforms import (
     erase,
     jitter_colors,
 )
+from microaction.video.windows import Span
 
 if TYPE_CHECKING:
     from microaction.models.settings import ModelConfig
@@ -50,11 +51,16 @@ class Augmentation:
     part_shift: float = 0.0
     part_scale: float = 0.0
 
+    @property
+    def moves_part(self) -> bool:
+        """Whether the part of the frames that counts is shifted or scaled."""
+        return bool(self.part_shift or self.part_scale)
+
     def part(
         self, part: Region | PersonCrop | None, width: int, height: int, rng: np.random.Generator
     ) -> Region | PersonCrop | None:
         """Return the part of frames of this size that is seen instead of `part`."""
-        if not self.part_shift and not self.part_scale:
+        if not self.moves_part:
             return part
         shift_x, shift_y = rng.uniform(-self.part_shift, self.part_shift, 2)
         scale = (1 + self.part_scale) ** rng.uniform(-1, 1)
@@ -145,13 +151,15 @@ def load_clip(
     region: Region | None = None,
     skeleton: Skeleton | None = None,
     person: int | None = None,
+    span: Span | None = None,
 ) -> Sample:
     """Return what a network sees of a clip, decoded in a separate process.
 
-    `index` is the clip's index in its list; `region`, `skeleton` and `person` are those of a `Clip`. Raises `DecodeError`, and
-    `InvalidRegionError` for a region outside of its frames, or a person whom they do not show.
+    `index` is the clip's index in its list; `region`, `skeleton`, `person` and `span` are those of a `Clip`. Raises
+    `DecodeError`, also for a span that begins beyond the end of its file, and `InvalidRegionError` for a region outside of its
+    frames, or a person whom they do not show.
     """
-    return Sample(*sandboxed(uri, CLIP_LIMITS, _decoded_arrays, uri, index, sampling, region, skeleton, person))
+    return Sample(*sandboxed(uri, CLIP_LIMITS, _decoded_arrays, uri, index, sampling, region, skeleton, person, span))
 
 
 def decode_clip(
@@ -161,67 +169,73 @@ def decode_clip(
     region: Region | None = None,
     skeleton: Skeleton | None = None,
     person: int | None = None,
+    span: Span | None = None,
 ) -> Sample:
     """Do what `load_clip` does, in this process."""
     augmentation = sampling.augmentation
     rng = None if augmentation is None else np.random.default_rng((augmentation.seed, augmentation.epoch, index))
-    try:
-        data = storage.read_bytes(uri)  # a clip is a few hundred kilobytes: one request
+    with open_clip(uri, span) as frames:
         if skeleton is not None:
-            sample = _around_people(data, sampling, skeleton, rng)
+            sample = _around_people(frames, sampling, skeleton, rng)
         else:
-            sample = _framed(data, sampling, _part(data, sampling, region, person), rng)
-    except FileNotFoundError:
-        raise DecodeError(uri, "no such file, though the list names it") from None
-    except DecodeError as error:
-        raise DecodeError(uri, error.reason) from error
+            sample = _framed(frames, sampling, _part(frames, sampling, region, person), rng)
     return sample if augmentation is None or rng is None else _augmented(sample, sampling, augmentation, rng)
 
 
 def _decoded_arrays(
-    uri: str, index: int, sampling: Sampling, region: Region | None, skeleton: Skeleton | None, person: int | None
+    uri: str,
+    index: int,
+    sampling: Sampling,
+    region: Region | None,
+    skeleton: Skeleton | None,
+    person: int | None,
+    span: Span | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays of a `Sample`: a process of its own returns no classes but those of errors."""
-    frames_THWC, keypoints_MTK3 = decode_clip(uri, index, sampling, region, skeleton, person)
+    frames_THWC, keypoints_MTK3 = decode_clip(uri, index, sampling, region, skeleton, person, span)
     return frames_THWC, keypoints_MTK3
 
 
-def _part(data: bytes, sampling: Sampling, region: Region | None, person: int | None) -> Region | PersonCrop | None:
+def _part(
+    frames: ClipFrames, sampling: Sampling, region: Region | None, person: int | None
+) -> Region | PersonCrop | None:
     """Return the part of the clip's frames that counts."""
     if sampling.people == "off":
         return region
     from microaction.clips.people import part_of_clip  # slow, and rarely needed
 
-    return part_of_clip(data, region, person, sampling.preprocessing.person or PersonScale())
+    return part_of_clip(frames, region, person, sampling.preprocessing.person or PersonScale())
 
 
 def _framed(
-    data: bytes, sampling: Sampling, part: Region | PersonCrop | None, rng: np.random.Generator | None
+    frames: ClipFrames, sampling: Sampling, part: Region | PersonCrop | None, rng: np.random.Generator | None
 ) -> Sample:
     """Return frames of the size that crops are taken from, or of the network's without `rng`."""
-    video = probe(data)
-    if sampling.augmentation is not None and rng is not None:
-        part = sampling.augmentation.part(part, video.width, video.height, rng)
+    augmentation = sampling.augmentation
+    if augmentation is not None and rng is not None and augmentation.moves_part:
+        part = augmentation.part(part, *frames.displayed_size(), rng)
     framing = Framing.of(sampling.preprocessing, part)
-    indices = sampling.indices(sampling.num_frames, video.num_frames, rng)
-    frames_THWC = decode_frames(data, indices.tolist(), transform=framing.square if rng is None else framing.whole)
+    indices = sampling.indices(sampling.num_frames, frames.num_frames, rng)
+    frames_THWC = frames.decode(indices.tolist(), framing.square if rng is None else framing.whole)
     return Sample(frames_THWC, np.empty((0, 0, NUM_KEYPOINTS, 3), np.float32))
 
 
-def _around_people(data: bytes, sampling: Sampling, skeleton: Skeleton, rng: np.random.Generator | None) -> Sample:
+def _around_people(
+    frames: ClipFrames, sampling: Sampling, skeleton: Skeleton, rng: np.random.Generator | None
+) -> Sample:
     """Return frames and keypoints of the square around the people in all sampled frames of the skeleton."""
     side = sampling.preprocessing.short_side if rng is not None else sampling.preprocessing.side
-    num_frames = min(probe(data).num_frames, skeleton.num_frames)
+    num_frames = min(frames.num_frames, skeleton.num_frames)
     # Without pose frames every frame's keypoints count for the square.
     pose = np.arange(num_frames)
-    frames = np.empty(0, np.int64)
+    indices = np.empty(0, np.int64)
     if sampling.num_frames:
-        frames = sampling.indices(sampling.num_frames, num_frames, rng)
+        indices = sampling.indices(sampling.num_frames, num_frames, rng)
     if sampling.num_pose_frames:
         pose = sampling.indices(sampling.num_pose_frames, num_frames, rng)
     framing = PeopleFraming(skeleton.at(pose), side)
     # The first frame tells the size that keypoints are scaled to, also where the network sees no frames.
-    frames_THWC = decode_frames(data, frames.tolist() or [0], transform=framing.square)[: len(frames)]
+    frames_THWC = frames.decode(indices.tolist() or [0], framing.square)[: len(indices)]
     keypoints_MTK3 = framing.keypoints()
     return Sample(frames_THWC, keypoints_MTK3[:, : sampling.num_pose_sampled])
 

@@ -1,4 +1,4 @@
-"""The skeletons of labeled clips, by their URI: what a network that sees keypoints is fed from."""
+"""The skeletons of labeled clips, by their location: what a network that sees keypoints is fed from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,15 +30,15 @@ class ClipSkeletons:
         span_of: dict[str, tuple[int, int]] = {}
         end = num_people = 0
         for clips, table in lists:
-            uri_of = {clip.name: clip.uri for clip in clips}
+            location_of = {clip.name: clip.location for clip in clips}
             for name, skeleton in _read(table):
-                if name not in uri_of:
+                if name not in location_of:
                     continue
                 parts.append(skeleton.to_bytes())
                 start, end = end, end + len(parts[-1])
-                span_of[uri_of[name]] = (start, end)
+                span_of[location_of[name]] = (start, end)
                 num_people = max(num_people, len(skeleton.scores_MNK))
-            missing = [clip.name for clip in clips if clip.uri not in span_of]
+            missing = [clip.name for clip in clips if clip.location not in span_of]
             if missing:
                 raise SkeletonError(
                     f"{table} has no skeleton of {len(missing)} of {len(clips)} clips, the first of which is {missing[0]}: it "
@@ -54,7 +54,7 @@ class ClipSkeletons:
 
     def packed(self, clip: Clip) -> bytes:
         """Return a clip's skeleton as `Skeleton.from_bytes` takes it."""
-        start, end = self.span_of[clip.uri]
+        start, end = self.span_of[clip.location]
         return self.data[start:end].tobytes()
 
 

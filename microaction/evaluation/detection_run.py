@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from microaction import storage
 from microaction.clips.instances import AnnotatedVideo, read_instances
-from microaction.clips.manifest import located
+from microaction.clips.rows import located
 from microaction.errors import UsageError
 from microaction.evaluation.detection import TimedAction, truth_of
 from microaction.evaluation.detection_calibration import apply_calibration

@@ -59,7 +59,7 @@ def _calibrate(
     scores = score_on_cluster(
         checkpoint.ref, clips, settings, settings.batch_size, max_unreadable, on_progress, skeletons=skeletons
     )
-    target_N = np.array([clip.label for clip in clips if clip.uri not in scores.unreadable])
+    target_N = np.array([clip.label for clip in clips if clip.location not in scores.unreadable])
     logits_NK = np.log(np.maximum(scores.probabilities_NK, MIN_PROBABILITY))  # up to a constant per clip, which cancels
     temperature = fit_temperature(logits_NK, target_N)
     metrics = {

@@ -20,7 +20,7 @@ from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes, cluster_resources
 from microaction.distributed.settings import ClusterSettings
 from microaction.distributed.waiting import NodesUnavailableError
-from microaction.errors import DecodeError
+from microaction.errors import DecodeError, UsageError
 from microaction.evaluation.report import write_report
 from microaction.evaluation.settings import EvaluateSettings
 from microaction.evaluation.submission import write_submission
@@ -43,7 +43,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities [N, K] of the clips that can be read, in order of the list, why others cannot, by URI, and probabilities
+    """Probabilities [N, K] of the clips that can be read, in order of the list, why others cannot, by location, and probabilities
     [N, P] of body parts if the network has classifiers of their own for them."""
 
     probabilities_NK: np.ndarray
@@ -67,6 +67,10 @@ def run_evaluation(
     if settings.people == "off" and skeletons is None:
         refuse_named_people(clips)
     storage.check_writable(storage.join(settings.out, UNREADABLE_FILE))
+    if settings.submission is not None and any(clip.span is not None for clip in clips):
+        raise UsageError(
+            f"{settings.clips_list} lists spans of videos, but a submission is of MA-52's clips: leave submission out"
+        )
     if settings.submission is not None:
         storage.check_writable(settings.submission)
     max_unreadable = int(settings.max_unreadable_fraction * len(clips))
@@ -80,7 +84,7 @@ def run_evaluation(
         skeletons=skeletons,
         people=settings.people,
     )
-    clips = [clip for clip in clips if clip.uri not in scores.unreadable]
+    clips = [clip for clip in clips if clip.location not in scores.unreadable]
     names = [clip.name for clip in clips]
     target_N = np.array([clip.label for clip in clips])
     if settings.submission is not None:
@@ -194,5 +198,5 @@ def score_clips(
             body_NP[batch.index_B] = outputs.body_probabilities.cpu().numpy()
         done += len(batch.index_B)
         channel.send((done, len(clips)))
-    is_read = [clip.uri not in unreadable for clip in clips]
+    is_read = [clip.location not in unreadable for clip in clips]
     return scores_NK[is_read], unreadable, None if body_NP is None else body_NP[is_read]

@@ -32,8 +32,8 @@ class EvaluateSettings(ClusterSettings):
         "of them with video, start_s, end_s, action_id or action, and score; or `events/` of `microaction label`.",
     )
     clips_list: Location = Field(
-        description="List file with a line 'name.mp4 label' per clip, or a Parquet list. With task=detection: MMA-52's CSV file, "
-        "or a Parquet table with video, start_s, end_s and action."
+        description="List file with a line 'name.mp4 label' per clip, a Parquet list, or a list of spans of videos, which "
+        "task=detection needs: MMA-52's CSV file, or a Parquet table with video, start_s, end_s and action."
     )
     videos: Location = Field(description="Folder of the clips or videos.")
     skeletons: Location | None = Field(

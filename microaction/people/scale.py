@@ -9,13 +9,12 @@ from functools import cache
 
 import numpy as np
 
-from microaction import storage
-from microaction.errors import DecodeError
 from microaction.people.crops import MIN_VISIBLE_SCORE, Body, person_height, visible_body
 from microaction.people.detector import HIPS, NUM_KEYPOINTS, SHOULDERS, Detection, MoveNet
 from microaction.people.following import MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST, Tracklet
 from microaction.preprocessing import PersonScale
-from microaction.video import Framing, Region, decode_frames, probe
+from microaction.video import Framing, Region
+from microaction.video.clip import ClipFrames, open_clip
 from microaction.video.decoding.sources import Source
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import Span
@@ -52,20 +51,24 @@ def as_tracklet(person: Detection) -> Tracklet:
     return Tracklet(0, Span(0, 1), person.box, person.keypoints_K3, person.score, 1)
 
 
-def look_at_clip(source: Source, region: Region | None = None) -> ClipLook:
+def look_at_clip(source: Source | ClipFrames, region: Region | None = None) -> ClipLook:
     """Return who is seen in the middle frame of a clip, in pixels of its region if one is given.
 
     Decodes in this process. Raises `DecodeError`, `InvalidRegionError`, and `ValueError` where the detector's weights are
     missing.
     """
-    frame_HWC = decode_frames(source, [probe(source).num_frames // 2], transform=Framing(region=region).cut)[0]
+    frames = source if isinstance(source, ClipFrames) else ClipFrames.of(source)
+    frame_HWC = frames.decode([frames.num_frames // 2], Framing(region=region).cut)[0]
     height, width = frame_HWC.shape[:2]
     return ClipLook(width, height, tuple(_detector().detect(frame_HWC)))
 
 
-def load_clip_look(uri: str, region: Region | None = None) -> ClipLook:
-    """Return what `look_at_clip` does, decoded in a separate process. Raises `RuntimeError` too, for a fault of the decoder."""
-    width, height, boxes_M4, keypoints_MK3, scores_M = sandboxed(uri, CLIP_LOOK_LIMITS, _look_arrays, uri, region)
+def load_clip_look(uri: str, region: Region | None = None, span: Span | None = None) -> ClipLook:
+    """Return what `look_at_clip` does of a clip, or of a span of a file, decoded in a separate process.
+
+    Raises `RuntimeError` too, for a fault of the decoder.
+    """
+    width, height, boxes_M4, keypoints_MK3, scores_M = sandboxed(uri, CLIP_LOOK_LIMITS, _look_arrays, uri, region, span)
     people = (
         Detection((box[0], box[1], box[2], box[3]), keypoints_K3, score)
         for box, keypoints_K3, score in zip(boxes_M4.tolist(), keypoints_MK3, scores_M.tolist(), strict=True)
@@ -109,14 +112,12 @@ def measure_scale(looks: Sequence[ClipLook]) -> PersonScale | None:
     return body.model_copy(update={name: _median(values) for name, values in measured.items()})
 
 
-def _look_arrays(uri: str, region: Region | None) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
+def _look_arrays(
+    uri: str, region: Region | None, span: Span | None
+) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
     """Return the fields of a `ClipLook` as arrays: a process of its own returns no classes but those of errors."""
-    try:
-        look = look_at_clip(storage.read_bytes(uri), region)  # a clip is a few hundred kilobytes: one request
-    except FileNotFoundError:
-        raise DecodeError(uri, "no such file, though the list names it") from None
-    except DecodeError as error:
-        raise DecodeError(uri, error.reason) from error
+    with open_clip(uri, span) as frames:
+        look = look_at_clip(frames, region)
     M = len(look.people)
     boxes_M4 = np.array([person.box for person in look.people], np.float64).reshape(M, 4)
     keypoints_MK3 = np.array([person.keypoints_K3 for person in look.people], np.float32).reshape(M, NUM_KEYPOINTS, 3)

@@ -1,8 +1,9 @@
 """What a retraining trains on and is judged on, and what of it production does not know.
 
-A dataset is a folder with `list.parquet` or `list.txt` and `videos/`, as `microaction pack` writes it; if both exist the first
-counts. Newer labels are lists of the same kind in a folder of their own: a clip that is already listed is corrected, any other
-is new and is in that folder's `videos/`. Of several lists the later by name counts.
+A dataset is a folder with `list.parquet`, `list.txt` or `instances.parquet` and `videos/`, as `microaction pack` writes it; of
+several the first counts. Newer labels are lists of the same kind in a folder of their own: a clip that is already listed is
+corrected, any other is new and is in that folder's `videos/`. Of several lists the later by name counts. Spans of a video that
+is already listed are spans of that file; if a span itself is, its actions are those of the newer list.
 """
 
 import hashlib
@@ -13,10 +14,11 @@ import pyarrow as pa
 
 from microaction import storage
 from microaction.clips.manifest import Clip, ManifestError, read_list
+from microaction.clips.rows import SpanName
 from microaction.schema import CLIP_LIST, REGION_COLUMNS, parquet_bytes
 
 VIDEOS_FOLDER = "videos"
-LIST_FILES = ("list.parquet", "list.txt")
+LIST_FILES = ("list.parquet", "list.txt", "instances.parquet")
 LIST_ENDINGS = (".txt", ".parquet")
 HELD_OUT, EARLIER = "held-out", "earlier"  # splits of a version's clips, beside those of training
 
@@ -40,14 +42,47 @@ def read_dataset(dataset: str, labels: str | None, num_classes: int) -> list[Cli
         (storage.join(dataset, name) for name in LIST_FILES if storage.exists(storage.join(dataset, name))), None
     )
     if root is None:
-        raise ManifestError(f"{dataset} is not a dataset: it must hold {' or '.join(LIST_FILES)}, and {VIDEOS_FOLDER}/")
+        raise ManifestError(
+            f"{dataset} is not a dataset: it must hold {', '.join(LIST_FILES[:-1])} or {LIST_FILES[-1]}, and {VIDEOS_FOLDER}/"
+        )
     clips = {clip.name: clip for clip in read_list(root, storage.join(dataset, VIDEOS_FOLDER), num_classes)}
     for uri in _lists(labels):
         assert labels is not None
-        for clip in read_list(uri, storage.join(labels, VIDEOS_FOLDER), num_classes):
-            known = clips.get(clip.name)
-            clips[clip.name] = clip if known is None else replace(known, label=clip.label)
+        newer = read_list(uri, storage.join(labels, VIDEOS_FOLDER), num_classes)
+        for clip in newer:
+            if clip.span is None:
+                known = clips.get(clip.name)
+                clips[clip.name] = clip if known is None else replace(known, label=clip.label)
+        clips = _with_spans(clips, [clip for clip in newer if clip.span is not None])
     return [clips[name] for name in sorted(clips)]
+
+
+def _with_spans(clips: dict[str, Clip], newer: Sequence[Clip]) -> dict[str, Clip]:
+    """Return the clips by name with newer ones, which are spans: of the files that are known, and of the people in them."""
+    replaced = {_place(clip) for clip in newer}
+    of_place: dict[SpanName | None, Clip] = {}
+    of_video: dict[str, Clip] = {}
+    for clip in clips.values():
+        place = _place(clip)
+        if place is not None:
+            of_place.setdefault(place, clip)
+            of_video.setdefault(place.video, clip)
+    clips = {name: clip for name, clip in clips.items() if clip.span is None or _place(clip) not in replaced}
+    for clip in newer:
+        place = _place(clip)
+        assert place is not None
+        known = of_place.get(place) or of_video.get(place.video)
+        if known is not None:
+            region = known.region if place in of_place else clip.region or known.region
+            clip = replace(clip, uri=known.uri, subject=known.subject, region=region)  # noqa: PLW2901 - the same clip
+        clips[clip.name] = clip
+    return clips
+
+
+def _place(clip: Clip) -> SpanName | None:
+    """Return the video, span and person of a clip, whatever the action; None for a whole file."""
+    name = SpanName.parse(clip.name)
+    return None if name is None else name._replace(action_id=None)
 
 
 def _lists(labels: str | None) -> list[str]:

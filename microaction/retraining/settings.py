@@ -38,7 +38,7 @@ class RetrainSettings(WorkerSettings):
 
     registry: CliPositionalArg[Location] = Field(description="Path or URI of the registry.")
     dataset: Location = Field(
-        description="Folder with list.parquet or list.txt, and videos/, as `microaction pack` writes it."
+        description="Folder with list.parquet, list.txt or instances.parquet, and videos/, as `microaction pack` writes it."
     )
     labels: Location | None = Field(
         None,

@@ -82,11 +82,11 @@ def _look_at_block(clips: Sequence[Clip], cuts_people: bool) -> list[ClipLook]:
     looks = []
     for clip in clips:
         try:
-            look = load_clip_look(clip.uri, clip.region)
+            look = load_clip_look(clip.uri, clip.region, clip.span)
         except TransientError:
             raise
         except (MicroactionError, RuntimeError) as error:
-            logger.warning("%s is left out of measuring how people lie in the clips: %s", clip.uri, error)
+            logger.warning("%s is left out of measuring how people lie in the clips: %s", clip.location, error)
             continue
         if not (cuts_people and clip.region is None and len(look.participants) > 1):
             looks.append(look)

@@ -166,9 +166,12 @@ class TrainSettings(WorkerSettings):
     task: Task = Field(
         "recognition",
         description="`recognition`: classify clips; `detection`: find actions in untrimmed video, with a detector on the network "
-        "that `model` names. Its lists are MMA-52's CSV files, or Parquet tables of spans.",
+        "that `model` names; its lists are lists of spans.",
     )
-    train_list: Location = Field(description="List file with a line 'name.mp4 label' per clip, or a Parquet list.")
+    train_list: Location = Field(
+        description="List file with a line 'name.mp4 label' per clip, a Parquet list, or a list of spans of videos (Parquet, or "
+        "MMA-52's CSV)."
+    )
     train_videos: Location = Field(description="Folder of the clips in train_list.")
     val_list: Location | None = Field(None, description="List file of the clips to validate on after each epoch.")
     val_videos: Location | None = Field(None, description="Folder of the clips in val_list.")

@@ -35,7 +35,7 @@ class Epoch:
 @dataclass
 class RunState:
     """The state after `step` steps. `losses` has one number for each step of the run, NaN for future ones. `best_epoch` is the
-    number of the epoch whose checkpoint is the best so far, `unreadable` maps clips' URIs to reasons, and `learner` is
+    number of the epoch whose checkpoint is the best so far, `unreadable` maps clips' locations to reasons, and `learner` is
     `Learner.state()`."""
 
     step: int

@@ -40,7 +40,7 @@ def validate(
 ) -> ValidationScores:
     """Return the scores of the clips; the same in every worker.
 
-    All workers call this together. `on_unreadable` adds a clip that cannot be read to `unreadable` (URI → reason), which
+    All workers call this together. `on_unreadable` adds a clip that cannot be read to `unreadable` (location → reason), which
     finally holds those of all workers.
     """
     rank = 0

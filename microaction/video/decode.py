@@ -73,6 +73,20 @@ def decode_frames(
     return _stack(frames, name_of(source))[inverse]
 
 
+def decode_at_times(source: Source, times_s: Sequence[Fraction], transform: Transform) -> np.ndarray:
+    """Return the transformed frames [N, H, W, 3] (uint8 RGB) that are on the screen at the ascending, distinct `times_s`.
+
+    Times count from the start of the video track. Reads only the video's index and the bytes of those frames, where it has an
+    index. Raises `DecodeError`, also if one of the frames cannot be decoded.
+    """
+    images: dict[int, np.ndarray] = {}
+    for first, last, image, reason in av_backend.frames_at_times(source, times_s, transform):
+        if image is None:
+            raise DecodeError(name_of(source), reason)
+        images.update((number, image) for number in range(first, last + 1))
+    return _stack([images[number] for number in range(len(times_s))], name_of(source))
+
+
 class WindowFraming(Protocol):
     """Cuts the frames of one window."""
 

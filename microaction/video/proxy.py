@@ -28,25 +28,37 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Proxy:
-    """`data` is an MP4 file; `psnr_db` compares the luma of eight of its frames with the frames that were encoded."""
+    """`data` is an MP4 file; `psnr_db` compares the luma of eight of its frames with the frames that were encoded.
+
+    It begins with its first frame: that is `video_start_s` of the source's timeline, which sound may begin.
+    """
 
     data: bytes
     num_frames: int
     width: int
     height: int
     psnr_db: float
+    video_start_s: float = 0.0
 
 
 def encode_proxy(source: Source, short_side: int, region: Region | Crop | None = None) -> Proxy:
     """Encode every frame of a clip at this short side (in pixels), or the region or crop of every frame if one is given.
 
-    Rotation is applied, presentation timestamps are kept, audio is dropped. Raises `DecodeError` if the clip is not
-    complete, or if the proxy cannot be decoded again.
+    Rotation is applied, audio is dropped. Presentation timestamps are kept, from the start of the video track, to 1/90000 s.
+    Raises `DecodeError` if the clip is not complete, if it has none that can be kept, or if the proxy cannot be decoded again.
     """
-    num_frames = probe(source).num_frames
-    times_s = frame_times(source)
+    video = probe(source)
+    num_frames, times_s = video.num_frames, frame_times(source)
     if len(times_s) != num_frames:
         raise DecodeError(name_of(source), f"has {num_frames} frames but presentation timestamps for {len(times_s)}")
+    ticks = [round(time_s / PROXY_TIME_BASE) for time_s in times_s]
+    repeated = next((index for index in range(1, num_frames) if ticks[index] <= ticks[index - 1]), None)
+    if repeated is not None:
+        raise DecodeError(
+            name_of(source),
+            f"two of its frames have the same presentation timestamp, {float(times_s[repeated]):.3f} s, which an MP4 file cannot "
+            "hold",
+        )
     compared = sorted(set(segment_indices(num_frames, NUM_COMPARED).tolist()))
     originals: list[np.ndarray] = []
 
@@ -57,13 +69,14 @@ def encode_proxy(source: Source, short_side: int, region: Region | Crop | None =
                 originals.append(image)
             yield image
 
-    data = _encode(frames(), times_s)
+    data = _encode(frames(), ticks, round(video.duration_s / PROXY_TIME_BASE))
     copies = list(frames_at_indices(data, compared, lambda image: image))
     height, width = originals[0].shape[:2]
-    return Proxy(data, num_frames, width, height, _luma_psnr_db(originals, copies))
+    return Proxy(data, num_frames, width, height, _luma_psnr_db(originals, copies), video.video_start_s)
 
 
-def _encode(frames: Iterator[np.ndarray], times_s: list[Fraction]) -> bytes:
+def _encode(frames: Iterator[np.ndarray], ticks: list[int], end_tick: int) -> bytes:
+    """Return an MP4 file of the frames, shown from these ticks on; the last one up to `end_tick`."""
     file = io.BytesIO()
     options = {"qmin": str(PROXY_QUANTIZER), "qmax": str(PROXY_QUANTIZER)}
     with av.open(file, "w", format="mp4", options={"video_track_timescale": "90000"}) as container:
@@ -72,12 +85,15 @@ def _encode(frames: Iterator[np.ndarray], times_s: list[Fraction]) -> bytes:
         stream.pix_fmt = PROXY_PIXELS
         stream.codec_context.thread_count = 1
         stream.time_base = stream.codec_context.time_base = PROXY_TIME_BASE
-        for index, (image, time_s) in enumerate(zip(frames, times_s, strict=True)):
+        for index, (image, tick) in enumerate(zip(frames, ticks, strict=True)):
             if index == 0:
                 stream.height, stream.width = image.shape[:2]
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(time_s / PROXY_TIME_BASE), PROXY_TIME_BASE
-            container.mux(stream.encode(frame))
+            frame.pts, frame.time_base = tick, PROXY_TIME_BASE
+            for packet in stream.encode(frame):
+                if tick == ticks[-1]:
+                    packet.duration = max(1, end_tick - tick)
+                container.mux(packet)
         container.mux(stream.encode(None))
     return file.getvalue()
 

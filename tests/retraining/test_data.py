@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -49,8 +50,38 @@ def test_later_lists_correct_and_add(tmp_path: Path) -> None:
     ]
     assert [clip.label for clip in read_dataset(str(dataset), None, 52)] == [1, 2]
     assert len(read_dataset(str(dataset), str(tmp_path / "not-labeled-yet"), 52)) == 2
-    with pytest.raises(ManifestError, match=r"is not a dataset: it must hold list.parquet or list.txt, and videos/"):
+    with pytest.raises(
+        ManifestError, match=r"is not a dataset: it must hold list.parquet, list.txt or instances.parquet, and videos/"
+    ):
         read_dataset(str(labels), None, 52)
+
+
+def test_later_spans_are_of_the_files_that_are_known(tmp_path: Path) -> None:
+    dataset, labels = tmp_path / "dataset", tmp_path / "labels"
+    whole = {"region_left": 0, "region_top": 0, "region_width": 40, "region_height": 30}
+    for folder, rows in (
+        (dataset, [("a.mp4", 0, 2, 1, "A"), ("a.mp4", 2, 3, 2, "A"), ("a.mp4", 2, 3, 5, "A")]),
+        (
+            labels,
+            [("a.mp4", 0, 2, 7, None), ("a.mp4", 2, 3, 5, None), ("a.mp4", 4, 5, 9, None), ("b.mp4", 0, 1, 3, "B")],
+        ),
+    ):
+        folder.mkdir()
+        table = pd.DataFrame(rows, columns=["video", "start_s", "end_s", "action", "subject"])
+        if folder == dataset:
+            table = table.assign(**whole)
+        table.to_parquet(folder / "instances.parquet")
+    clips = read_dataset(str(dataset), str(labels), 52)
+    assert [(clip.name, clip.label, clip.subject) for clip in clips] == [
+        ("a.mp4#t=0,2", 7, "A"),
+        ("a.mp4#t=2,3", 5, "A"),
+        ("a.mp4#t=4,5", 9, "A"),
+        ("b.mp4#t=0,1", 3, "B"),
+    ]
+    assert [clip.uri for clip in clips] == [f"{dataset}/videos/a.mp4"] * 3 + [f"{labels}/videos/b.mp4"]
+    assert [clip.region for clip in clips] == [Region(0, 0, 40, 30)] * 3 + [None]
+    (tmp_path / "list.parquet").write_bytes(list_file(clips))
+    assert read_list(str(tmp_path / "list.parquet"), "/elsewhere", 52) == clips
 
 
 def test_new_and_corrected_clips_are_counted() -> None:
