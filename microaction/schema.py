@@ -88,6 +88,20 @@ the start of its track. The `base_…` columns locate the chunk in the base run'
 its windows are reused; otherwise they are null."""
 UNCOMMITTED_COLUMNS = ("fps", "seek_points", *REGION_COLUMNS, "crops", "base_chunk_id", "base_file", "base_crops")
 
+TRACKS = pa.list_(
+    pa.struct(
+        [
+            pa.field("person", pa.int32()),
+            pa.field("origin_us", pa.int64()),
+            pa.field("first_step", pa.int64()),
+            pa.field("num_steps", pa.int32()),
+            pa.field("end_us", pa.int64()),
+        ]
+    )
+)
+"""Steps of a detector, one after the other: whose they are, where the person's span begins, from which step of that on, how many,
+and when the last one ends."""
+
 COMMITTED_CHUNK = pa.schema(
     [
         *(field for field in CHUNK if field.name not in UNCOMMITTED_COLUMNS),
@@ -98,6 +112,8 @@ COMMITTED_CHUNK = pa.schema(
         pa.field("window_person", pa.list_(pa.int32()), nullable=False),
         pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
         pa.field("window_run", pa.list_(pa.int32()), nullable=False),
+        pa.field("tracks", TRACKS),
+        pa.field("features", pa.large_binary()),
         pa.field("stage", pa.string()),
         pa.field("error", pa.string()),
         pa.field("reason", pa.string()),
@@ -108,6 +124,9 @@ COMMITTED_CHUNK = pa.schema(
 Windows are by person and time. `probabilities` holds the probabilities of all actions in the first window, then those in the
 second, and so on. `window_run` is the run that labeled a window, by its index in this run's `runs`: 0 for this run, more for
 base runs.
+
+A detector's chunk has no windows, but `tracks`, and `features`: what its first layer gives for each of their steps, float16, one
+track after the other; `num_windows` counts the steps. Both are null for classifiers.
 """
 
 LOOKS = pa.list_(
@@ -418,10 +437,36 @@ FAILURES = pa.schema(
 together with the rows of the video and what windows cover, they are the whole video.
 """
 
-PUBLIC_TABLES = {"windows": WINDOWS, "events": EVENTS, "people": PEOPLE, "videos": VIDEOS, "failures": FAILURES}
+ACTIVITY = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("step_s", pa.float64(), nullable=False),
+        pa.field("num_steps", pa.int32(), nullable=False),
+        pa.field("activity", pa.list_(pa.uint8()), nullable=False),
+        *_PROVENANCE,
+    ]
+)
+"""A row for at most a minute of a person, by video, person and time: a detector's dense probabilities. Empty for classifiers.
+
+`activity` has a number for every action at every step of `step_s` seconds, from `start_s` on: the probability times 255, all
+actions of the first step, then all of the second, and so on. As an array of `num_steps` × 52:
+`np.array(row["activity"], np.uint8).reshape(row["num_steps"], 52) / 255`.
+"""
+
+PUBLIC_TABLES = {
+    "windows": WINDOWS,
+    "activity": ACTIVITY,
+    "events": EVENTS,
+    "people": PEOPLE,
+    "videos": VIDEOS,
+    "failures": FAILURES,
+}
 """The tables that `microaction label` publishes, by name."""
 
-SCHEMA_VERSION = 5  # 5: people; 4: times count from the start of the file, not of its video track
+SCHEMA_VERSION = 6  # 6: activity; 5: people; 4: times count from the start of the file, not of its video track
 """Version of the public tables; in the metadata of their files as `microaction.schema_version`."""
 
 COLUMN_DOCS: dict[str, str] = {
@@ -448,8 +493,11 @@ COLUMN_DOCS: dict[str, str] = {
     "action_id": "Label index of the action, 0 to 51.",
     "body_part": "Name of the body part; beside an action, the one that the action belongs to.",
     "body_part_id": "Label index of the body part, 0 to 6.",
-    "probability": "Probability of the action, 0 to 1; of an event, the mean over its windows.",
-    "peak_probability": "Maximum of the action's probability over the event's windows, 0 to 1.",
+    "probability": "Probability of the action, 0 to 1; of an event, the mean over its windows, or that it is true.",
+    "peak_probability": "Maximum of the action's probability over the event's windows or steps, 0 to 1.",
+    "step_s": "Length of a step in seconds.",
+    "num_steps": "Number of steps.",
+    "activity": "Probability of every action at each step, times 255: all of the first step, then all of the second, …",
     "abstained": "Whether even the most likely action is less probable than the run's `abstain_below`.",
     "probabilities": "Probability of every action, 0 to 1, by `action_id`; they sum to 1.",
     "body_part_probabilities": "Probability of every body part, 0 to 1, by `body_part_id`: the sum over its actions.",
@@ -458,7 +506,7 @@ COLUMN_DOCS: dict[str, str] = {
     "model_digest": "Hexadecimal SHA-256 of the checkpoint's weights and of all that changes their predictions.",
     "settings_digest": "Hexadecimal SHA-256 of the settings that decide windows and probabilities.",
     "decoder": "Decoder and its version; if there are several, separated by commas.",
-    "num_windows": "Number of windows in the event, of the person or of the video.",
+    "num_windows": "Number of windows in the event, of the person or of the video; 0 for detectors.",
     "duration_s": "Duration of the video track in seconds; null if the video cannot be opened.",
     "video_start_s": "When the video track starts on the file's timeline, in seconds; more than 0 where only sound comes first.",
     "covered_s": "Seconds that windows cover: the person's, or of the video anybody's.",

@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from microaction import storage
 from microaction.clips.instances import AnnotatedVideo, read_instances
 from microaction.clips.rows import located
@@ -15,7 +18,12 @@ from microaction.evaluation.detection_submission import write_detection_submissi
 from microaction.evaluation.detection_table import DetectionTableError, read_detections
 from microaction.evaluation.seen_people import whom_seen
 from microaction.evaluation.settings import EvaluateSettings
+from microaction.models import load_checkpoint
+from microaction.models.checkpoint import check_labels
 from microaction.models.score_calibration import ScoreCalibration
+from microaction.registry import resolve
+from microaction.schema import CLIPS_FILE
+from microaction.taxonomy import ACTIONS
 
 OnProgress = Callable[[tuple[int, int]], None]
 
@@ -38,6 +46,7 @@ class FoundDetections:
     checkpoint_digest: str | None = None
     trained_subjects: Collection[str] | None = None
     notices: tuple[str, ...] = ()
+    unreadable: Collection[str] = ()
 
 
 def run_detection_evaluation(
@@ -65,6 +74,7 @@ def run_detection_evaluation(
             raise UsageError(f"{settings.submission}: {error}") from error
     is_mma52 = not settings.clips_list.endswith(".parquet")
     seen = whom_seen(found.trained_subjects, {video.subject for video in videos}, is_mma52=is_mma52)
+    videos = [video for video in videos if video.uri not in found.unreadable]
     metrics = write_detection_report(
         settings.out,
         found.detections,
@@ -78,12 +88,38 @@ def run_detection_evaluation(
 
 
 def _detections_of_model(
-    settings: EvaluateSettings,
-    videos: Sequence[AnnotatedVideo],  # noqa: ARG001 - the interface
-    on_progress: OnProgress,  # noqa: ARG001
+    settings: EvaluateSettings, videos: Sequence[AnnotatedVideo], on_progress: OnProgress
 ) -> FoundDetections:
-    """Run a detector on the videos, on the cluster."""
-    raise UsageError(f"{settings.model} cannot detect yet: give a table of its detections (--detections)")
+    """Run a detector on the videos, on the cluster. Raises `DecodeError` for more unreadable videos than may be."""
+    from microaction.evaluation.detecting import detect_on_cluster
+
+    assert settings.model is not None, "settings have a model or detections"
+    checkpoint = load_checkpoint(resolve(settings.model))
+    check_labels(checkpoint.config, ACTIONS, settings.model)
+    if checkpoint.config.task != "detection":
+        raise UsageError(f"{settings.model} classifies clips: leave out --task, or give a detector")
+    max_unreadable = int(settings.max_unreadable_fraction * len(videos))
+    detections, unreadable = detect_on_cluster(checkpoint.ref, videos, settings, max_unreadable, on_progress)
+    notices = [*checkpoint.notices, *(f"{uri} is left out: {reason}" for uri, reason in unreadable.items())]
+    return FoundDetections(
+        detections,
+        checkpoint.config.score_calibration,
+        checkpoint.digest,
+        _trained_subjects(settings.model),
+        tuple(notices),
+        frozenset(unreadable),
+    )
+
+
+def _trained_subjects(model: str) -> set[str] | None:
+    """Return the people whose videos a checkpoint was trained on; None if it does not say."""
+    try:
+        data = storage.read_bytes(storage.join(resolve(model).uri, CLIPS_FILE))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+    subjects = {row["subject"] for row in rows if row["split"] != "held-out"}
+    return None if None in subjects else subjects
 
 
 def _detections_of_table(uri: str, videos: Sequence[AnnotatedVideo], folder: str) -> FoundDetections:

@@ -126,6 +126,21 @@ def score_on_cluster(
     Raises `NodesUnavailableError` if no clip is scored for `settings.node_wait_s`, and what `score_clips` raises.
     """
     await_nodes(settings)
+    args = (model, clips, batch_size, max_unreadable, skeletons, people)
+    return Scores(*in_one_task(score_clips, args, settings, on_progress))
+
+
+def in_one_task(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    settings: ClusterSettings,
+    on_progress: Callable[[tuple[int, int]], None],
+) -> Any:
+    """Return what `function(*args, num_threads=, channel=)` returns in a task of the cluster, on a GPU if it has one.
+
+    What the function sends on its channel goes to `on_progress`. Raises `NodesUnavailableError` if nothing is sent for
+    `settings.node_wait_s`.
+    """
     resources = cluster_resources(settings)
     num_cpus = resources.node_cpus / 2  # the other half decodes
     options = {"num_gpus": 1, "num_cpus": 1} if resources.num_gpus > 0 else {"num_cpus": num_cpus}
@@ -138,10 +153,8 @@ def score_on_cluster(
         on_progress(progress)
 
     def score() -> Any:
-        task = ray.remote(score_clips).options(**options)
-        scored = task.remote(
-            model, clips, batch_size, max(1, int(num_cpus)), max_unreadable, channel, skeletons, people
-        )
+        task = ray.remote(function).options(**options)
+        scored = task.remote(*args, num_threads=max(1, int(num_cpus)), channel=channel)
         while not ray.wait([scored], timeout=1)[0]:
             if time.monotonic() - progressed_s > settings.node_wait_s:
                 ray.cancel(scored, force=True)
@@ -151,18 +164,19 @@ def score_on_cluster(
                 )
         return ray.get(scored)
 
-    return Scores(*channel.follow(score, on_step))
+    return channel.follow(score, on_step)
 
 
 def score_clips(
     model: ModelRef,
     clips: Sequence[Clip],
     batch_size: int,
-    num_threads: int,
     max_unreadable: int,
-    channel: ProgressChannel,
     skeletons: ClipSkeletons | None = None,
     people: PeopleRule = "off",
+    *,
+    num_threads: int,
+    channel: ProgressChannel,
 ) -> tuple[np.ndarray, dict[str, str], np.ndarray | None]:
     """Return the fields of `Scores`, of clips sampled and cropped as in testing: clips → decode (CPU tasks) → classify (here).
 

@@ -196,6 +196,8 @@ def catalog_of_run(
     uri = storage.join(settings.out, CATALOG_FILE)
     if settings.catalog is not None:
         catalog = read_catalog(settings.catalog)
+    elif isinstance(settings, LabelSettings) and settings.relabel == "events":
+        catalog = read_catalog(uri)
     else:
         catalog = make_catalog(
             settings.archive,

@@ -11,11 +11,13 @@ import numpy as np
 
 from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, reason_of
+from microaction.labeling.grid import window_grid
 from microaction.labeling.people import crop_of
 from microaction.labeling.probe import check_version
 from microaction.labeling.reuse import WindowReuse, Windows, shown_alike
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.skeletons import WindowSkeletons, decode_around_people
+from microaction.models.detector.config import DetectorConfig
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.skeletons.archive import ArchiveSkeletons
@@ -23,7 +25,14 @@ from microaction.video import ChunkFrames, FrameSampling, Framing, SeekPoint, de
 from microaction.video.decoding.av_backend import DECODER
 from microaction.video.framing import Crop
 from microaction.video.sandbox import Limits, sandboxed
-from microaction.video.windows import Span, microseconds, split_windows
+from microaction.video.windows import (
+    Span,
+    WindowGrid,
+    microseconds,
+    num_steps_of,
+    split_windows,
+    step_spans,
+)
 
 if TYPE_CHECKING:
     from microaction.models import CheckpointConfig
@@ -32,11 +41,17 @@ MIN_DECODE_TIME_S = 30  # for the shortest clip, on a node that is busy with oth
 
 
 class PersonWindow(NamedTuple):
-    """A window of a person, and the crop that shows the person; 0 and None for the whole frame, or the catalog's region."""
+    """A window of a person, and the crop that shows the person; 0 and None for the whole frame, or the catalog's region.
+
+    `seen`: the span of the person over which the windows are laid, or the whole video. `is_owned`: whether the window starts in
+    the chunk; a detector needs frames around it too.
+    """
 
     person: int
     span: Span
+    seen: Span
     crop: Crop | None = None
+    is_owned: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,14 +61,14 @@ class Decoder:
     Decoding happens in a process of its own (`sandbox`): what a file does to it costs this chunk alone.
     """
 
-    window_us: int
-    stride_us: int
+    grid: WindowGrid
     sampling: FrameSampling
     preprocessing: Preprocessing
     limits: Limits  # for a whole chunk
     chunk_us: int
     reuse: WindowReuse | None
     skeletons: WindowSkeletons | None = None
+    needed_steps: Callable[[range, int], range] | None = None
     decode: ClassVar[Callable[..., ChunkFrames]] = staticmethod(decode_chunk)
 
     @classmethod
@@ -71,14 +86,14 @@ class Decoder:
             table = ArchiveSkeletons(settings.skeletons, archive)
             skeletons = WindowSkeletons(table, checkpoint.model.num_pose_frames, checkpoint.preprocessing)
         return cls(
-            microseconds(settings.window_s),
-            microseconds(settings.stride_s),
+            window_grid(settings, checkpoint),
             FrameSampling.of(checkpoint.model.num_rgb_frames, checkpoint.preprocessing),
             checkpoint.preprocessing,
             Limits(settings.decode_timeout_s, int(settings.decode_memory_gib * 2**30)),
             microseconds(settings.chunk_s),
             reuse,
             skeletons,
+            checkpoint.model.needed_steps if isinstance(checkpoint.model, DetectorConfig) else None,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -108,31 +123,49 @@ class Decoder:
         )
 
     def _windows(self, row: dict[str, Any], chunk: Span) -> Iterator[PersonWindow]:
-        """Yield the windows that start in the chunk, by person and time.
+        """Yield the windows that start in the chunk, by person and time, and the steps that a detector needs around them.
 
         Each span of a person is like a little video: its windows begin anew, and the last one ends with it.
         """
         if row["crops"] is None:
-            for span in split_windows(row["duration_us"], self.window_us, self.stride_us, chunk):
-                yield PersonWindow(0, span)
+            yield from self._windows_in(0, Span(0, row["duration_us"]), chunk, None)
             return
         for placed in sorted(row["crops"], key=lambda placed: (placed["person"], placed["start_us"])):
-            start_us, end_us = placed["start_us"], placed["end_us"]
-            inside = Span(max(chunk.start_us - start_us, 0), chunk.end_us - start_us)
-            crop = crop_of(placed)
-            for span in split_windows(end_us - start_us, self.window_us, self.stride_us, inside):
-                yield PersonWindow(placed["person"], Span(start_us + span.start_us, start_us + span.end_us), crop)
+            seen = Span(placed["start_us"], placed["end_us"])
+            yield from self._windows_in(placed["person"], seen, chunk, crop_of(placed))
+
+    def _windows_in(self, person: int, seen: Span, chunk: Span, crop: Crop | None) -> Iterator[PersonWindow]:
+        length_us = seen.end_us - seen.start_us
+        inside = Span(max(chunk.start_us - seen.start_us, 0), chunk.end_us - seen.start_us)
+        if self.needed_steps is None:
+            spans = split_windows(length_us, self.grid.window_us, self.grid.stride_us, inside)
+            owned = range(len(spans))
+        else:
+            num_steps = num_steps_of(length_us)
+            owned = range(num_steps_of(inside.start_us), min(num_steps_of(inside.end_us), num_steps))
+            if not owned:
+                return
+            needed = self.needed_steps(owned, num_steps)
+            spans = step_spans(needed, length_us)
+            owned = range(owned.start - needed.start, owned.stop - needed.start)
+        for number, span in enumerate(spans):
+            moved = Span(seen.start_us + span.start_us, seen.start_us + span.end_us)
+            yield PersonWindow(person, moved, seen, crop, number in owned)
 
     def _decoded(
         self, row: dict[str, Any], chunk: Span, windows: Sequence[PersonWindow]
     ) -> tuple[ChunkFrames, np.ndarray | None]:
         check_version(row["video"], row["video_version"])
+        chunk_limits = self._limits_of(chunk)
+        if self.needed_steps is not None:
+            starts_us = [window.span.start_us for window in windows]
+            chunk = Span(min(starts_us), max(starts_us) + 1)
         seek_points = [SeekPoint(**point) for point in row["seek_points"] or ()]
         spans = [window.span for window in windows]
         if self.skeletons is not None:
             return sandboxed(
                 row["video"],
-                self._limits_of(chunk),
+                chunk_limits,
                 decode_around_people,
                 row["video"],
                 chunk,
@@ -148,7 +181,7 @@ class Decoder:
         }
         pixels = sandboxed(
             row["video"],
-            self._limits_of(chunk),
+            chunk_limits,
             self.decode,
             row["video"],
             chunk,
@@ -186,6 +219,8 @@ def decoded_row(
         "window_start_us": np.array([window.span.start_us for window in windows], np.int64)[is_complete],
         "window_end_us": np.array([window.span.end_us for window in windows], np.int64)[is_complete],
         "window_person": np.array([window.person for window in windows], np.int32)[is_complete],
+        "window_seen_us": np.array([window.seen for window in windows], np.int64).reshape(-1, 2)[is_complete].ravel(),
+        "window_is_owned": np.array([window.is_owned for window in windows], bool)[is_complete],
         "frames": pixels.frames_NHWC,
         "window_frames": pixels.window_frames_WT[is_complete],
         "keypoints": keypoints_WMTK3.ravel(),  # Ray's tensors of a column have as many dimensions in all its blocks

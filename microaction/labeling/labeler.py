@@ -10,10 +10,10 @@ import pyarrow as pa
 import torch
 
 from microaction.errors import FailureKind
+from microaction.labeling.ledger_rows import committed_table, reason_of_network
 from microaction.labeling.reuse import Windows
 from microaction.models import ModelRef, load_checkpoint
 from microaction.models.classifier import Classifier, Execution
-from microaction.schema import COMMITTED_CHUNK
 
 
 class Labeler:
@@ -46,22 +46,16 @@ class Labeler:
                 raise
             batch, probabilities_WK = _unlabeled(batch, error), np.empty((0, self.classify.num_classes), np.float32)
         num_windows_C = [len(windows_WT) for windows_WT in batch["window_frames"]]
-        is_failed_C = batch["error"] != ""
         windows_C = _with_reused(batch, np.split(probabilities_WK, np.cumsum(num_windows_C)[:-1]))
-        columns = {name: batch[name] for name in COMMITTED_CHUNK.names if name in batch} | {
+        labels = {
             "num_windows": [len(windows.start_us_W) for windows in windows_C],
             "window_start_us": _lists(windows.start_us_W for windows in windows_C),
             "window_end_us": _lists(windows.end_us_W for windows in windows_C),
             "window_person": _lists(windows.person_W for windows in windows_C),
             "probabilities": _lists(windows.probabilities_WK for windows in windows_C),
             "window_run": _lists(windows.run_W for windows in windows_C),
-            "stage": pa.array(
-                np.where(batch["error"] == FailureKind.MODEL_ERROR, "label", "decode"), pa.string(), mask=~is_failed_C
-            ),
-            "error": pa.array(batch["error"], pa.string(), mask=~is_failed_C),
-            "reason": pa.array(batch["reason"], pa.string(), mask=~is_failed_C),
         }
-        return pa.table({name: columns[name] for name in COMMITTED_CHUNK.names}).cast(COMMITTED_CHUNK)
+        return committed_table(batch, labels)
 
     def _probabilities(
         self, frames_of_chunks: np.ndarray, windows_of_chunks: np.ndarray, keypoints_WMTK3: np.ndarray
@@ -106,7 +100,7 @@ def _unlabeled(batch: dict[str, np.ndarray], error: Exception) -> dict[str, np.n
     C = len(batch["error"])
     of_windows = ("window_start_us", "window_end_us", "window_person", "window_frames")
     empty = {name: _object_column([part[:0] for part in batch[name]]) for name in of_windows}
-    reason = f"the network could not run: {next(iter(str(error).splitlines()), 'no reason given')}"
+    reason = reason_of_network(error)
     is_decoded_C = batch["error"] == ""
     return (
         batch

@@ -9,6 +9,8 @@ import torch
 
 from microaction.distributed.waiting import get_or_cancel
 from microaction.labeling.decoder import Decoder
+from microaction.labeling.feature_labeler import FeatureLabeler
+from microaction.labeling.grid import is_detector
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.looks import Looker, looks_of
 from microaction.labeling.pool import LabelerPool
@@ -96,6 +98,8 @@ def _look_at_some(looker: Looker, row: dict[str, Any]) -> tuple[float, float, in
 def _window_s(
     model: ModelRef, config: CheckpointConfig, execution: Execution, batch_windows: int, num_threads: int
 ) -> float:
+    if is_detector(config):
+        return _step_s(model, config, execution, batch_windows, num_threads)
     labeler = Labeler(model, execution, batch_windows, num_threads)
     crop, T = config.preprocessing.side, config.num_sampled
     B = labeler.classify.batch_size
@@ -107,6 +111,19 @@ def _window_s(
         labeler.classify(frames, windows_BT, keypoints_BMTK3)
         num_windows += B
     return (time.perf_counter() - started_s) / num_windows
+
+
+def _step_s(
+    model: ModelRef, config: CheckpointConfig, execution: Execution, batch_frames: int, num_threads: int
+) -> float:
+    extractor = FeatureLabeler(model, execution, batch_frames, num_threads).extractor
+    side, T = config.preprocessing.side, 4 * batch_frames
+    frames, rows = torch.zeros(1, side, side, 3, dtype=torch.uint8), torch.zeros(T, dtype=torch.int64)
+    num_steps, started_s = 0, time.perf_counter()
+    while time.perf_counter() - started_s < MEASURED_S:
+        extractor(frames, rows, 0, range(T), T)
+        num_steps += T
+    return (time.perf_counter() - started_s) / num_steps
 
 
 def _decode_some(decoder: Decoder, row: dict[str, Any]) -> tuple[float, float, int]:

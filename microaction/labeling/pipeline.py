@@ -6,7 +6,7 @@ frames; actors normalize and classify on the device; a commit writes its block's
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from ray.util.annotations import RayDeprecationWarning
 from microaction.distributed.throttling import ThrottledExecution
 from microaction.errors import TransientError
 from microaction.labeling.decoder import MIN_DECODE_TIME_S, Decoder
+from microaction.labeling.feature_labeler import FeatureLabeler
+from microaction.labeling.grid import is_detector
 from microaction.labeling.labeler import Labeler
 from microaction.labeling.ledger import Committer
 from microaction.labeling.metrics import Metrics
@@ -102,7 +104,7 @@ class Pipeline:
             )
         # Not `map_batches`, which beside GPUs wants a number of rows, and concatenates as many blocks as have it.
         return decoded.map_batches_internal(
-            LabelerActor,
+            FeatureActor if is_detector(config) else LabelerActor,
             fn_constructor_args=(self.checkpoint.ref, self.execution, self.batch_windows, pool.num_threads),
             fn_constructor_kwargs={"records_errors": records_errors},
             batch_size=None,  # a block as it is: a view of the object store, not a copy
@@ -122,10 +124,28 @@ class LabelerActor(Labeler):
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Label a batch of decoded chunks."""
-        started_s = time.monotonic()
-        rows = super().__call__(batch)
-        self._metrics.count(batch, rows, busy_s=time.monotonic() - started_s)
-        return rows
+        return _counted(super().__call__, batch, self._metrics)
+
+
+class FeatureActor(FeatureLabeler):
+    """A `FeatureLabeler` in an actor, which reports its work to Ray's metrics."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metrics = Metrics()
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """Label a batch of decoded chunks."""
+        return _counted(super().__call__, batch, self._metrics)
+
+
+def _counted(
+    label: Callable[[dict[str, np.ndarray]], pa.Table], batch: dict[str, np.ndarray], metrics: Metrics
+) -> pa.Table:
+    started_s = time.monotonic()
+    rows = label(batch)
+    metrics.count(batch, rows, busy_s=time.monotonic() - started_s)
+    return rows
 
 
 def configure(context: DataContext, decode_timeout_s: float) -> None:

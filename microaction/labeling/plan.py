@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from microaction.labeling.people import duration_us, labeled_spans
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.schema import CHUNK, CROPS, PLAN, REGION_COLUMNS, SEEK_POINTS
-from microaction.video.windows import MICROSECONDS, Span, microseconds
+from microaction.video.windows import MICROSECONDS, Span, WindowGrid, microseconds
 
 BLOCK_VIDEO_US = 120 * MICROSECONDS  # as much as one default chunk, so that short clips share a block's overhead
 BLOCK_MAX_CHUNKS = 64  # of very short clips: more per block would only delay the commit
@@ -34,19 +34,24 @@ def plan_chunks(
     model_digest: str,
     settings_digest: str,
     people: pa.Table | None = None,
+    *,
+    grid: WindowGrid | None = None,
+    reach_us: int = 0,
 ) -> pa.Table:
     """Return the chunks of all readable videos of a catalog: a table of `schema.PLAN`, by video and time.
 
     A chunk's id is a hash of everything that decides its result: if any of that changes, the work is new; if nothing does, it
-    is done. Of videos in `people` (`schema.VIDEO_PEOPLE`), chunks are those in which windows of their people start.
+    is done. Of videos in `people` (`schema.VIDEO_PEOPLE`), chunks are those in which windows of their people start. `grid`: of
+    the windows, by default as the settings say; what is up to `reach_us` beyond a chunk decides its result too.
     """
     chunk_us, digests = microseconds(settings.chunk_s), (model_digest, settings_digest)
+    grid = grid or WindowGrid(microseconds(settings.window_s), microseconds(settings.stride_s))
     rows_V = np.flatnonzero(pc.is_null(catalog["error"]).to_numpy())
     if people is None:
-        return _whole_frames(catalog, rows_V, chunk_us, settings, digests)
+        return _whole_frames(catalog, rows_V, chunk_us, grid, digests)
     has_people_V = pc.is_in(catalog["video"], value_set=people["video"].combine_chunks()).to_numpy()[rows_V]
-    whole = _whole_frames(catalog, rows_V[~has_people_V], chunk_us, settings, digests)
-    by_person = list(_chunks_of_people(catalog, rows_V[has_people_V], people, chunk_us, settings, digests))
+    whole = _whole_frames(catalog, rows_V[~has_people_V], chunk_us, grid, digests)
+    by_person = list(_chunks_of_people(catalog, rows_V[has_people_V], people, chunk_us, grid, digests, reach_us))
     plan = pa.concat_tables([whole, *by_person])
     return plan.sort_by([("video_row", "ascending"), ("chunk_start_us", "ascending")]) if by_person else plan
 
@@ -65,10 +70,10 @@ def _whole_frames(
     catalog: pa.Table,
     rows_V: np.ndarray,
     chunk_us: int,
-    settings: VideoLabelSettings | None,
+    grid: WindowGrid | None,
     digests: tuple[str, ...],
 ) -> pa.Table:
-    """Return the chunks of some videos, all of each; without settings they have no windows."""
+    """Return the chunks of some videos, all of each; without a grid they have no windows."""
     videos = catalog.take(pa.array(rows_V))
     durations_us_V = durations_us(videos)
     num_chunks_V = -(-durations_us_V // chunk_us)
@@ -78,8 +83,8 @@ def _whole_frames(
     starts_us_C = number_C * chunk_us
     ends_us_C = np.minimum(starts_us_C + chunk_us, durations_us_C)
     num_windows_C = np.zeros(total, np.int64)
-    if settings is not None:
-        num_windows_C = _count_starts(starts_us_C, ends_us_C, durations_us_C, settings)
+    if grid is not None:
+        num_windows_C = grid.counts(starts_us_C, ends_us_C, durations_us_C)
     columns = [
         pa.array(_chunk_ids(videos, num_chunks_V, starts_us_C, ends_us_C, digests), pa.string(), size=total),
         pa.array(np.repeat(rows_V, num_chunks_V), pa.int32()),
@@ -97,8 +102,9 @@ def _chunks_of_people(
     rows_V: np.ndarray,
     people: pa.Table,
     chunk_us: int,
-    settings: VideoLabelSettings,
+    grid: WindowGrid,
     digests: tuple[str, str],
+    reach_us: int,
 ) -> Iterator[pa.Table]:
     """Yield the chunks of videos by person, some thousand at a time."""
     row_of = {name: row for row, name in enumerate(people["video"].to_pylist())}
@@ -106,8 +112,8 @@ def _chunks_of_people(
     for video_row in rows_V.tolist():
         video = catalog.slice(video_row, 1).select(["video", "version", "duration_s"]).to_pylist()[0]
         spans = labeled_spans(people.slice(row_of[video["video"]], 1).to_pylist()[0])
-        starts_us_P = [_window_starts(span, settings) for span in spans]
-        for chunk in _chunk_spans(starts_us_P, chunk_us, settings):
+        starts_us_P = [span["start_us"] + grid.starts(span["end_us"] - span["start_us"]) for span in spans]
+        for chunk in _chunk_spans(starts_us_P, chunk_us, grid):
             here = [
                 (span, starts_us[first:end])
                 for span, starts_us in zip(spans, starts_us_P, strict=True)
@@ -117,7 +123,8 @@ def _chunks_of_people(
             start_us, end_us = chunk.start_us, min(chunk.end_us, duration_us(video))
             # What an end is far away from does not depend on it.
             windows = [
-                [span | {"end_us": None}, len(inside), *_last_window(span, inside, settings)] for span, inside in here
+                [span | {"end_us": None}, len(inside), *_last_window(span, inside, grid, reach_us)]
+                for span, inside in here
             ]
             identity = [video["video"], video["version"], windows, *digests, start_us, end_us]
             rows.append(
@@ -137,27 +144,19 @@ def _chunks_of_people(
     yield pa.Table.from_pylist(rows, schema=PLAN)
 
 
-def _window_starts(span: Mapping[str, int], settings: VideoLabelSettings) -> np.ndarray:
-    """Return when the windows of a person's span start, as `split_windows` has them."""
-    window_us, stride_us = microseconds(settings.window_s), microseconds(settings.stride_s)
-    last_us = max(span["end_us"] - span["start_us"] - window_us, 0)
-    starts_us: np.ndarray = span["start_us"] + np.unique(np.append(np.arange(0, last_us + 1, stride_us), last_us))
-    return starts_us
-
-
-def _last_window(span: Mapping[str, int], starts_us: np.ndarray, settings: VideoLabelSettings) -> Span:
+def _last_window(span: Mapping[str, int], starts_us: np.ndarray, grid: WindowGrid, reach_us: int) -> Span:
     last_us = int(starts_us[-1])
-    return Span(last_us, min(last_us + microseconds(settings.window_s), span["end_us"]))
+    return Span(last_us, min(last_us + grid.window_us + reach_us, span["end_us"]))
 
 
-def _chunk_spans(starts_us_P: list[np.ndarray], chunk_us: int, settings: VideoLabelSettings) -> Iterator[Span]:
+def _chunk_spans(starts_us_P: list[np.ndarray], chunk_us: int, grid: WindowGrid) -> Iterator[Span]:
     """Yield the chunks in which windows start.
 
     Where several people are labeled at once, a chunk is cut into equal parts, so that none holds many more frames than a chunk
     of one person does.
     """
     starts_us = np.sort(np.concatenate(starts_us_P)) if starts_us_P else np.empty(0, np.int64)
-    most = math.ceil(MAX_WINDOWS_OF_ONE * chunk_us / microseconds(settings.stride_s))
+    most = math.ceil(MAX_WINDOWS_OF_ONE * chunk_us / grid.stride_us)
     numbers, counts = np.unique(starts_us // chunk_us, return_counts=True)
     for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
         num_parts = min(-(-count // most), chunk_us)
@@ -194,10 +193,13 @@ def plan_blocks(plan: pa.Table, stride_us: int = 0) -> list[range]:
     return blocks
 
 
-def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None = None) -> pa.Table:
+def chunk_table(
+    plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None = None, *, reach_us: int = 0
+) -> pa.Table:
     """Return rows of a plan with all that a worker must know of their videos: a table of `schema.CHUNK`.
 
-    `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`, `base_crops`.
+    `base_chunks` says where a base run holds them: `chunk_id`, `base_chunk_id`, `base_file`, `base_crops`. Frames are needed up
+    to `reach_us` before and after a chunk.
     """
     videos = catalog.take(plan["video_row"].combine_chunks())
     columns = {name: plan[name] for name in PLAN.names if name in CHUNK.names} | {
@@ -206,7 +208,7 @@ def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None 
     columns |= {
         "video_version": videos["version"],
         "duration_us": pa.array(durations_us(videos)),
-        "seek_points": _seek_points(plan, catalog),
+        "seek_points": _seek_points(plan, catalog, reach_us),
     }
     base_columns = ("base_chunk_id", "base_file", "base_crops")
     if base_chunks is None:
@@ -217,8 +219,8 @@ def chunk_table(plan: pa.Table, catalog: pa.Table, base_chunks: pa.Table | None 
     return pa.table({name: columns[name] for name in CHUNK.names}).cast(CHUNK)
 
 
-def _seek_points(plan: pa.Table, catalog: pa.Table) -> pa.Array:
-    """Return of each chunk's video the seek points that the chunk may begin at, up to its end."""
+def _seek_points(plan: pa.Table, catalog: pa.Table, reach_us: int) -> pa.Array:
+    """Return of each chunk's video the seek points that decoding may begin at, from `reach_us` before it to as much after."""
     has_points = pc.fill_null(pc.greater(pc.list_value_length(catalog["seek_points"]), 0), False).to_numpy()
     column: list[list[dict[str, int]] | None] = [None] * len(plan)
     points: list[dict[str, int]] = []
@@ -231,20 +233,9 @@ def _seek_points(plan: pa.Table, catalog: pa.Table) -> pa.Array:
         if video_row != previous:  # a plan lists the chunks of a video together
             points = catalog["seek_points"][video_row].as_py()
             times_us, previous = [point["time_us"] for point in points], video_row
-        first = max(bisect_right(times_us, start_us) - SEEK_POINTS_BEFORE_CHUNK, 0)
-        column[chunk] = points[first : bisect_left(times_us, end_us)]
+        first = max(bisect_right(times_us, start_us - reach_us) - SEEK_POINTS_BEFORE_CHUNK, 0)
+        column[chunk] = points[first : bisect_left(times_us, end_us + reach_us)]
     return pa.array(column, SEEK_POINTS)
-
-
-def _count_starts(
-    starts_us: np.ndarray, ends_us: np.ndarray, durations_us: np.ndarray, settings: VideoLabelSettings
-) -> np.ndarray:
-    window_us, stride_us = microseconds(settings.window_s), microseconds(settings.stride_s)
-    last_us = np.maximum(durations_us - window_us, 0)
-    on_grid: np.ndarray = np.minimum(ends_us - 1, last_us) // stride_us - -(-starts_us // stride_us) + 1
-    moved_back = (last_us % stride_us != 0) & (starts_us <= last_us) & (last_us < ends_us)
-    counts: np.ndarray = np.maximum(on_grid, 0) + moved_back
-    return counts
 
 
 def _chunk_ids(

@@ -14,8 +14,9 @@ import torch
 
 from microaction.distributed.resources import await_nodes, cluster_resources
 from microaction.labeling.catalog import catalog_of_run
-from microaction.labeling.execution import BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest
+from microaction.labeling.execution import BATCH_STEPS, BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest, work_digest
 from microaction.labeling.finding import FoundPeople, committed_people, find_archive_people
+from microaction.labeling.grid import is_detector, of_task, reach_us, window_grid
 from microaction.labeling.ledger import CHUNKS, LOOKS, subtract_committed
 from microaction.labeling.looks import LOOKS_US, check_detector, looks_digest
 from microaction.labeling.measure import measure_network, query_labeler_node
@@ -112,14 +113,18 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     `run.run_labeling` raises before any work.
     """
     checkpoint = model.checkpoint
+    settings = of_task(settings, checkpoint.config)
+    digest_of_work = work_digest(checkpoint)
     _check_memory(settings, block_bytes(settings, checkpoint.config))
     record = read_record(settings.out)
     recorded = None if record is None else record["identity"]
     base_run = _base_run(settings)
+    if base_run is not None and is_detector(checkpoint.config):
+        raise RunError("relabel=uncertain reuses windows, which a detector has not: use relabel=events")
     identity: dict[str, Any] = {
         "format": LEDGER_FORMAT,
         "archive": settings.archive,
-        "model_digest": checkpoint.digest,
+        "model_digest": digest_of_work,
         **settings.model_dump(mode="json", include=WINDOW_SETTINGS),
         "relabel": None if base_run is None else {"below": base_run.reuse.below, **base_run.digests},
     }
@@ -127,9 +132,12 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     await_nodes(settings)
     pool = labeler_pool(settings, cluster_resources(settings))
     _warn_without_gpu(settings, pool)
-    batch_windows = settings.batch_windows or (recorded or {}).get("batch_windows") or BATCH_WINDOWS[pool.device]
+    batches = BATCH_STEPS if is_detector(checkpoint.config) else BATCH_WINDOWS
+    batch_windows = settings.batch_windows or (recorded or {}).get("batch_windows") or batches[pool.device]
     precision = _precision(settings, recorded, pool)
     is_compiled = {"yes": True, "no": False, "auto": None if recorded is None else recorded.get("is_compiled")}
+    if is_detector(checkpoint.config):
+        is_compiled = dict.fromkeys(is_compiled, False)  # its frames come in one size, but a few behind each other
     identity |= {
         "device": pool.device,
         "batch_windows": batch_windows,
@@ -140,11 +148,12 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     catalog = catalog_of_run(settings, lambda done, total: on_stage("catalog", done, total), keep=not settings.plan)
     found = _people(settings, checkpoint, catalog, lambda done, total: on_stage("people", done, total))
     people = None if found is None else found.people
+    grid, reach = window_grid(settings, checkpoint.config), reach_us(checkpoint.config)
     if identity["is_compiled"] is None:
         eager = Execution(precision, is_compiled=False)
         identity["is_compiled"] = _compiling_pays(
             settings,
-            _num_windows(plan_chunks(catalog, settings, "", "", people)),
+            _num_windows(plan_chunks(catalog, settings, "", "", people, grid=grid)),
             checkpoint,
             eager,
             batch_windows,
@@ -154,10 +163,15 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     digest = settings_digest(
         settings, execution, device=pool.device, batch_windows=batch_windows, relabel=identity["relabel"]
     )
-    plan = plan_chunks(catalog, settings, checkpoint.digest, digest, people)
+    plan = plan_chunks(catalog, settings, digest_of_work, digest, people, grid=grid, reach_us=reach)
     needed_bytes = max_block_bytes(plan, settings, checkpoint.config)
     _check_memory(settings, needed_bytes)
     index = CHUNKS.read_index(settings.out)
+    todo = subtract_committed(plan, index, retry_failed=settings.retry_failed)
+    if settings.relabel == "events" and len(todo):
+        raise RunError(
+            f"{settings.out} lacks {len(todo)} of {len(plan)} chunks, so their events cannot be made anew: leave out relabel"
+        )
     runs = (Provenance(checkpoint.ref.uri, checkpoint.digest, digest), *(base_run.runs if base_run else ()))
     return PreparedRun(
         settings=settings,
@@ -167,7 +181,7 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
         num_looks_to_retry=0 if found is None else found.num_to_retry,
         plan=plan,
         index=index,
-        todo=subtract_committed(plan, index, retry_failed=settings.retry_failed),
+        todo=todo,
         pool=pool,
         execution=execution,
         batch_windows=batch_windows,

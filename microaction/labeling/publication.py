@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,9 @@ from microaction.labeling.ledger import CHUNKS, best_rows
 from microaction.labeling.tables import PLEASE_REPORT, AccountingError, DecisionRule, Provenance, Tables, Totals
 from microaction.schema import LEDGER_INDEX, PUBLIC_TABLES, SCHEMA_VERSION
 from microaction.video.windows import MICROSECONDS
+
+if TYPE_CHECKING:
+    from microaction.models.detector import DetectionHead
 
 TABLES_FOLDER = "tables"
 PUBLICATION_FILE = "_publication.json"
@@ -51,6 +54,7 @@ class PublicationSource:
 
     `runs` are those that labeled the windows, this one first; rows that are not windows have this one's provenance.
     `people` are those of its videos (`schema.VIDEO_PEOPLE`), if people were labeled. `metadata` goes into every file.
+    `head`: the rest of the detector, if one labels (`DetectionHead.to_bytes`).
     """
 
     out: str
@@ -60,6 +64,7 @@ class PublicationSource:
     rule: DecisionRule
     metadata: dict[str, str]
     people: pa.Table | None = None
+    head: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,7 @@ def publish(
     before_switch: Callable[[], None] = lambda: None,
     on_part: Callable[[int, int], None] = lambda done, total: None,
 ) -> Publication:
-    """Make windows/, events/, people/, videos/ and failures/ of all chunks of the plan what readers see.
+    """Make windows/, activity/, events/, people/, videos/ and failures/ of all chunks of the plan what readers see.
 
     Of a chunk with several attempts the best row of the ledger's `index` counts (`ledger.best_rows`). Nothing is written if the
     present tables already say the same. `before_switch` is called right before readers see the new tables, and again before
@@ -136,7 +141,7 @@ def _check_account(totals: Totals) -> None:
 
 def _digest(source: PublicationSource, chunks: pa.Table) -> str:
     """Return the digest of all that decides what the tables say."""
-    described = [[asdict(run) for run in source.runs], asdict(source.rule), source.metadata, SCHEMA_VERSION]
+    described = [[asdict(run) for run in source.runs], source.rule.described, source.metadata, SCHEMA_VERSION]
     digest = hashlib.sha256(json.dumps(described).encode())
     people = [] if source.people is None else [source.people]
     for table in (source.catalog, chunks.select([name for name in LEDGER_INDEX.names if name != "file"]), *people):
@@ -166,10 +171,11 @@ class _Part:
 def _write_parts(source: PublicationSource, folder: str, chunks: pa.Table) -> Iterator[Totals]:
     """Run a task per part, a few at a time; yield each one's totals."""
     write = ray.remote(num_cpus=PART_CPUS, max_retries=PART_RETRIES)(_write_part)
+    head = ray.put(source.head)  # once, for all parts
     waiting: list[ray.ObjectRef] = []
     max_waiting = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     for part in _parts(source, folder, chunks):
-        waiting.append(write.remote(part))
+        waiting.append(write.remote(part, head))
         while len(waiting) >= max_waiting:
             yield pop_first_done(waiting, PART_LIMIT_S, WRITING)
     while waiting:
@@ -220,9 +226,9 @@ def _split(video_row_C: np.ndarray, num_windows_C: np.ndarray, num_videos: int) 
     yield range(start, num_videos), range(first_chunk_V[start], first_chunk_V[num_videos])
 
 
-def _write_part(part: _Part) -> Totals:
+def _write_part(part: _Part, head: bytes | None) -> Totals:
     """Write one file of each table: the rows of these videos."""
-    tables = Tables(part.runs, part.rule)
+    tables = Tables(part.runs, part.rule, None if head is None else _detection_head(head))
     people = {} if part.people is None else {row["video"]: row for row in part.people.to_pylist()}
     for video, rows in _rows_by_video(part):
         tables.add(video, rows, people.get(video["video"]))
@@ -235,6 +241,15 @@ def _write_part(part: _Part) -> Totals:
         uri = storage.join(part.folder, table, f"{part.name}.parquet")
         storage.write_bytes(uri, sink.getvalue().to_pybytes())
     return tables.totals
+
+
+def _detection_head(head: bytes) -> "DetectionHead":
+    import torch
+
+    from microaction.models.detector import DetectionHead
+
+    torch.set_num_threads(1)
+    return DetectionHead.from_bytes(head)
 
 
 def _rows_by_video(part: _Part) -> Iterator[tuple[dict[str, Any], pa.Table]]:

@@ -116,7 +116,7 @@ class BaseRun:
         """Return a row for each row of the plan: its `chunk_id`, and this run's row of the same chunk (`base_chunk_id`,
         `base_file`, `base_crops`), null where it has none: new videos, or those that have changed."""
         index = best_rows(CHUNKS.read_index(self.reuse.out))
-        base_plan = plan_chunks(catalog, settings, **self.digests, people=self.people)
+        base_plan = plan_chunks(catalog, settings, self.runs[0].model_digest, self.runs[0].settings_digest, self.people)
         # The same part of the same video; its people may have another crop there.
         keys = [_place_of(table) for table in (plan, base_plan)]
         found = pc.index_in(keys[0], value_set=keys[1])

@@ -18,6 +18,8 @@ from microaction.errors import FailureKind
 from microaction.labeling.catalog import PassedOver
 from microaction.labeling.compaction import Compaction
 from microaction.labeling.estimate import Estimate, estimate
+from microaction.labeling.execution import detection_head
+from microaction.labeling.grid import reach_us
 from microaction.labeling.ledger import CHUNKS, best_rows, is_retryable, subtract_attempted
 from microaction.labeling.metrics import Metrics
 from microaction.labeling.people import people_provenance, people_warnings
@@ -161,9 +163,10 @@ class _Labeling:
         pipeline = Pipeline(
             run.settings, run.checkpoint, run.execution, run.batch_windows, run.pool, run.block_bytes, reuse
         )
+        reach = reach_us(run.checkpoint.config)
         for wave, blocks in _waves(todo, microseconds(run.settings.stride_s), alone=alone):
             self._report(self._progress)
-            chunks = chunk_table(wave, run.catalog, run.base_chunks)
+            chunks = chunk_table(wave, run.catalog, run.base_chunks, reach_us=reach)
             tables = [chunks.slice(block.start, len(block)) for block in blocks]
             for committed in pipeline.run(tables, records_errors=alone):
                 self._lease.check(refresh=False)
@@ -214,7 +217,8 @@ def _worker_died_rows(chunks: pa.Table) -> pa.Table:
 
 def _publish_tables(run: PreparedRun, index: pa.Table, lease: Lease, on_progress: OnProgress) -> Publication:
     total = len(run.catalog)
-    rule = DecisionRule.of(run.settings, run.checkpoint.config.labels)
+    rule = DecisionRule.of(run.settings, run.checkpoint.config)
+    head = detection_head(run.checkpoint)
     on_progress(Progress("publish", 0, total))
     source = PublicationSource(
         run.settings.out,
@@ -225,11 +229,12 @@ def _publish_tables(run: PreparedRun, index: pa.Table, lease: Lease, on_progress
         metadata={
             "microaction.schema_version": str(SCHEMA_VERSION),
             "microaction.run": json.dumps(run.record["identity"]),
-            "microaction.events": json.dumps(asdict(rule.events) | {"abstain_below": rule.abstain_below}),
+            "microaction.events": json.dumps(rule.in_short),
             "microaction.versions": json.dumps(versions()),
             "microaction.people": people_provenance(run.settings, run.checkpoint),
         },
         people=run.people,
+        head=None if head is None else head.to_bytes(),
     )
     publication = publish(
         source,

@@ -82,6 +82,13 @@ class VideoLabelSettings(BaseModel):
         0.0, ge=0, description="Two events of an action at most this many seconds apart are merged."
     )
     min_event_s: float = Field(0.0, ge=0, description="Shorter events, in seconds, are left out.")
+    min_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Of detectors: a detection of at least this calibrated score is an event. Default: each action's working "
+        "threshold, which the checkpoint has.",
+    )
     abstain_below: float = Field(
         0.5,
         ge=0,
@@ -153,8 +160,10 @@ class LabelSettings(ClusterSettings, VideoLabelSettings):
     max_labelers: PositiveInt | None = Field(
         None, description="Maximum of them. Default: one per GPU, or without GPUs one per 8 CPUs."
     )
-    relabel: Literal["all", "uncertain"] = Field(
-        "all", description="`uncertain`: reuse the windows that base_run is sure of, and label only the others."
+    relabel: Literal["all", "uncertain", "events"] = Field(
+        "all",
+        description="`uncertain`: reuse the windows that base_run is sure of, and label only the others. `events`: make the "
+        "tables anew from what OUT holds, with other thresholds, or another detector of the same features; reads no video.",
     )
     base_run: Location | None = Field(
         None, description="Output of the run to reuse windows of; it must have the same window_s, stride_s and chunk_s."
@@ -179,6 +188,8 @@ class LabelSettings(ClusterSettings, VideoLabelSettings):
 
     @model_validator(mode="after")
     def _base_run_fits(self) -> "LabelSettings":
+        if self.relabel == "events" and (self.retry_failed or self.plan or self.catalog is not None):
+            raise ValueError("relabel=events uses what OUT holds: leave out retry_failed, plan and catalog")
         if (self.relabel == "uncertain") != (self.base_run is not None):
             raise ValueError(
                 "relabel=uncertain and base_run, the output of the run to reuse windows of, belong together"

@@ -3,22 +3,29 @@
 Shapes: W windows of a video, K actions, P body parts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microaction.errors import FailureKind, InternalError
+from microaction.labeling.detection_rule import DetectionRule
 from microaction.labeling.events import Event, EventRule, find_events
+from microaction.labeling.feature_tracks import Track, joined_tracks
+from microaction.labeling.grid import is_detector
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.schema import PUBLIC_TABLES
 from microaction.taxonomy import BODY_PART_OF, BODY_PARTS
 from microaction.video.decoding.av_backend import DECODER
-from microaction.video.windows import MICROSECONDS, Span, merge_spans, microseconds, subtract_spans
+from microaction.video.windows import MICROSECONDS, STEP_US, Span, merge_spans, microseconds, subtract_spans
+
+if TYPE_CHECKING:
+    from microaction.models import CheckpointConfig
+    from microaction.models.detector import DetectionHead
 
 PLEASE_REPORT = "; nothing was published. This is a bug: please report it"
 
@@ -43,17 +50,35 @@ class DecisionRule:
     labels: tuple[str, ...]
     events: EventRule
     abstain_below: float
+    detections: DetectionRule | None = None
 
     @classmethod
-    def of(cls, settings: VideoLabelSettings, labels: tuple[str, ...]) -> Self:
-        """Return the rule that settings describe."""
+    def of(cls, settings: VideoLabelSettings, config: "CheckpointConfig") -> Self:
+        """Return the rule that settings describe, for the labels of a checkpoint."""
         events = EventRule(
             settings.start_threshold,
             settings.effective_continue_threshold,
             microseconds(settings.max_gap_s),
             microseconds(settings.min_event_s),
         )
-        return cls(labels, events, settings.abstain_below)
+        detections = DetectionRule.of(settings, config) if is_detector(config) else None
+        return cls(config.labels, events, settings.abstain_below, detections)
+
+    @property
+    def in_short(self) -> dict[str, Any]:
+        """What a reader of the tables may want to know of the rule."""
+        if self.detections is None:
+            return asdict(self.events) | {"abstain_below": self.abstain_below}
+        names = ("thresholds", "max_gap_us", "min_event_us")
+        return {name: getattr(self.detections, name) for name in names}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The rule as JSON values."""
+        rule = asdict(self)
+        if self.detections is not None and self.detections.calibration is not None:
+            rule["detections"]["calibration"] = self.detections.calibration.model_dump(mode="json")
+        return rule
 
 
 @dataclass(frozen=True)
@@ -78,9 +103,11 @@ class Totals:
 class Tables:
     """The public rows of some videos, as they grow; `totals` counts them."""
 
-    def __init__(self, runs: tuple[Provenance, ...], rule: DecisionRule) -> None:
+    def __init__(self, runs: tuple[Provenance, ...], rule: DecisionRule, head: "DetectionHead | None" = None) -> None:
+        """`head` is the rest of the detector, if one labels."""
         self._runs = runs
         self._rule = rule
+        self._head = head
         self._parts: dict[str, list[pa.Table]] = {
             name: [schema.empty_table()] for name, schema in PUBLIC_TABLES.items()
         }
@@ -100,9 +127,18 @@ class Tables:
         }
         timeline = _Timeline.of(video, chunks)
         windows = _LabeledWindows.of(chunks, timeline.start_us, len(self._rule.labels))
+        tracks = [] if self._head is None else joined_tracks(chunks)
         seen = _seen_people(people, timeline)
         labeled = [
-            self._add_person(video, person, windows.of_person(person.number), timeline, source) for person in seen
+            self._add_person(
+                video,
+                person,
+                windows.of_person(person.number),
+                [each for each in tracks if each[0].person == person.number],
+                timeline,
+                source,
+            )
+            for person in seen
         ]
         covered = merge_spans(span for each in labeled for span in each.covered)
         failures = [row for each in labeled for row in each.failures]
@@ -143,10 +179,11 @@ class Tables:
         video: dict[str, Any],
         person: "_SeenPerson",
         windows: "_LabeledWindows",
+        tracks: Sequence[tuple[Track, np.ndarray]],
         timeline: "_Timeline",
         source: dict[str, str],
     ) -> "_LabeledPerson":
-        """Add the windows, the events and the row of one person."""
+        """Add the windows or the activity, the events and the row of one person."""
         name, W = video["video"], len(windows.start_us_W)
         if (np.diff(windows.start_us_W) <= 0).any():
             raise AccountingError(f"windows of {name} occur twice, or out of order{PLEASE_REPORT}")
@@ -158,9 +195,14 @@ class Tables:
         if W:
             spans = (windows.start_us_W, windows.end_us_W)
             events = find_events(*spans, windows.probabilities_WK, self._rule.events)
+        if self._head is not None:
+            events = self._detected(name, person.number, tracks, timeline.start_us, source)
         self._rows["events"] += [self._event_row(name, person.number, event) | source for event in events]
         covered = merge_spans(
-            Span(*span) for span in zip(windows.start_us_W.tolist(), windows.end_us_W.tolist(), strict=True)
+            [
+                *(Span(*span) for span in zip(windows.start_us_W.tolist(), windows.end_us_W.tolist(), strict=True)),
+                *(track.span(timeline.start_us) for track, _ in tracks),
+            ]
         )
         failures = [{"person": person.number, **row} for row in person.failures(timeline, covered)]
         covered_us, failed_us, seen_us = _length_us(covered), _failed_us(failures, covered), person.seen_us
@@ -173,6 +215,30 @@ class Tables:
             row |= self._activity(events, abstained_W, covered_us, failed_us, seen_us / MICROSECONDS)
             self._rows["people"].append(row | {"spans": person.rows()} | source)
         return _LabeledPerson(events, covered, failures)
+
+    def _detected(
+        self,
+        video: str,
+        person: int,
+        tracks: Sequence[tuple[Track, np.ndarray]],
+        shift_us: int,
+        source: dict[str, str],
+    ) -> list[Event]:
+        """Add the activity of one person; return the events."""
+        from microaction.labeling.detections import detect
+
+        assert self._head is not None
+        assert self._rule.detections is not None, "a detector has a rule"
+        events, activity = detect(tracks, shift_us, self._head, self._rule.detections)
+        schema = PUBLIC_TABLES["activity"]
+        for span, probabilities_TK in activity:
+            row = {"video": video, "person": person, "start_s": span.start_s, "end_s": span.end_s} | source
+            row |= {"step_s": STEP_US / MICROSECONDS, "num_steps": len(probabilities_TK)}
+            columns = {name: [value] for name, value in row.items()} | {
+                "activity": _lists(probabilities_TK.reshape(1, -1))
+            }
+            self._parts["activity"].append(pa.table({name: columns[name] for name in schema.names}).cast(schema))
+        return events
 
     def finished(self) -> dict[str, pa.Table]:
         """Return the tables, in the order in which they are written."""

@@ -10,7 +10,9 @@ import torch
 
 from microaction import storage
 from microaction.labeling.decoder import Decoder
-from microaction.labeling.execution import BATCH_WINDOWS, Device, settings_digest
+from microaction.labeling.execution import BATCH_STEPS, BATCH_WINDOWS, Device, detection_head, settings_digest
+from microaction.labeling.feature_labeler import FeatureLabeler
+from microaction.labeling.grid import is_detector, of_task, reach_us, window_grid
 from microaction.labeling.labeler import Labeler, batch_of
 from microaction.labeling.looks import LOOKS_US, Looker, looks_digest
 from microaction.labeling.people import people_key, people_of_looks, people_source, person_scale
@@ -35,6 +37,7 @@ class LabeledVideo:
     """The labels of one video: tables as `microaction label` publishes them (`schema.PUBLIC_TABLES`)."""
 
     windows: pa.Table
+    activity: pa.Table
     events: pa.Table
     people: pa.Table
     failures: pa.Table
@@ -48,8 +51,8 @@ def label_video(source: str | os.PathLike[str], model: str | Checkpoint, **setti
     is a row of `failures`. Raises `FileNotFoundError`, `CheckpointError`, `RegistryError`, and `ValueError` for settings that
     do not fit.
     """
-    chosen = VideoLabelSettings(**settings)
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve(model_location(model)))
+    chosen = of_task(VideoLabelSettings(**settings), checkpoint.config)
     check_labels(checkpoint.config, ACTIONS, checkpoint.ref.uri)
     check_skeletons(chosen, checkpoint)
     catalog = _catalog(os.fspath(source))
@@ -57,13 +60,16 @@ def label_video(source: str | os.PathLike[str], model: str | Checkpoint, **setti
     kind: Device = "GPU" if device == "cuda" else "CPU"
     precision = preferred_precision(device) if chosen.precision == "auto" else chosen.precision
     execution = Execution(precision, is_compiled=False)
-    batch_windows = chosen.batch_windows or BATCH_WINDOWS[kind]
+    batches = BATCH_STEPS if is_detector(checkpoint.config) else BATCH_WINDOWS
+    batch_windows = chosen.batch_windows or batches[kind]
     digest = settings_digest(chosen, execution, device=kind, batch_windows=batch_windows)
     people = _people(chosen, checkpoint, catalog)
-    plan = plan_chunks(catalog, chosen, checkpoint.digest, digest, people)
-    rows = _labeled(chunk_table(plan, catalog), checkpoint, chosen, execution, batch_windows)
+    grid, reach = window_grid(chosen, checkpoint.config), reach_us(checkpoint.config)
+    plan = plan_chunks(catalog, chosen, checkpoint.digest, digest, people, grid=grid, reach_us=reach)
+    rows = _labeled(chunk_table(plan, catalog, reach_us=reach), checkpoint, chosen, execution, batch_windows)
     provenance = Provenance(checkpoint.ref.uri, checkpoint.digest, digest)
-    tables = Tables((provenance,), DecisionRule.of(chosen, checkpoint.config.labels))
+    rule = DecisionRule.of(chosen, checkpoint.config)
+    tables = Tables((provenance,), rule, detection_head(checkpoint))
     committed = pa.concat_tables([COMMITTED_CHUNK.empty_table(), *rows]).combine_chunks()
     tables.add(catalog.to_pylist()[0], committed, people.to_pylist()[0] if people is not None and len(people) else None)
     finished = tables.finished()
@@ -108,6 +114,7 @@ def _labeled(
     if len(chunks) == 0:
         return
     decode = Decoder.of(settings, checkpoint.config)
-    label = Labeler(checkpoint.ref, execution, batch_windows, len(os.sched_getaffinity(0)))
+    kind = FeatureLabeler if is_detector(checkpoint.config) else Labeler
+    label = kind(checkpoint.ref, execution, batch_windows, len(os.sched_getaffinity(0)))
     for chunk in chunks.to_pylist():
         yield label(batch_of([decode(chunk)]))

@@ -16,12 +16,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from microaction import storage
-from microaction.clips.steps import VideoPart, read_steps
+from microaction.clips.steps import VideoFacts, VideoPart, read_steps
 from microaction.distributed.progress import ProgressChannel
 from microaction.evaluation.detection import TimedAction, truth_of
 from microaction.evaluation.detection_calibration import apply_calibration, fit_score_calibration
 from microaction.evaluation.detection_report import measure_detections
 from microaction.evaluation.detection_table import detections_table
+from microaction.evaluation.features import FRAMES_PER_BATCH, compute_features
 from microaction.evaluation.timing import timed_actions
 from microaction.models.checkpoint import weights_bytes
 from microaction.models.detector.config import DetectorConfig
@@ -40,7 +41,7 @@ from microaction.training.detection_data import (
     training_videos,
 )
 from microaction.training.detection_learner import DetectionBatch, DetectionLearner
-from microaction.training.features import FEATURES_FOLDER, FeatureStore, compute_features, digest_of_backbone
+from microaction.training.features import FEATURES_FOLDER, FeatureStore, digest_of_backbone
 from microaction.training.loop import Measured, Trainer
 from microaction.training.progress import TrainingProgress
 from microaction.training.recognition_loop import augmentation_of
@@ -50,7 +51,6 @@ from microaction.video import DecodeError
 
 READING_THREADS = 4
 CLIPS_AHEAD = 64  # that are read while others are learned from
-FRAMES_PER_BATCH = {"cuda": 64, "cpu": 16}  # of the backbone where it only computes features
 
 
 class DetectionTrainer(Trainer):
@@ -192,13 +192,12 @@ class DetectionTrainer(Trainer):
         store = FeatureStore(folder, digest)
         missing = store.missing([*self.train_videos, *self.val_videos])
         extractor = self._extractor(self.learner.model)
-        shares = missing[self.rank :: self.num_ranks]
-        for done, (video, features_TC, reason) in enumerate(
-            compute_features(shares, extractor, self.settings.preprocessing), start=1
-        ):
+        share = missing[self.rank :: self.num_ranks]
+        computed = compute_features(_files(share), extractor, self.settings.preprocessing)
+        for done, (video, (features_TC, reason)) in enumerate(zip(share, computed, strict=True), start=1):
             store.write(video, features_TC, reason)
             if self.rank == 0:
-                self._report_features(done, len(shares))
+                self._report_features(done, len(share))
         if self.num_ranks > 1:
             dist.barrier()
         return store
@@ -224,8 +223,13 @@ class DetectionTrainer(Trainer):
     def _computed(
         self, videos: Sequence[TrainingVideo], extractor: FeatureExtractor
     ) -> Iterator[tuple[TrainingVideo, np.ndarray]]:
-        for video, features_TC, reason in compute_features(videos, extractor, self.settings.preprocessing):
+        computed = compute_features(_files(videos), extractor, self.settings.preprocessing)
+        for video, (features_TC, reason) in zip(videos, computed, strict=True):
             if reason:
                 self._leave_out(DecodeError(video.video.uri, reason))
                 continue
             yield video, features_TC
+
+
+def _files(videos: Sequence[TrainingVideo]) -> list[tuple[str, VideoFacts]]:
+    return [(video.video.uri, video.facts) for video in videos]

@@ -2,24 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-import torch
 
 from microaction import storage
-from microaction.clips.steps import StepFrames, VideoPart, read_steps
 from microaction.models.detector.config import DetectorConfig
-from microaction.models.detector.inference import FeatureExtractor
 from microaction.preprocessing import Preprocessing
 from microaction.training.detection_data import TrainingVideo
 from microaction.video import DecodeError
 
 FEATURES_FOLDER = "features"
-STEPS_PER_PART = 960  # of a video that are decoded together: two minutes
 
 
 @dataclass(frozen=True)
@@ -62,44 +58,3 @@ def digest_of_backbone(weights: bytes, config: DetectorConfig, preprocessing: Pr
     """Return the digest of all that decides features, besides the video."""
     described = json.dumps([config.backbone.model_dump(mode="json"), preprocessing.model_dump(mode="json")])
     return hashlib.sha256(weights + described.encode()).hexdigest()
-
-
-def parts_of(video: TrainingVideo, config: DetectorConfig) -> list[tuple[range, VideoPart]]:
-    """Return the parts in which a whole video's features are computed: the steps of each, and those that it needs."""
-    parts = []
-    for start in range(0, video.num_steps, STEPS_PER_PART):
-        owned = range(start, min(start + STEPS_PER_PART, video.num_steps))
-        needed = config.needed_steps(owned, video.num_steps)
-        parts.append((owned, VideoPart(video.video.uri, needed, video.facts.duration_us)))
-    return parts
-
-
-def compute_features(
-    videos: Sequence[TrainingVideo], extractor: FeatureExtractor, preprocessing: Preprocessing
-) -> Iterator[tuple[TrainingVideo, np.ndarray, str]]:
-    """Yield each video, its features [T, C] (float16), and the reason if it cannot be read completely, in order.
-
-    Needs a running Ray, whose tasks decode.
-    """
-    config, parts = extractor.config, [parts_of(video, extractor.config) for video in videos]
-    reasons: dict[str, str] = {}
-    decoded = read_steps(
-        [part for of_video in parts for _, part in of_video],
-        preprocessing,
-        on_unreadable=lambda error: reasons.update({error.uri: error.reason}),
-    )
-    for video, of_video in zip(videos, parts, strict=True):
-        features = [_features(next(decoded), owned, part, video, extractor) for owned, part in of_video]
-        reason = reasons.get(video.video.uri, "")
-        yield video, np.empty((0, config.num_classes), np.float16) if reason else np.concatenate(features), reason
-
-
-def _features(
-    frames: StepFrames | None, owned: range, part: VideoPart, video: TrainingVideo, extractor: FeatureExtractor
-) -> np.ndarray:
-    if frames is None:
-        return np.empty((0, 0), np.float16)
-    pixels, row_T = (torch.from_numpy(np.array(array)) for array in frames)  # copies: Ray's arrays are read-only
-    features = extractor.features(pixels, row_T, part.steps.start, owned, video.num_steps)
-    found: np.ndarray = features.half().cpu().numpy()
-    return found

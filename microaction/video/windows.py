@@ -5,7 +5,10 @@ repeat a moment.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 MICROSECONDS = 1_000_000
 STEP_US = 125_000  # of detectors, which see 8 frames a second
@@ -52,6 +55,41 @@ def split_windows(duration_us: int, window_us: int, stride_us: int, chunk: Span 
     if moved_back and chunk.start_us <= last_start < chunk.end_us:
         starts.append(last_start)
     return [Span(start, min(start + window_us, duration_us)) for start in starts]
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """How windows are laid over a video, or over the span in which a person is seen: they start at multiples of the stride.
+
+    The last one is moved back to end with the video. Detectors' steps are windows too, of one frame each: with `has_short_end`
+    the last one ends where the video does.
+    """
+
+    window_us: int
+    stride_us: int
+    has_short_end: bool = False
+
+    def starts(self, duration_us: int) -> np.ndarray:
+        """Return when the windows start [W]."""
+        if self.has_short_end:
+            return np.arange(0, duration_us, self.stride_us)
+        last_us = max(duration_us - self.window_us, 0)
+        starts_us: np.ndarray = np.unique(np.append(np.arange(0, last_us + 1, self.stride_us), last_us))
+        return starts_us
+
+    def counts(self, starts_us: np.ndarray, ends_us: np.ndarray, durations_us: np.ndarray) -> np.ndarray:
+        """Return how many windows start in chunks [C] of videos that last so long [C]."""
+        last_us = np.maximum(durations_us - (1 if self.has_short_end else self.window_us), 0)
+        on_grid = np.minimum(ends_us - 1, last_us) // self.stride_us - -(-starts_us // self.stride_us) + 1
+        counts: np.ndarray = np.maximum(on_grid, 0)
+        if self.has_short_end:
+            return counts
+        counts += (last_us % self.stride_us != 0) & (starts_us <= last_us) & (last_us < ends_us)
+        return counts
+
+
+STEPS = WindowGrid(STEP_US, STEP_US, has_short_end=True)
+"""The windows of detectors."""
 
 
 def num_steps_of(duration_us: int) -> int:

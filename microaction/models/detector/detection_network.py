@@ -30,6 +30,22 @@ class DetectionInputs(NamedTuple):
     drop_path_mask_BL: Tensor | None = None
 
 
+def detector_of(config: DetectorConfig, num_features: int) -> PointDetector:
+    """Return what a detector of this configuration learns from features of so many channels, with random weights."""
+    return PointDetector.create(
+        input_channels=num_features,
+        width=config.pyramid_width,
+        num_heads=config.attention_heads,
+        num_classes=config.num_classes,
+        num_levels=config.pyramid_levels,
+        window=config.attention_window,
+        stem_blocks=config.stem_blocks,
+        boundaries=config.boundaries,
+        mixing=config.mixing,
+        dense=True,
+    )
+
+
 class DetectionNetwork(Network):
     """A detector of actions in untrimmed video: `forward(inputs: DetectionInputs) -> DetectorOutputs`.
 
@@ -46,18 +62,7 @@ class DetectionNetwork(Network):
         self.backbone = without_heads(backbone)
         assert shape is not None, "classifiers have dropout before their heads"
         self.num_features = shape[1]
-        self.detector = PointDetector.create(
-            input_channels=self.num_features,
-            width=config.pyramid_width,
-            num_heads=config.attention_heads,
-            num_classes=config.num_classes,
-            num_levels=config.pyramid_levels,
-            window=config.attention_window,
-            stem_blocks=config.stem_blocks,
-            boundaries=config.boundaries,
-            mixing=config.mixing,
-            dense=True,
-        )
+        self.detector = detector_of(config, self.num_features)
         self.drop_path_rates = self.detector.drop_path_rates
 
     def forward(self, inputs: DetectionInputs) -> DetectorOutputs:  # type: ignore[override]

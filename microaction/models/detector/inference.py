@@ -4,18 +4,23 @@ Shapes: N frames, T steps, C features, D detections, K classes.
 """
 
 import copy
+import hashlib
+import json
+from typing import Self
 
 import numpy as np
+import safetensors.torch
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from microaction.models.detector.config import STEPS_PER_S, DetectorConfig
 from microaction.models.detector.decoding import Detections
-from microaction.models.detector.detection_network import DetectionNetwork
+from microaction.models.detector.detection_network import DetectionNetwork, detector_of
 from microaction.models.detector.frame_features import frame_features
 from microaction.models.detector.network import PointDetector
 from microaction.models.detector.scoring import find_detections
-from microaction.models.interface import ChannelStatistics
+from microaction.models.interface import ChannelStatistics, Network
 from microaction.models.layers import store_channels_last
 from microaction.models.normalize import normalize_frames
 
@@ -75,6 +80,24 @@ class FeatureExtractor(nn.Module):
         return torch.cat(parts).half().cpu()
 
 
+def features_digest(model: Network, preprocessing: BaseModel) -> str:
+    """Return the digest of all that decides what is stored of a frame: backbone, first layer and preprocessing.
+
+    Detectors that agree in it have the same stored features: the rest of one takes those of the other.
+    """
+    assert isinstance(model, DetectionNetwork)
+    first = ("detector.embedding.0.", "detector.embedding_norms.0.")
+    weights = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if name.startswith(("backbone.", *first))
+    }
+    described = [model.config.backbone.model_dump(mode="json"), preprocessing.model_dump(mode="json")]
+    digest = hashlib.sha256(safetensors.torch.save(weights))
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
 class DetectionHead:
     """The rest of a detector, on the CPU in float32: from what is stored of a whole video to its detections. A pure function."""
 
@@ -93,3 +116,22 @@ class DetectionHead:
         assert outputs.dense is not None
         dense_TK: np.ndarray = outputs.dense[0, :num_steps].sigmoid().numpy()
         return found._replace(segments_D2=(found.segments_D2 + 0.5) / STEPS_PER_S), dense_TK
+
+    def to_bytes(self) -> bytes:
+        """Return the head as a safetensors file, with its configuration."""
+        weights = {name: tensor.contiguous() for name, tensor in self.detector.state_dict().items()}
+        metadata = {
+            "config": self.config.model_dump_json(),
+            "input_channels": str(self.detector.options.input_channels),
+        }
+        return bytes(safetensors.torch.save(weights, metadata=metadata))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return what `to_bytes` made a file of."""
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        config = DetectorConfig.model_validate_json(metadata["config"])
+        detector = detector_of(config, int(metadata["input_channels"]))
+        detector.load_state_dict(safetensors.torch.load(data), strict=True)
+        return cls(detector, config)

@@ -1,0 +1,76 @@
+"""A detector run on listed videos: detections in one task of the cluster, on a GPU if it has one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from microaction.clips.instances import AnnotatedVideo
+from microaction.clips.steps import VideoFacts, probe_videos
+from microaction.distributed.progress import ProgressChannel
+from microaction.distributed.resources import await_nodes
+from microaction.distributed.settings import ClusterSettings
+from microaction.errors import DecodeError
+from microaction.evaluation.detection import TimedAction
+from microaction.evaluation.features import FRAMES_PER_BATCH, compute_features
+from microaction.evaluation.run import in_one_task
+from microaction.evaluation.timing import timed_actions
+from microaction.models import ModelRef, load_checkpoint
+from microaction.models.detector import DetectionHead, DetectionNetwork, FeatureExtractor
+
+
+def detect_on_cluster(
+    model: ModelRef,
+    videos: Sequence[AnnotatedVideo],
+    settings: ClusterSettings,
+    max_unreadable: int,
+    on_progress: Callable[[tuple[int, int]], None],
+) -> tuple[list[TimedAction], dict[str, str]]:
+    """Return the detections in videos, with scores as the detector gives them, and why some cannot be read, by URI.
+
+    Raises `DecodeError` for the first video beyond `max_unreadable`, and `NodesUnavailableError` if none is done for
+    `settings.node_wait_s`.
+    """
+    await_nodes(settings)
+    facts = probe_videos([video.uri for video in videos], settings.node_wait_s)
+    args = (model, [(video.name, video.uri) for video in videos], facts, max_unreadable)
+    detections, unreadable = in_one_task(detect_videos, args, settings, on_progress)
+    return [TimedAction(*each) for each in detections], unreadable
+
+
+def detect_videos(
+    model: ModelRef,
+    videos: Sequence[tuple[str, str]],
+    facts: Sequence[VideoFacts],
+    max_unreadable: int,
+    *,
+    num_threads: int,
+    channel: ProgressChannel,
+) -> tuple[list[tuple[Any, ...]], dict[str, str]]:
+    """Return detections as tuples, and the unreadable videos, of videos given by name and URI."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(num_threads)
+    checkpoint = load_checkpoint(model, device=device)
+    network, preprocessing = checkpoint.model, checkpoint.config.preprocessing
+    assert isinstance(network, DetectionNetwork)
+    extractor = FeatureExtractor(network, preprocessing, torch.float32, FRAMES_PER_BATCH[device])
+    head = DetectionHead(network.detector, network.config)
+    found: list[tuple[Any, ...]] = []
+    unreadable: dict[str, str] = {}
+    files = [(uri, of_file) for (_, uri), of_file in zip(videos, facts, strict=True)]
+    computed = compute_features(files, extractor, preprocessing)
+    for done, ((name, uri), of_file, (features_TC, reason)) in enumerate(
+        zip(videos, facts, computed, strict=True), start=1
+    ):
+        if reason:
+            unreadable[uri] = reason
+            if len(unreadable) > max_unreadable:
+                raise DecodeError(uri, reason)
+        else:
+            features = torch.from_numpy(np.asarray(features_TC)).float().to(device)
+            detections, _ = head(extractor.embedded(features, 0, len(features)).numpy())
+            found += [tuple(each) for each in timed_actions(detections, name, of_file.start_us, of_file.duration_us)]
+        channel.send((done, len(videos)))
+    return found, unreadable
