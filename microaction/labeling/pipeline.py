@@ -104,7 +104,7 @@ class Pipeline:
             )
         # Not `map_batches`, which beside GPUs wants a number of rows, and concatenates as many blocks as have it.
         return decoded.map_batches_internal(
-            FeatureActor if is_detector(config) else LabelerActor,
+            FeatureLabelerActor if is_detector(config) else LabelerActor,
             fn_constructor_args=(self.checkpoint.ref, self.execution, self.batch_windows, pool.num_threads),
             fn_constructor_kwargs={"records_errors": records_errors},
             batch_size=None,  # a block as it is: a view of the object store, not a copy
@@ -127,7 +127,7 @@ class LabelerActor(Labeler):
         return _counted(super().__call__, batch, self._metrics)
 
 
-class FeatureActor(FeatureLabeler):
+class FeatureLabelerActor(FeatureLabeler):
     """A `FeatureLabeler` in an actor, which reports its work to Ray's metrics."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

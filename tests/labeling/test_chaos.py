@@ -20,6 +20,7 @@ from tests.labeling.chaos import (
     write_archive,
 )
 from tests.labeling.decoders import decode_log
+from tests.models.detectors import save_detector
 from tests.nodes import Nodes, require_namespaces, workers
 
 pytestmark = [pytest.mark.nodes, pytest.mark.slow, pytest.mark.timeout(2 * HANG_LIMIT_S)]
@@ -34,7 +35,12 @@ def nodes() -> Iterator[Nodes]:
         yield running
 
 
-def test_kills_of_processes_and_nodes_change_nothing(nodes: Nodes, model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "empty"), [("classifier", "activity"), ("detector", "windows")])
+def test_kills_of_processes_and_nodes_change_nothing(
+    nodes: Nodes, model: str, tmp_path: Path, kind: str, empty: str
+) -> None:
+    if kind == "detector":
+        model = save_detector(tmp_path / "detector")
     archive = write_archive(tmp_path / "archive", num_good=NUM_GOOD)
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
 
@@ -58,5 +64,5 @@ def test_kills_of_processes_and_nodes_change_nothing(nodes: Nodes, model: str, t
     chaos.run(4, lambda: nodes.log("driver"))
     assert sorted(chaos.killed) == ["decoder", "driver", "labeler", "node"]
     assert_everything_is_accounted_for(disturbed)
-    assert_equal_row_for_row(undisturbed, disturbed)
+    assert_equal_row_for_row(undisturbed, disturbed, empty=empty)
     chaos.assert_little_was_decoded_twice()
