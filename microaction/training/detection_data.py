@@ -135,20 +135,16 @@ class VideoClip(NamedTuple):
     label_N: Tensor
 
 
-def draw_clip(
-    video: TrainingVideo, place: ClipPlace, max_steps: int, rng: np.random.Generator | None = None
-) -> VideoClip:
-    """Return a random clip at a place, of 90 to 100% of the steps that it may have; without `rng`, all of them.
+def draw_clip(video: TrainingVideo, place: ClipPlace, max_steps: int, rng: np.random.Generator) -> VideoClip:
+    """Return a random clip at a place, of 90 to 100% of the steps that it may have.
 
     An instance of which less than half is visible is left out; others are cut.
     """
     longest = min(video.num_steps, max_steps)
-    length, start = longest, 0
-    if rng is not None:
-        length = max(1, round(longest * rng.uniform(MIN_LENGTH, 1.0)))
-        free = video.num_steps - length
-        first, last = (free * number / place.num_parts for number in (place.part, place.part + 1))
-        start = int(rng.integers(round(first), max(round(last), round(first)) + 1))
+    length = max(1, round(longest * rng.uniform(MIN_LENGTH, 1.0)))
+    free = video.num_steps - length
+    first, last = (round(free * number / place.num_parts) for number in (place.part, place.part + 1))
+    start = int(rng.integers(first, last + 1))
     low, high = start - 0.5, start + length - 0.5
     cut_N2 = video.segments_N2.clip(low, high)
     whole_N, visible_N = (np.diff(segments)[:, 0] for segments in (video.segments_N2, cut_N2))

@@ -53,6 +53,9 @@ class DetectionLearner(Learner):
         super().__init__(settings, num_steps, device, num_ranks=num_ranks, resumes=resumes)
         if self.recipe.freeze_backbone:
             self.model.backbone.requires_grad_(False)
+        if self.recipe.freeze_first_layer:
+            self.model.detector.embedding[0].requires_grad_(False)
+            self.model.detector.embedding_norms[0].requires_grad_(False)
         self.config = self.model.config
         self.loss = DetectionLoss()
 

@@ -107,6 +107,11 @@ class RecipeConfig(BaseModel):
         description="Of detectors: the backbone keeps its initial weights, and its features of the videos are computed once, "
         "from unchanged frames.",
     )
+    freeze_first_layer: bool = Field(
+        False,
+        description="Of detectors that begin from another one (init): the first layer after the backbone keeps its weights too, "
+        "so that archives which the other one labeled can be labeled anew without reading a video.",
+    )
     dense_loss_weight: float = Field(
         10.0, ge=0, description="Of detectors: weight of the mean cross-entropy of the dense probabilities."
     )
@@ -285,8 +290,10 @@ class TrainSettings(WorkerSettings):
         if self.task != family_of(self.model).task:
             raise ValueError(f"task ({self.task}) is not what {self.model.family} is for: leave it out")
         if self.task == "recognition":
-            if self.recipe.freeze_backbone or self.features is not None:
-                raise ValueError("recipe.freeze_backbone and features are for task=detection: leave them out")
+            if self.recipe.freeze_backbone or self.recipe.freeze_first_layer or self.features is not None:
+                raise ValueError(
+                    "recipe.freeze_backbone, recipe.freeze_first_layer and features are for task=detection: leave them out"
+                )
             return
         if self.people == "auto":
             raise ValueError("people: detectors are trained on videos of one person: pack them with people=auto before")
