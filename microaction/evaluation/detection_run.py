@@ -118,7 +118,7 @@ def _trained_subjects(model: str) -> set[str] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     rows = pq.read_table(pa.BufferReader(data)).to_pylist()
-    subjects = {row["subject"] for row in rows if row["split"] != "held-out"}
+    subjects = {row["subject"] for row in rows if row["split"] == "train"}
     return None if None in subjects else subjects
 
 

@@ -57,7 +57,7 @@ def _logits(checkpoint: "Checkpoint", tensors: dict[str, Tensor]) -> Tensor:
     from microaction.models.detector import DetectionInputs
 
     frames = normalize_frames(tensors["frames"], checkpoint.config.preprocessing)
-    outputs: Any = checkpoint.model(DetectionInputs((frames.shape[1],), frames_BTCHW=frames))  # type: ignore[arg-type]
+    outputs: Any = checkpoint.model(DetectionInputs((frames.shape[1],), frames_BTCHW=frames))
     return torch.cat([outputs.logits.flatten(1), outputs.dense.flatten(1)], dim=1)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from microaction import storage
 from microaction.models.checkpoint import CONFIG_FILE, load_checkpoint, load_weights, read_config
-from microaction.models.detector.detection_network import DetectionNetwork
+from microaction.models.detector.detection_network import STORED_PARTS, DetectionNetwork
 from microaction.models.errors import CheckpointError
 from microaction.models.families import build_model, load_published
 from microaction.models.importing import read_weights
@@ -29,11 +29,11 @@ def load_initial_weights(model: Network, source: str) -> None:
       another number of classes stay random;
     - "imagenet", which downloads torchvision's ResNet-50.
 
-    A detector gets those of a classifier into its backbone, or those of another detector of the same shape. Raises
-    `CheckpointError`; the network is unchanged then.
+    A detector gets those of a classifier into its backbone; of another detector all, or where its configuration differs those of
+    the backbone and of the first layer. Raises `CheckpointError`; the network is unchanged then.
     """
-    if isinstance(model, DetectionNetwork) and not _is_detector(source):
-        load_backbone(model, source)
+    if isinstance(model, DetectionNetwork):
+        _load_into_detector(model, source)
         return
     if source != IMAGENET and storage.exists(storage.join(source, CONFIG_FILE)):
         load_weights(model, source)
@@ -45,20 +45,23 @@ def load_initial_weights(model: Network, source: str) -> None:
         raise CheckpointError(f"{source}: {error}") from error
 
 
-def load_backbone(model: DetectionNetwork, source: str) -> None:
-    """Load a classifier's weights into a detector's backbone. Raises `CheckpointError`."""
-    classifier = build_model(model.config.backbone)
-    load_initial_weights(classifier, source)
-    weights = {name: tensor for name, tensor in classifier.state_dict().items() if not name.startswith(HEADS)}
-    model.backbone.load_state_dict(weights, strict=True)
-
-
-def _is_detector(source: str) -> bool:
-    return (
-        source != IMAGENET
-        and storage.exists(storage.join(source, CONFIG_FILE))
-        and read_config(source).task == "detection"
-    )
+def _load_into_detector(model: DetectionNetwork, source: str) -> None:
+    is_checkpoint = source != IMAGENET and storage.exists(storage.join(source, CONFIG_FILE))
+    if not is_checkpoint or read_config(source).task == "recognition":
+        classifier = build_model(model.config.backbone)
+        load_initial_weights(classifier, source)
+        weights = {name: tensor for name, tensor in classifier.state_dict().items() if not name.startswith(HEADS)}
+        model.backbone.load_state_dict(weights, strict=True)
+        return
+    other = load_checkpoint(source).model
+    assert isinstance(other, DetectionNetwork)
+    weights = other.state_dict()
+    if other.config != model.config:
+        weights = {name: tensor for name, tensor in weights.items() if name.startswith(STORED_PARTS)}
+    try:
+        model.load_state_dict(model.state_dict() | weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} is a detector of another size: {' '.join(str(error).split())}") from error
 
 
 def load_initial_paths(model: Network, rgb: str, pose: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from microaction.synthetic.recipe import DRAWING_VERSION, Recipe, check_recipe
+from microaction.synthetic.recipe import DRAWING_VERSION, SUBJECT_SEEDS_PER_DATASET, Recipe, check_recipe
 from microaction.synthetic.render import DEFAULT_FPS, DEFAULT_SIZE, check_size, draw_frames, encode_video
 from microaction.synthetic.tables import write_atomically
 from microaction.synthetic.truth import TruthEvent
@@ -75,6 +75,11 @@ class _Video:
     size: tuple[int, int]
     fps: int
     balanced: bool
+
+    @property
+    def subject(self) -> str:
+        """The subject's number within the dataset, from 1, as names of clips have it."""
+        return f"{self.subject_seed % SUBJECT_SEEDS_PER_DATASET + 1:04d}"
 
     @property
     def events(self) -> list[TruthEvent]:
@@ -184,7 +189,7 @@ def _write_annotations(path: Path, rows: Sequence[_Row]) -> None:
 
 
 def _write_instances(path: Path, rows: Sequence[_Row]) -> None:
-    """Write a Parquet table of spans in seconds."""
+    """Write a Parquet table of spans in seconds, with who is seen, which the names in MMA-52's format do not say."""
     table = pa.table(
         {
             "video": pa.array([row.video.path.name for row in rows], pa.string()),
@@ -192,6 +197,7 @@ def _write_instances(path: Path, rows: Sequence[_Row]) -> None:
             "end_s": pa.array([round(row.end_frame / row.video.fps, DECIMALS) for row in rows], pa.float64()),
             "action": pa.array([ACTIONS[row.action] for row in rows], pa.string()),
             "action_id": pa.array([row.action for row in rows], pa.int32()),
+            "subject": pa.array([row.video.subject for row in rows], pa.string()),
         }
     )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

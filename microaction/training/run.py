@@ -174,23 +174,20 @@ def read_clips_of(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
 
 
 def with_initial_backbone(settings: TrainSettings) -> TrainSettings:
-    """Return the settings of a detector with the backbone and the preprocessing of the classifier that it begins from.
-
-    Raises `TrainingError` if the settings ask for another backbone.
-    """
+    """Return the settings of a detector with the backbone and the preprocessing of the classifier or detector that it begins
+    from. Raises `TrainingError` if the settings ask for another backbone."""
     init, config = settings.init, cast(DetectorConfig, settings.model)
     if init in (None, "imagenet") or not storage.exists(storage.join(str(init), CONFIG_FILE)):
         return settings
     initial = read_config(str(init))
-    if initial.task == "detection":
-        return settings
+    given = initial.model.backbone if isinstance(initial.model, DetectorConfig) else initial.model
     asked = config.backbone
-    if asked not in (default_model_config(), initial.model):
+    if asked not in (default_model_config(), given):
         raise TrainingError(
-            f"init ({init}) is a network of another configuration ({initial.model.family}) than model.backbone "
-            f"({asked.family}): leave out model"
+            f"init ({init}) is a network of another configuration ({given.family}) than model.backbone ({asked.family}): "
+            "leave out model"
         )
-    changes = {"model": config.model_copy(update={"backbone": initial.model})}
+    changes = {"model": config.model_copy(update={"backbone": given})}
     seen_once = initial.preprocessing.model_copy(update={"views": 1})
     return TrainSettings.model_validate(settings.model_copy(update=changes | {"preprocessing": seen_once}).model_dump())
 

@@ -47,8 +47,8 @@ class StubDecoder(Decoder):
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         span = Span(row["chunk_start_us"], row["chunk_end_us"])
-        spans = split_windows(row["duration_us"], self.window_us, self.stride_us, span)
-        windows = [PersonWindow(0, span) for span in spans]
+        spans = split_windows(row["duration_us"], self.grid.window_us, self.grid.stride_us, span)
+        windows = [PersonWindow(0, span, Span(0, row["duration_us"])) for span in spans]
         crop = self.preprocessing.crop
         frames_NHWC = np.zeros((1, crop, crop, 3), np.uint8)
         pixels = ChunkFrames(frames_NHWC, np.zeros((len(windows), self.sampling.num_sampled), np.int32))

@@ -14,7 +14,7 @@ from microaction.labeling.decoder import Decoder
 from microaction.preprocessing import Preprocessing
 from microaction.video import FrameSampling
 from microaction.video.sandbox import Limits
-from microaction.video.windows import Span
+from microaction.video.windows import Span, WindowGrid
 from tests.archives import GOOD
 from tests.labeling.decoders import HANG_LIMIT_S, MisbehavingDecoder, PoisonedDecoder
 from tests.labeling.runs import label, tables
@@ -93,7 +93,12 @@ def test_a_decoder_that_misbehaves_costs_only_its_chunk(
 
 def test_shorter_chunks_have_shorter_time_limits() -> None:
     decoder = Decoder(
-        2_000_000, 1_000_000, FrameSampling(), Preprocessing(), Limits(600.0), chunk_us=120_000_000, reuse=None
+        WindowGrid(2_000_000, 1_000_000),
+        FrameSampling(),
+        Preprocessing(),
+        Limits(600.0),
+        chunk_us=120_000_000,
+        reuse=None,
     )
     for length_s, time_s in ((120, 600.0), (60, 300.0), (3, 30.0)):
         assert decoder._limits_of(Span(0, length_s * 1_000_000)).time_s == time_s

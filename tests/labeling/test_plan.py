@@ -17,7 +17,7 @@ from microaction.preprocessing import Preprocessing
 from microaction.schema import CATALOG, CHUNK, PLAN, REGION_COLUMNS, VIDEO_PEOPLE
 from microaction.video import FrameSampling
 from microaction.video.sandbox import Limits
-from microaction.video.windows import Span, microseconds, split_windows
+from microaction.video.windows import Span, WindowGrid, microseconds, split_windows
 
 S = 1_000_000
 
@@ -124,8 +124,7 @@ def people_table(*spans: tuple[int, int, int], video: str = "v0") -> pa.Table:
 def windows_of(rows: pa.Table, settings: VideoLabelSettings) -> list[list[tuple[int, Span]]]:
     """Return the windows (person, span) that the decode stage makes of each chunk."""
     decoder = Decoder(
-        microseconds(settings.window_s),
-        microseconds(settings.stride_s),
+        WindowGrid(microseconds(settings.window_s), microseconds(settings.stride_s)),
         FrameSampling(8),
         Preprocessing(),
         Limits(),

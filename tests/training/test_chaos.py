@@ -3,82 +3,26 @@
 import math
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 
 from microaction.models import load_checkpoint
 from microaction.training.run import run_training
 from microaction.training.state import saved_step
-from tests.training.runs import (
-    BATCH_SIZE,
-    NUM_STEPS,
-    log_of,
-    settings,
-    training_workers,
-    write_config,
-)
+from tests.training.chaos import Job
+from tests.training.runs import BATCH_SIZE, NUM_STEPS, log_of, settings, write_config
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
-ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))  # `make chaos`: 20
 EPOCHS = max(2, KILLS * 3 // 10)
 LAST_STEP = EPOCHS * NUM_STEPS - 15  # kills come before it, however fast training is
 MAX_DELAY_S = 12.0
 SEED = 4
-
-
-class Job:
-    """`microaction train` in a process of its own, on this session's Ray, started again after each of its deaths."""
-
-    def __init__(self, config: Path) -> None:
-        self.config = config
-        self.driver = self._started()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        address = ray.get_runtime_context().gcs_address
-        with self.config.with_suffix(".log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "jobs.train", "--config", str(self.config)],
-                cwd=ROOT,
-                env=os.environ | {"RAY_ADDRESS": address},
-                stdout=log,
-                stderr=log,
-            )
-
-    def wait(self, is_so: Callable[[], object]) -> None:
-        """Return when something is so; fail if the job ends before."""
-        while not is_so():
-            assert self.driver.poll() is None, f"the driver ended by itself: {self.tail()}"
-            time.sleep(0.02)
-
-    def kill_driver(self) -> None:
-        assert self.driver.poll() is None, f"the driver ended by itself: {self.tail()}"
-        self.driver.kill()
-        self.driver.wait()
-        self.driver = self._started()
-
-    def kill_worker(self, choice: random.Random) -> None:
-        self.wait(training_workers)
-        for pid in choice.sample(found := training_workers(), len(found)):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue  # it ended meanwhile, for example with its driver
-            return
-        self.kill_worker(choice)
-
-    def tail(self) -> str:
-        return self.config.with_suffix(".log").read_text()[-2000:]
 
 
 @pytest.mark.timeout(1800 + 300 * KILLS)

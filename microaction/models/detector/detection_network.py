@@ -14,6 +14,8 @@ from microaction.models.detector.frame_features import frame_features, without_h
 from microaction.models.detector.network import DetectorOutputs, PointDetector
 from microaction.models.interface import Network
 
+STORED_PARTS = ("backbone.", "detector.embedding.0.", "detector.embedding_norms.0.")
+"""How the names of the weights begin that decide what is stored of a video."""
 FRAMES_PER_BATCH = 32  # of the backbone in training; it changes no result but by rounding
 
 

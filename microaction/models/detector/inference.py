@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from microaction.models.detector.config import STEPS_PER_S, DetectorConfig
 from microaction.models.detector.decoding import Detections
-from microaction.models.detector.detection_network import DetectionNetwork, detector_of
+from microaction.models.detector.detection_network import STORED_PARTS, DetectionNetwork, detector_of
 from microaction.models.detector.frame_features import frame_features
 from microaction.models.detector.network import PointDetector
 from microaction.models.detector.scoring import find_detections
@@ -86,11 +86,10 @@ def features_digest(model: Network, preprocessing: BaseModel) -> str:
     Detectors that agree in it have the same stored features: the rest of one takes those of the other.
     """
     assert isinstance(model, DetectionNetwork)
-    first = ("detector.embedding.0.", "detector.embedding_norms.0.")
     weights = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
-        if name.startswith(("backbone.", *first))
+        if name.startswith(STORED_PARTS)
     }
     described = [model.config.backbone.model_dump(mode="json"), preprocessing.model_dump(mode="json")]
     digest = hashlib.sha256(safetensors.torch.save(weights))
