@@ -126,8 +126,6 @@ def fields_of_all_families() -> Any:
     fields: dict[str, Any] = {}
     for family in FAMILIES.values():
         for name, field in family.config.model_fields.items():
-            if name == "backbone":  # a network by itself: `--task detection` makes it of the other fields
-                continue
             users.setdefault(name, []).append(family.name)
             fields.setdefault(name, field)
     definitions: dict[str, Any] = {
@@ -138,7 +136,9 @@ def fields_of_all_families() -> Any:
         "family": (Literal[tuple(FAMILIES)] | None, Field(None, description=fields["family"].description)),
     }
     for name, field in fields.items():
-        if name != "family":
+        if name == "backbone":  # a network by itself
+            definitions[name] = (str | dict[str, Any] | None, Field(None, description=f"{field.description} Of detector."))
+        elif name != "family":
             only = "" if len(users[name]) == len(FAMILIES) else f" Of {', '.join(users[name])}."
             annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             definitions[name] = (annotation | None, Field(None, description=f"{field.description}{only}"))

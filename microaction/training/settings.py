@@ -239,7 +239,9 @@ class TrainSettings(WorkerSettings):
             return values  # the field's own validation reports it
         given = values.get("recipe", {})
         given = {"name": given} if isinstance(given, str) else given
-        changes: dict[str, Any] = {"model": model, "task": family_of(model).task} if model.family == DETECTOR else {}
+        changes: dict[str, Any] = {}
+        if model.family == DETECTOR:
+            changes = {"model": model.model_dump(mode="json"), "task": "detection"}
         if isinstance(given, dict):
             recipe = recipe_of(model, given.get("name", "default"))
             changes["recipe"] = {**recipe.recipe, **given}
