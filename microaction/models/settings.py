@@ -137,7 +137,10 @@ def fields_of_all_families() -> Any:
     }
     for name, field in fields.items():
         if name == "backbone":  # a network by itself
-            definitions[name] = (str | dict[str, Any] | None, Field(None, description=f"{field.description} Of detector."))
+            definitions[name] = (
+                str | dict[str, Any] | None,
+                Field(None, description=f"{field.description} Of detector."),
+            )
         elif name != "family":
             only = "" if len(users[name]) == len(FAMILIES) else f" Of {', '.join(users[name])}."
             annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation

@@ -192,7 +192,10 @@ def test_another_backbone_than_that_of_init_is_refused(
 def test_a_killed_run_ends_as_one_that_was_not(
     freeze: bool, drawn: UntrimmedDataset, classifier: str, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {"recipe": {"freeze_backbone": freeze, "epochs": 6 if freeze else 3}, "checkpoint_interval_s": 0.01}
+    changes: dict[str, Any] = {
+        "recipe": {"freeze_backbone": freeze, "epochs": 6 if freeze else 3},
+        "checkpoint_interval_s": 0.01,
+    }
     if not freeze:
         changes["recipe"] |= {"micro_batch_size": 1}
     run_training(settings(drawn, classifier, tmp_path, "whole", **changes))

@@ -31,10 +31,10 @@ def find_detections(outputs: DetectorOutputs, num_steps: int, score: Score, *, r
     dense_TK = None if outputs.dense is None else outputs.dense[row, :num_steps].float().sigmoid()
     if score == "dense":
         assert dense_TK is not None, "the detector has a dense head"
-        found = _runs(dense_TK.numpy())
+        found = dense_runs(dense_TK.numpy())
     else:
         found = _point_candidates(outputs, row, num_steps, dense_TK if score == "product" else None)
-    return soft_nms(*_most_likely(found), min_score=MIN_SCORE, max_detections=None)
+    return soft_nms(*most_likely(found), min_score=MIN_SCORE, max_detections=None)
 
 
 def _point_candidates(outputs: DetectorOutputs, row: int, num_steps: int, dense_TK: Tensor | None) -> Detections:
@@ -67,7 +67,7 @@ def mean_over(dense_TK: Tensor, segments_D2: Tensor, class_D: Tensor) -> Tensor:
     return ((at_D2[:, 1] - at_D2[:, 0]) / length_D).float()
 
 
-def _runs(dense_TK: np.ndarray) -> Detections:
+def dense_runs(dense_TK: np.ndarray) -> Detections:
     """Return the runs of steps above each threshold, with their mean probability."""
     segments, scores, classes = [], [], []
     total_TK = np.concatenate([np.zeros((1, dense_TK.shape[1])), dense_TK.astype(np.float64).cumsum(0)])
@@ -82,7 +82,7 @@ def _runs(dense_TK: np.ndarray) -> Detections:
     return Detections(np.concatenate(segments), np.concatenate(scores), np.concatenate(classes))
 
 
-def _most_likely(found: Detections) -> Detections:
+def most_likely(found: Detections) -> Detections:
     """Return the `MAX_PER_S` best candidates of each second, in which their middles lie."""
     second_D = ((found.segments_D2.mean(axis=1) + 0.5) // STEPS_PER_S).astype(np.int64)
     order_D = np.lexsort((-found.score_D, second_D))
