@@ -36,7 +36,7 @@ demo: setup
 demo-train: setup
 	$(BIN)/microaction demo --train
 
-# Makes the network that the package ships (microaction/models/demo): about 25 minutes on 2 cores.
+# Makes the networks that the package ships (microaction/models/demo, demo_detector): about an hour on 2 cores.
 demo-model: setup
 	$(RUN) -m microaction.cli.demo_model demo-model
 

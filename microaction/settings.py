@@ -15,6 +15,8 @@ from microaction.storage import locations
 
 SUBMITTED_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
 DEMO_MODEL = "demo"
+DEMO_DETECTOR = "demo-detector"
+PACKAGED_MODELS = (DEMO_MODEL, DEMO_DETECTOR)
 
 
 def absolute_location(value: str) -> str:
@@ -30,20 +32,20 @@ def absolute_location(value: str) -> str:
 
 
 def model_location(value: str) -> str:
-    """Return the location of a model, absolute unless it is `demo`."""
-    return value if value == DEMO_MODEL else absolute_location(value)
+    """Return the location of a model, absolute unless the package ships it."""
+    return value if value in PACKAGED_MODELS else absolute_location(value)
 
 
 Location = Annotated[str, AfterValidator(absolute_location)]
 """A path or URI, made absolute, so that the driver and the workers mean the same."""
 
 ModelLocation = Annotated[str, AfterValidator(model_location)]
-"""A checkpoint directory, a file of published weights, `ROOT@VERSION` or `ROOT@production` of a registry, or `demo`: the small
-network that the package ships. (A folder of that name is `./demo`.)"""
+"""A checkpoint directory, a file of published weights, `ROOT@VERSION` or `ROOT@production` of a registry, or `demo` or
+`demo-detector`: the small networks that the package ships. (A folder of that name is `./demo`.)"""
 
 MODEL_HELP = (
-    "Checkpoint directory, file of published weights (.pth), `ROOT@VERSION` or `ROOT@production` of a registry, or `demo`, "
-    "the small network that the package ships; a path or URI."
+    "Checkpoint directory, file of published weights (.pth), `ROOT@VERSION` or `ROOT@production` of a registry, or `demo` or "
+    "`demo-detector`, the small networks that the package ships; a path or URI."
 )
 
 

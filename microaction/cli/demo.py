@@ -1,13 +1,14 @@
 """`microaction demo`: the whole story on one machine, with drawn people in place of a licensed dataset.
 
-interviews (some of them bad files) → label → compare with the truth; with --train before it:
+interviews (some of them bad files) → find actions in them → compare with the truth; with --train before it:
 clips → train → evaluate on unseen subjects
-A network that sees skeletons gets tables of them, of the clips and of the interviews.
+In the interviews several actions overlap, which the shipped detector finds. A network that is trained on clips names one action
+at a time: with --train, interviews show one at a time. A network that sees skeletons gets tables of them.
 """
 
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from microaction.cli.demo_training import (
 )
 from microaction.cli.label import label, summary_table
 from microaction.labeling.settings import LabelSettings
-from microaction.settings import DEMO_MODEL, CommandSettings, Location
+from microaction.settings import DEMO_DETECTOR, CommandSettings, Location
 
 if TYPE_CHECKING:
     from microaction.evaluation.detection import Agreement, TimedAction
@@ -44,10 +45,10 @@ MIN_IOU = 0.5  # an event is found where it overlaps the truth by at least this,
 
 
 class DemoSettings(CommandSettings):
-    """Draw interviews, label them with the network that the package ships, and compare with the truth."""
+    """Draw interviews, find the actions in them with the detector that the package ships, and compare with the truth."""
 
     out: Location = Field(
-        DEMO_MODEL, description="Folder for interviews/ and labels/, and with train for clips/, runs and evaluation."
+        "demo", description="Folder for interviews/ and labels/, and with train for clips/, runs and evaluation."
     )
     train: bool = Field(
         False, description="First draw labeled clips, train a network on them and evaluate it, then label with that."
@@ -70,7 +71,7 @@ class DemoSettings(CommandSettings):
     def _network_is_trained(self) -> "DemoSettings":
         if self.network != "manet" and not self.train:
             raise ValueError(
-                f"network={self.network} belongs to train: without it the demo labels with the shipped MANet"
+                f"network={self.network} belongs to train: without it the demo labels with the shipped detector"
             )
         return self
 
@@ -88,6 +89,11 @@ class DemoSettings(CommandSettings):
     def labels_folder(self) -> Path:
         """The folder of the labels: each model has its own."""
         return Path(self.out, self.trained_network.labels if self.train else "labels")
+
+    @property
+    def interviews_folder(self) -> Path:
+        """The folder of the interviews: with several actions at once, or for trained networks one at a time."""
+        return Path(self.out, "interviews-one-at-a-time" if self.train else "interviews")
 
     @property
     def interview_skeletons(self) -> Path | None:
@@ -108,10 +114,10 @@ def main(argv: list[str] | None = None) -> None:
                 trained = train_network(
                     settings.trained_network, dataset, settings.out, epochs=settings.epochs, seed=settings.seed
                 )
-            summary = _label(settings, archive, DEMO_MODEL if trained is None else trained.checkpoint)
-    agreement = compare(settings)
+            summary = _label(settings, archive, DEMO_DETECTOR if trained is None else trained.checkpoint)
+    comparison = compare(settings)
     console.print(Rule("The result"))
-    console.print(_story(settings, trained, summary, agreement, time.monotonic() - started_s), highlight=False)
+    console.print(_story(settings, trained, summary, comparison, time.monotonic() - started_s), highlight=False)
 
 
 def draw_clips(settings: DemoSettings) -> "SyntheticDataset":
@@ -142,10 +148,16 @@ def draw_interviews(settings: DemoSettings) -> Path:
 
     console.print(Rule("Drawing interviews, and a few bad files"))
     specs = [
-        InterviewSpec(f"interview_{i + 1}.mp4", FIRST_INTERVIEW_SUBJECT + i, settings.seed + i, settings.interview_s)
+        InterviewSpec(
+            f"interview_{i + 1}.mp4",
+            FIRST_INTERVIEW_SUBJECT + i,
+            settings.seed + i,
+            settings.interview_s,
+            overlapping=not settings.train,
+        )
         for i in range(settings.num_interviews)
     ]
-    root = Path(settings.out, "interviews")
+    root = settings.interviews_folder
     with shown_progress("drawing interviews") as show:
         make_interviews(root, specs, on_progress=lambda done, total: show(done, total, f"{done} of {total}"))
     first = root / specs[0].name
@@ -172,6 +184,7 @@ def draw_two_people(settings: DemoSettings, root: Path) -> None:
             shots=[Shot(TWO_PEOPLE_S, side_by_side(0, 1))],
             seed=settings.seed,
             size=(640, 360),
+            overlapping=not settings.train,
         )
         show(1, 1, "1 of 1")
     write_scene_truth(root / TWO_PEOPLE_TRUTH, {TWO_PEOPLE: truth})
@@ -189,16 +202,25 @@ def _label(settings: DemoSettings, archive: Path, model: str) -> "RunSummary":
     return summary
 
 
-def compare(settings: DemoSettings) -> "Agreement":
-    """Compare the found events of the interviews with what was drawn."""
-    from microaction.evaluation.detection import match_events
+@dataclass(frozen=True)
+class Comparison:
+    """How the events agree with what was drawn, and how much those that do overlap it, on average."""
 
-    archive = Path(settings.out, "interviews")
+    agreement: "Agreement"
+    mean_overlap: float
+
+
+def compare(settings: DemoSettings) -> Comparison:
+    """Compare the found events of the interviews with what was drawn."""
+    from microaction.evaluation.detection import match_events, matched_pairs, temporal_iou
+
+    archive = settings.interviews_folder
     truth = read_truth(archive / "truth.csv")
     if settings.interview_skeletons is None:
         truth += read_truth(archive / TWO_PEOPLE_TRUTH)
     found = read_events(settings.labels_folder, {event.video for event in truth})
-    return match_events(found, truth, MIN_IOU)
+    overlaps = [temporal_iou(*pair) for pair in matched_pairs(found, truth, MIN_IOU)]
+    return Comparison(match_events(found, truth, MIN_IOU), sum(overlaps) / len(overlaps) if overlaps else 0.0)
 
 
 def read_truth(path: Path) -> "list[TimedAction]":
@@ -248,13 +270,13 @@ def _story(
     settings: DemoSettings,
     trained: TrainedNetwork | None,
     summary: "RunSummary",
-    agreement: "Agreement",
+    comparison: Comparison,
     seconds: float,
 ) -> Table:
     """Say what happened to somebody who sees this for the first time."""
     import pyarrow.dataset as pads
 
-    labels, publication = settings.labels_folder, summary.publication
+    labels, publication, agreement = settings.labels_folder, summary.publication, comparison.agreement
     failures = pads.dataset(labels / "failures").to_table(columns=["video", "reason"]).to_pylist()
     table = Table(show_header=False, box=None, padding=(0, 1))
     if trained is not None:
@@ -269,14 +291,14 @@ def _story(
             table.add_row("", f"{run.title} alone: {result.metrics['action_top1']:.0%} of the actions")
     table.add_row(
         "labeled",
-        f"{publication.num_videos} files, {publication.covered_s / 60:.1f} minutes of video: {publication.num_windows} "
-        f"windows and {publication.num_events} events"
+        f"{publication.num_videos} files, {publication.covered_s / 60:.1f} minutes of video: {publication.num_events} events"
         + (f" of {publication.num_people} people" if publication.num_people else ""),
     )
     table.add_row(
         "compared",
         f"{agreement.num_matched} of {agreement.num_true} actions in the interviews were found where they happen (overlap ≥ "
-        f"{MIN_IOU:.0%}); {agreement.precision:.0%} of the {agreement.num_found} events found are right",
+        f"{MIN_IOU:.0%}, {comparison.mean_overlap:.0%} on average); {agreement.precision:.0%} of the {agreement.num_found} "
+        "events found are right",
     )
     for failure in failures:
         table.add_row("unreadable", f"{Path(failure['video']).name}: {failure['reason']}")
@@ -285,6 +307,6 @@ def _story(
     if trained is not None:
         table.add_row("open", trained.results[-1].report)
     table.add_row("open in Python", "import pandas as pd")
-    for name in ("events", "windows", "people", "videos", "failures"):
+    for name in ("events", "activity" if trained is None else "windows", "people", "videos", "failures"):
         table.add_row("", f'pd.read_parquet("{labels}/{name}")')
     return table

@@ -29,13 +29,12 @@ from microaction.models.interface import Network, Prediction
 from microaction.models.score_calibration import ScoreCalibration
 from microaction.models.settings import AnyModelConfig
 from microaction.preprocessing import Preprocessing
-from microaction.settings import DEMO_MODEL
+from microaction.settings import PACKAGED_MODELS
 
 PUBLISHED_SUFFIXES = (".pth", ".pt")
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT: Literal[2] = 2  # 2: tagged configurations of families; calibration of its own
-DEMO_FOLDER = "demo"
 
 
 class Calibration(BaseModel):
@@ -214,8 +213,13 @@ def _read(uri: str) -> tuple[Network, CheckpointConfig, str]:
 
 
 def _folder_of(uri: str) -> str:
-    """Return where a checkpoint is; `demo` is in the package."""
-    return str(resources.files(__package__) / DEMO_FOLDER) if uri == DEMO_MODEL else uri
+    """Return where a checkpoint is; some are in the package, in folders named for them."""
+    return packaged_folder(uri) if uri in PACKAGED_MODELS else uri
+
+
+def packaged_folder(name: str) -> str:
+    """Return where the package has one of its networks."""
+    return str(resources.files(__package__) / name.replace("-", "_"))
 
 
 def read_config(uri: str) -> CheckpointConfig:

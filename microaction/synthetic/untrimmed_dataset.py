@@ -61,7 +61,7 @@ class UntrimmedDataset:
 @dataclass(frozen=True)
 class _UntrimmedRecipe(Recipe):
     planning_version: int
-    balanced: bool
+    balanced: float
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,16 @@ def make_untrimmed_dataset(  # noqa: PLR0913 - all are what a dataset is
     seed: int = 0,
     size: tuple[int, int] = DEFAULT_SIZE,
     fps: int = DEFAULT_FPS,
-    balanced: bool = False,
+    balanced: float = 0.0,
     num_processes: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> UntrimmedDataset:
     """Render the videos that do not exist yet, then write the lists of their instances.
 
     Events are those of `plan_untrimmed`: as often as in MMA-52, where the rarest actions need thousands of videos to occur, or
-    with `balanced` about equally often. Subjects take turns; train and val have none in common. A second call, after an
-    interruption or with more videos, renders only the missing ones. Raises `ValueError` for a root that was made with other
-    settings.
+    about equally often in the fraction `balanced` of the videos. Subjects take turns; train and val have none in common. A
+    second call, after an interruption or with more videos, renders only the missing ones. Raises `ValueError` for a root that
+    was made with other settings.
     """
     recipe = _UntrimmedRecipe(
         DRAWING_VERSION,
@@ -145,7 +145,8 @@ def _plan(recipe: _UntrimmedRecipe, folder: Path, subjects: range, num_videos: i
         num_frames = round(float(rng.uniform(*DURATION_S)) * recipe.fps)
         seed = int(rng.integers(2**62))
         path = folder / f"{folder.name}{index:04d}.mp4"
-        video = _Video(path, recipe.subject_seed(subject), seed, num_frames, size, recipe.fps, recipe.balanced)
+        is_balanced = int((index + 1) * recipe.balanced) > int(index * recipe.balanced)
+        video = _Video(path, recipe.subject_seed(subject), seed, num_frames, size, recipe.fps, is_balanced)
         videos.append(video)
     return videos
 

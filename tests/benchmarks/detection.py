@@ -100,7 +100,7 @@ def settings_of(dataset: UntrimmedDataset, seed: int = 0, **model: Any) -> Train
 
 def prepared(root: Path) -> Data:
     """Draw what is not drawn, and compute what features are missing."""
-    shape = {"size": SIZE, "fps": FPS, "balanced": True}
+    shape: dict[str, Any] = {"size": SIZE, "fps": FPS, "balanced": 1.0}
     dataset = make_untrimmed_dataset(
         root / "videos",
         num_train_subjects=150,
@@ -122,7 +122,8 @@ def prepared(root: Path) -> Data:
     lists = (*read_video_splits(of), read_video_splits(of_others)[1])
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     facts = recorded_facts(str(root), [video for videos in lists for video in videos], 600)
-    data = Data(of, *(training_videos(videos, facts) for videos in lists))
+    train_videos, val_videos, test_videos = (training_videos(videos, facts) for videos in lists)
+    data = Data(of, train_videos, val_videos, test_videos)
     network = DetectionLearner(of, 1, torch.device("cpu")).model
     store = FeatureStore(
         str(root / "features"), digest_of_backbone(weights_bytes(network.backbone), network.config, of.preprocessing)
@@ -406,11 +407,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for score, metrics in run().items():
                 results[f"{name}: {score}" if score else name] = metrics
             path.write_text(json.dumps(results, indent=1))
-            console.print(
-                seed,
-                name,
-                {key: round(metrics["map_challenge"], 3) for key, metrics in results.items() if key.startswith(name)},
-            )
+            console.print(seed, name, [f"{row['map_challenge']:.3f}" for key, row in results.items() if name in key])
     print_table(root)
 
 
