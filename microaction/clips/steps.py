@@ -19,9 +19,9 @@ from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
 from microaction.clips.sample import Augmentation
 from microaction.distributed.throttling import ThrottledExecution
-from microaction.errors import DecodeError, MicroactionError, TransientError, reason_of
+from microaction.errors import DecodeError, InvalidRegionError, MicroactionError, TransientError, reason_of
 from microaction.preprocessing import Preprocessing
-from microaction.video import FrameSampling, Framing, decode_chunk, probe
+from microaction.video import FrameSampling, Framing, Region, decode_chunk, probe
 from microaction.video.sandbox import Limits, sandboxed
 from microaction.video.windows import STEP_US, Span, microseconds, num_steps_of, step_spans
 
@@ -48,12 +48,13 @@ class VideoFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoPart:
-    """Some steps of a video that lasts `duration_us`; `draw` decides what is random."""
+    """Some steps of a video that lasts `duration_us`; `draw` decides what is random, and of the frames only `region` counts."""
 
     uri: str
     steps: range
     duration_us: int
     draw: int = 0
+    region: Region | None = None
 
 
 class StepFrames(NamedTuple):
@@ -112,6 +113,7 @@ def read_steps(
             "stop": pa.array([part.steps.stop for part in parts], pa.int64()),
             "duration_us": pa.array([part.duration_us for part in parts], pa.int64()),
             "draw": pa.array([part.draw for part in parts], pa.int64()),
+            "region": pa.array([part.region for part in parts], pa.list_(pa.int32())),
         }
     )
     dataset = ray.data.from_blocks([table.slice(row, 1) for row in range(len(table))])
@@ -141,13 +143,16 @@ def read_steps(
 
 
 def _decode_row(row: dict[str, Any], preprocessing: Preprocessing, augmentation: Augmentation | None) -> dict[str, Any]:
-    part = VideoPart(row["uri"], range(row["first"], row["stop"]), row["duration_us"], row["draw"])
+    region = None if row["region"] is None else Region(*(int(value) for value in row["region"]))
+    part = VideoPart(row["uri"], range(row["first"], row["stop"]), row["duration_us"], row["draw"], region)
     side = preprocessing.side
     frames_NHWC, row_T, reason = np.empty((0, side, side, 3), np.uint8), np.empty(0, np.int64), ""
     try:
         frames_NHWC, row_T = load_steps(part, preprocessing, augmentation)
     except DecodeError as error:
         reason = error.reason
+    except InvalidRegionError as error:
+        reason = str(error)
     return {"frames": frames_NHWC, "rows": row_T, "reason": reason}
 
 
@@ -171,7 +176,7 @@ def _decoded_arrays(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays of `StepFrames`: a process of its own returns no classes but those of errors."""
     spans = step_spans(part.steps, part.duration_us)
-    framing = Framing.of(preprocessing)
+    framing = Framing.of(preprocessing, part.region)
     of_steps = framing if augmentation is None else _WholeFraming(framing)
     pixels = decode_chunk(
         part.uri,

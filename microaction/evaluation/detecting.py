@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from microaction.clips.instances import AnnotatedVideo
-from microaction.clips.steps import VideoFacts, probe_videos
+from microaction.clips.steps import probe_videos
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
 from microaction.distributed.settings import ClusterSettings
 from microaction.errors import DecodeError
 from microaction.evaluation.detection import TimedAction
-from microaction.evaluation.features import FRAMES_PER_BATCH, compute_features
+from microaction.evaluation.features import FRAMES_PER_BATCH, VideoFile, compute_features
 from microaction.evaluation.run import in_one_task
 from microaction.evaluation.timing import timed_actions
 from microaction.models import ModelRef, load_checkpoint
@@ -34,21 +34,24 @@ def detect_on_cluster(
     """
     await_nodes(settings)
     facts = probe_videos([video.uri for video in videos], settings.node_wait_s)
-    args = (model, [(video.name, video.uri) for video in videos], facts, max_unreadable)
+    files = [
+        (video.name, VideoFile(video.uri, of_file, video.instances[0].region))
+        for video, of_file in zip(videos, facts, strict=True)
+    ]
+    args = (model, files, max_unreadable)
     detections, unreadable = in_one_task(detect_videos, args, settings, on_progress)
     return [TimedAction(*each) for each in detections], unreadable
 
 
 def detect_videos(
     model: ModelRef,
-    videos: Sequence[tuple[str, str]],
-    facts: Sequence[VideoFacts],
+    videos: Sequence[tuple[str, VideoFile]],
     max_unreadable: int,
     *,
     num_threads: int,
     channel: ProgressChannel,
 ) -> tuple[list[tuple[Any, ...]], dict[str, str]]:
-    """Return detections as tuples, and the unreadable videos, of videos given by name and URI."""
+    """Return detections as tuples, and the unreadable videos, of videos given by name and file."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(num_threads)
@@ -59,10 +62,9 @@ def detect_videos(
     head = DetectionHead(network.detector, network.config)
     found: list[tuple[Any, ...]] = []
     unreadable: dict[str, str] = {}
-    files = [(uri, of_file) for (_, uri), of_file in zip(videos, facts, strict=True)]
-    computed = compute_features(files, extractor, preprocessing)
-    for done, ((name, uri), of_file, (features_TC, reason)) in enumerate(
-        zip(videos, facts, computed, strict=True), start=1
+    computed = compute_features([file for _, file in videos], extractor, preprocessing)
+    for done, ((name, (uri, of_file, _)), (features_TC, reason)) in enumerate(
+        zip(videos, computed, strict=True), start=1
     ):
         if reason:
             unreadable[uri] = reason

@@ -13,6 +13,7 @@ from microaction.clips.steps import StepFrames, VideoFacts, VideoPart, read_step
 from microaction.models.detector.config import DetectorConfig
 from microaction.models.detector.inference import FeatureExtractor
 from microaction.preprocessing import Preprocessing
+from microaction.video import Region
 
 STEPS_PER_PART = 960  # of a video that are decoded together: two minutes
 FRAMES_PER_BATCH = {"cuda": 256, "cpu": 16}  # of the backbone
@@ -25,32 +26,41 @@ class VideoFeatures(NamedTuple):
     reason: str = ""
 
 
+class VideoFile(NamedTuple):
+    """A video's file, what is known of it, and the part of its frames that counts."""
+
+    uri: str
+    facts: VideoFacts
+    region: Region | None = None
+
+
 def compute_features(
-    videos: Sequence[tuple[str, VideoFacts]], extractor: FeatureExtractor, preprocessing: Preprocessing
+    videos: Sequence[VideoFile], extractor: FeatureExtractor, preprocessing: Preprocessing
 ) -> Iterator[VideoFeatures]:
-    """Yield the features of videos, each a URI and its facts, in order. Needs a running Ray."""
-    parts = [_parts_of(uri, facts, extractor.config) for uri, facts in videos]
+    """Yield the features of videos, in order. Needs a running Ray."""
+    parts = [_parts_of(video, extractor.config) for video in videos]
     reasons: dict[str, str] = {}
     decoded = read_steps(
         [part for of_video in parts for _, part in of_video],
         preprocessing,
         on_unreadable=lambda error: reasons.update({error.uri: error.reason}),
     )
-    for (uri, facts), of_video in zip(videos, parts, strict=True):
-        features = [_features(next(decoded), owned, part, facts, extractor) for owned, part in of_video]
-        reason = facts.reason or reasons.get(uri, "")
+    for video, of_video in zip(videos, parts, strict=True):
+        features = [_features(next(decoded), owned, part, video.facts, extractor) for owned, part in of_video]
+        reason = video.facts.reason or reasons.get(video.uri, "")
         if reason:
             yield VideoFeatures(np.empty((0, 0), np.float16), reason)
         else:
             yield VideoFeatures(np.concatenate(features))
 
 
-def _parts_of(uri: str, facts: VideoFacts, config: DetectorConfig) -> list[tuple[range, VideoPart]]:
+def _parts_of(video: VideoFile, config: DetectorConfig) -> list[tuple[range, VideoPart]]:
     """Return the parts in which a video's features are computed: the steps of each, and those that it needs."""
-    parts = []
-    for start in range(0, facts.num_steps, STEPS_PER_PART):
-        owned = range(start, min(start + STEPS_PER_PART, facts.num_steps))
-        parts.append((owned, VideoPart(uri, config.needed_steps(owned, facts.num_steps), facts.duration_us)))
+    parts, num_steps = [], video.facts.num_steps
+    for start in range(0, num_steps, STEPS_PER_PART):
+        owned = range(start, min(start + STEPS_PER_PART, num_steps))
+        needed = config.needed_steps(owned, num_steps)
+        parts.append((owned, VideoPart(video.uri, needed, video.facts.duration_us, region=video.region)))
     return parts
 
 

@@ -53,7 +53,7 @@ def _clips_file(splits: dict[str, list[Clip]], unreadable: Container[str]) -> by
             "label": clip.label,
             "subject": clip.subject,
             "split": split,
-            "is_readable": clip.location not in unreadable,
+            "is_readable": clip.location not in unreadable and clip.uri not in unreadable,
         }
         for split, clips in splits.items()
         for clip in clips

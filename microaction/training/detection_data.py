@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,8 @@ from microaction.clips.steps import VideoFacts, probe_videos
 from microaction.models.detector.config import STEPS_PER_S
 from microaction.schema import parquet_bytes
 from microaction.training.settings import TrainSettings
-from microaction.training.split import split_by_subject
+from microaction.training.split import read_listed_clips, split_by_subject
+from microaction.video import Region
 from microaction.video.windows import MICROSECONDS
 
 FACTS_FILE = "videos.parquet"
@@ -40,19 +41,27 @@ def read_video_splits(settings: TrainSettings) -> tuple[list[AnnotatedVideo], li
     if settings.val_list is not None and settings.val_videos is not None:
         validation = read_instances(settings.val_list, settings.val_videos)
     for video in (*train, *validation):
-        if len({instance.person for instance in video.instances}) > 1:
-            raise ManifestError(
-                f"{video.name} lists several people: detectors are trained on videos that show one; `microaction pack` with "
-                "people=auto cuts them"
-            )
+        for what, values in (("people", _distinct(video, "person")), ("regions", _distinct(video, "region"))):
+            if len(values) > 1:
+                raise ManifestError(
+                    f"{video.name} lists several {what}: detectors are trained on videos that show one person; `microaction "
+                    "pack` with people=auto cuts them"
+                )
     if settings.split_by == "list":
         return train, validation
     return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
 
 
-def as_clips(videos: Sequence[AnnotatedVideo]) -> list[Clip]:
-    """Return videos as clips, each with the label of its first instance, where only name, file and subject count."""
-    return [Clip(video.name, video.uri, video.instances[0].action_id, subject=video.subject) for video in videos]
+def read_instance_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
+    """Return the instances of the videos to train on and of those to validate on, each as a clip, as `read_list` names them."""
+    listed = read_listed_clips(settings)
+    uris = [{video.uri for video in videos} for videos in read_video_splits(settings)]
+    train, validation = ([clip for clip in listed if clip.uri in of_side] for of_side in uris)
+    return train, validation
+
+
+def _distinct(video: AnnotatedVideo, name: str) -> set[Any]:
+    return {getattr(instance, name) for instance in video.instances}
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,11 @@ class TrainingVideo:
     def num_steps(self) -> int:
         """Steps of the whole video."""
         return self.facts.num_steps
+
+    @property
+    def region(self) -> Region | None:
+        """The part of its frames that counts; None: whole frames."""
+        return self.video.instances[0].region
 
 
 def training_videos(videos: Sequence[AnnotatedVideo], facts: dict[str, VideoFacts]) -> list[TrainingVideo]:

@@ -16,13 +16,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from microaction import storage
-from microaction.clips.steps import VideoFacts, VideoPart, read_steps
+from microaction.clips.steps import VideoPart, read_steps
 from microaction.distributed.progress import ProgressChannel
 from microaction.evaluation.detection import TimedAction, truth_of
 from microaction.evaluation.detection_calibration import apply_calibration, fit_score_calibration
 from microaction.evaluation.detection_report import measure_detections
 from microaction.evaluation.detection_table import detections_table
-from microaction.evaluation.features import FRAMES_PER_BATCH, compute_features
+from microaction.evaluation.features import FRAMES_PER_BATCH, VideoFile, compute_features
 from microaction.evaluation.timing import timed_actions
 from microaction.models.checkpoint import weights_bytes
 from microaction.models.detector.config import DetectorConfig
@@ -151,7 +151,10 @@ class DetectionTrainer(Trainer):
         self, epoch: int, clips: Sequence[tuple[int, TrainingVideo, VideoClip]]
     ) -> Iterator[tuple[VideoClip, np.ndarray | None]]:
         """Yield each clip and its frames [T, H, W, 3]; None for one that cannot be decoded."""
-        parts = [VideoPart(video.video.uri, clip.steps, video.facts.duration_us, draw) for draw, video, clip in clips]
+        parts = [
+            VideoPart(video.video.uri, clip.steps, video.facts.duration_us, draw, video.region)
+            for draw, video, clip in clips
+        ]
         decoded = read_steps(
             parts,
             self.settings.preprocessing,
@@ -231,5 +234,5 @@ class DetectionTrainer(Trainer):
             yield video, features_TC
 
 
-def _files(videos: Sequence[TrainingVideo]) -> list[tuple[str, VideoFacts]]:
-    return [(video.video.uri, video.facts) for video in videos]
+def _files(videos: Sequence[TrainingVideo]) -> list[VideoFile]:
+    return [VideoFile(video.video.uri, video.facts, video.region) for video in videos]

@@ -14,7 +14,7 @@ from microaction.evaluation.detection_report import CHALLENGE_T, detection_plots
 from microaction.evaluation.seen_people import whom_seen
 from microaction.models.checkpoint import read_config
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
-from microaction.training.detection_data import as_clips, read_video_splits
+from microaction.training.detection_data import read_instance_splits, read_video_splits
 from microaction.training.report import CURVES_FILE, REPORT_FILE, curves_plot, flat, num_shared_subjects, summary_of
 from microaction.training.settings import TrainSettings
 from microaction.training.state import RunState
@@ -43,7 +43,7 @@ def write_detection_page(
     }
     for name, plot in plots.items():
         storage.write_bytes(storage.join(run_uri, name), plot)
-    splits = [as_clips(videos) for videos in (train, held_out)]
+    splits = read_instance_splits(settings)
     trained, tested = ({clip.subject for clip in clips} for clips in splits)
     environment = Environment(
         loader=PackageLoader("microaction.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -54,7 +54,7 @@ def write_detection_page(
         epochs=state.epochs,
         num_steps=len(state.losses),
         splits=[
-            (summary_of(name, clips), sum(len(video.instances) for video in videos))
+            (summary_of(name, clips), len(videos))
             for name, clips, videos in zip(("training", "validation"), splits, (train, held_out), strict=True)
         ],
         num_shared_subjects=num_shared_subjects(*splits),

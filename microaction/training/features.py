@@ -27,7 +27,7 @@ class FeatureStore:
 
     def uri_of(self, video: TrainingVideo) -> str:
         """Return where a video's features are."""
-        identity = [video.video.uri, *video.facts, self.backbone_digest]
+        identity = [video.video.uri, *video.facts, video.region, self.backbone_digest]
         name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return storage.join(self.folder, f"{name}.safetensors")
 

@@ -33,8 +33,8 @@ from microaction.models.settings import default_model_config
 from microaction.training.checkpoints import export_best
 from microaction.training.detection_data import (
     FACTS_FILE,
-    as_clips,
     clip_places,
+    read_instance_splits,
     read_video_splits,
     recorded_facts,
     training_videos,
@@ -166,11 +166,8 @@ def _train(
 
 
 def read_clips_of(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
-    """Return what the run is trained and validated on as clips: of detectors whole videos, with their first instance's label."""
-    if settings.task == "recognition":
-        return read_splits(settings)
-    train, validation = read_video_splits(settings)
-    return as_clips(train), as_clips(validation)
+    """Return what the run is trained and validated on as clips: of detectors each instance is one."""
+    return read_splits(settings) if settings.task == "recognition" else read_instance_splits(settings)
 
 
 def with_initial_backbone(settings: TrainSettings) -> TrainSettings:

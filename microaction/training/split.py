@@ -30,6 +30,12 @@ def read_skeletons_of_lists(settings: TrainSettings) -> ClipSkeletons | None:
     return ClipSkeletons.read(*lists) if lists else None
 
 
+def read_listed_clips(settings: TrainSettings) -> list[Clip]:
+    """Return the clips of both lists. Raises `ManifestError`."""
+    train, validation = _read_lists(settings)
+    return [*train, *validation]
+
+
 def _read_lists(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
     num_classes = settings.model.num_classes
     train = read_list(settings.train_list, settings.train_videos, num_classes)

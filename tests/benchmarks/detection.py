@@ -27,7 +27,7 @@ from microaction.clips.steps import VideoPart, load_steps
 from microaction.evaluation.detection import TimedAction, truth_of
 from microaction.evaluation.detection_calibration import apply_calibration, fit_score_calibration
 from microaction.evaluation.detection_report import measure_detections
-from microaction.evaluation.features import FRAMES_PER_BATCH, compute_features
+from microaction.evaluation.features import FRAMES_PER_BATCH, VideoFile, compute_features
 from microaction.evaluation.timing import timed_actions
 from microaction.labeling.events import EventRule, find_events
 from microaction.models.checkpoint import weights_bytes
@@ -131,7 +131,9 @@ def prepared(root: Path) -> Data:
     everything = [*data.train, *data.val, *data.test]
     missing = store.missing(everything)
     extractor = FeatureExtractor(network, of.preprocessing, torch.float32, FRAMES_PER_BATCH["cpu"])
-    computed = compute_features([(video.video.uri, video.facts) for video in missing], extractor, of.preprocessing)
+    computed = compute_features(
+        [VideoFile(video.video.uri, video.facts) for video in missing], extractor, of.preprocessing
+    )
     for video, (features_TC, reason) in zip(missing, computed, strict=True):
         store.write(video, features_TC, reason)
     ray.shutdown()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from microaction.models.detector.config import DetectorConfig
@@ -77,6 +78,8 @@ class DetectionNetwork(Network):
                 for frames_TCHW, length in zip(inputs.frames_BTCHW, inputs.lengths_B, strict=True)
             ]
             features_BTC = pad_sequence(clips, batch_first=True).float()
+            missing = inputs.frames_BTCHW.shape[1] - features_BTC.shape[1]
+            features_BTC = functional.pad(features_BTC, (0, 0, 0, missing))
         steps_T = torch.arange(features_BTC.shape[1], device=features_BTC.device)
         lengths_B = torch.tensor(inputs.lengths_B, device=features_BTC.device)
         return self.detector(features_BTC, steps_T < lengths_B[:, None], inputs.drop_path_mask_BL)  # type: ignore[no-any-return]
