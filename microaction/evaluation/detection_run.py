@@ -30,11 +30,14 @@ OnProgress = Callable[[tuple[int, int]], None]
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """What an evaluation found: metrics by name, what users should know, and which people the weights were trained on."""
+    """What an evaluation found: metrics by name, what users should know, and which people the weights were trained on; the
+    thresholds from which on detections are events, and the videos that could not be read, by URI."""
 
     metrics: dict[str, float]
     notices: tuple[str, ...]
     seen: str
+    thresholds: tuple[float, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def run_detection_evaluation(
         checkpoint_digest=found.checkpoint_digest,
         seen=seen,
     )
-    return DetectionEvaluation(metrics, found.notices, seen)
+    thresholds = (0.0,) * len(ACTIONS) if found.calibration is None else found.calibration.thresholds
+    return DetectionEvaluation(metrics, found.notices, seen, thresholds, tuple(found.unreadable))
 
 
 def _detections_of_model(

@@ -16,8 +16,10 @@ from microaction.distributed.settings import CLUSTER_FIELDS
 from microaction.distributed.waiting import get_or_cancel
 from microaction.evaluation.run import run_evaluation
 from microaction.evaluation.settings import EvaluateSettings
+from microaction.models.checkpoint import read_config
 from microaction.retraining.attempt import Attempt
 from microaction.retraining.data import VIDEOS_FOLDER, list_file
+from microaction.retraining.detection import detector_parity
 from microaction.retraining.gates import Comparison, golden_parity
 from microaction.retraining.settings import RetrainSettings
 
@@ -64,14 +66,19 @@ def read_by_both(ours: pa.Table, theirs: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def parity_for_labeling(candidate: str, settings: RetrainSettings) -> float:
-    """Return `golden_parity` on what labeling would run on: a GPU if the cluster has any, otherwise the CPU here. Raises
-    `NodesUnavailableError`."""
+    """Return `golden_parity`, or of a detector `detector_parity`, on what labeling would run on: a GPU if the cluster has any,
+    otherwise the CPU here. Raises `NodesUnavailableError`."""
     if cluster_resources(settings).num_gpus == 0:
-        return golden_parity(candidate, "cpu")
+        return _parity(candidate, "cpu")
     parity = ray.remote(num_gpus=1)(_parity_on_gpu).remote(candidate)
     what = f"comparing the golden output of {candidate} on a GPU"
     return float(get_or_cancel(parity, settings.node_wait_s, what, setting="node_wait_s"))
 
 
 def _parity_on_gpu(candidate: str) -> float:
-    return golden_parity(candidate, "cuda" if torch.cuda.is_available() else "cpu")
+    return _parity(candidate, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _parity(candidate: str, device: str) -> float:
+    is_detector = read_config(candidate).task == "detection"
+    return detector_parity(candidate, device) if is_detector else golden_parity(candidate, device)

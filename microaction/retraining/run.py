@@ -32,8 +32,14 @@ from microaction.retraining.data import (
     list_file,
     read_dataset,
 )
+from microaction.retraining.detection import (
+    compare_detectors,
+    compared_detectors,
+    instance_file,
+    judge_detectors,
+)
 from microaction.retraining.gates import Verdict, judge
-from microaction.retraining.page import write_page
+from microaction.retraining.page import compared_classifiers, write_page
 from microaction.retraining.settings import RetrainSettings
 from microaction.schema import CLIPS_FILE, TRAINING_CLIPS, parquet_bytes
 from microaction.settings import digest_of
@@ -125,8 +131,9 @@ def _train(attempt: Attempt, train: Sequence[Clip], on_training: Callable[[Train
     """Train the candidate."""
     settings, production = attempt.settings, attempt.production
     train_list = storage.join(attempt.folder, "train.parquet")
-    storage.write_bytes(train_list, list_file(train))
     config = load_checkpoint(production.ref(settings.registry)).config
+    write = instance_file if config.task == "detection" else list_file
+    storage.write_bytes(train_list, write(train))
     if config.needs_skeletons:
         raise UsageError(
             f"{production.name} sees the skeletons of people, which the lists of a retraining do not have: train one "
@@ -143,6 +150,7 @@ def _train(attempt: Attempt, train: Sequence[Clip], on_training: Callable[[Train
             "name": RUN_NAME,
             "model": config.model,
             "preprocessing": config.preprocessing,
+            "task": config.task,
             "init": storage.join(settings.registry, production.name) if settings.start == "production" else None,
             "recipe": settings.recipe.model_dump(exclude_unset=True),  # the rest is that of the network's recipe
             "config": None,
@@ -154,10 +162,14 @@ def _train(attempt: Attempt, train: Sequence[Clip], on_training: Callable[[Train
 def _judge(attempt: Attempt, judged: Sequence[Clip], on_evaluation: Callable[[tuple[int, int]], None]) -> list[Verdict]:
     """Compare both models on the held-out clips, write the page and then the decision."""
     settings, candidate = attempt.settings, attempt.candidate_uri
-    comparison = compare(attempt, judged, on_evaluation)
     parity = parity_for_labeling(candidate, settings)
-    verdicts = judge(comparison, ACTIONS, parity, settings.gates)
-    write_page(attempt, comparison, verdicts)
+    if load_checkpoint(candidate).config.task == "detection":
+        of_detectors = compare_detectors(attempt, judged, on_evaluation)
+        verdicts, compared = judge_detectors(of_detectors, parity, settings.gates), compared_detectors(of_detectors)
+    else:
+        comparison = compare(attempt, judged, on_evaluation)
+        verdicts, compared = judge(comparison, ACTIONS, parity, settings.gates), compared_classifiers(comparison)
+    write_page(attempt, compared, verdicts)
     decision = {"candidate": load_checkpoint(candidate).digest, "gates": [asdict(verdict) for verdict in verdicts]}
     storage.write_bytes(attempt.decision_uri, json.dumps(decision, indent=2).encode() + b"\n")
     return verdicts

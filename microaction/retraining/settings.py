@@ -21,10 +21,25 @@ class GatesConfig(BaseModel):
     class_f1_margin: float = Field(
         0.1, ge=0, description="No action with enough clips may lose more F1 than this against production."
     )
-    min_support: PositiveInt = Field(20, description="Held-out clips of an action that are enough for that.")
-    min_held_out: PositiveInt = Field(50, description="Minimum held-out clips; with fewer nothing is promoted.")
+    map_margin: float = Field(
+        0.0,
+        description="Of detectors: the candidate's mAP over the actions in the videos must be at least production's plus this.",
+    )
+    class_ap_margin: float = Field(
+        0.1,
+        ge=0,
+        description="Of detectors: no action with enough instances may lose more average precision than this against production.",
+    )
+    min_support: PositiveInt = Field(
+        20, description="Held-out clips or instances of an action that are enough for that."
+    )
+    min_held_out: PositiveInt = Field(
+        50, description="Minimum held-out clips or instances; with fewer nothing is promoted."
+    )
     calibration_margin: float = Field(
-        0.02, ge=0, description="The calibration error may exceed production's by at most this."
+        0.02,
+        ge=0,
+        description="The calibration error (of detectors: of events) may exceed production's by at most this.",
     )
     golden_margin: float = Field(
         0.05,
