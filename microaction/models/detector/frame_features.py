@@ -7,9 +7,9 @@ step does not depend on how a video is cut into parts, as long as each part come
 Shapes: T steps, S frames of a batch, C features or channels, H height, W width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from microaction.models.detector.config import DetectorConfig
 from microaction.models.errors import CheckpointError
 from microaction.models.manet.network import SHIFT_DIVISOR, Bottleneck, MANet
 from microaction.models.video_classifier import VideoClassifier
+
+_ALL_CHANNELS = slice(None)
 
 FramesOf = Callable[[range], Tensor]
 """Returns the normalized frames [n, 3, H, W] of some steps."""
@@ -70,44 +72,58 @@ def _stem(backbone: nn.Module, frames_of: FramesOf, steps: range, batch_size: in
         yield backbone.maxpool(torch.relu(backbone.bn1(backbone.conv1(frames)))), len(part)  # type: ignore[operator]
 
 
+class _Piece(NamedTuple):
+    """Some steps from `first` on of a block's input, as it is and after the excitation, both [n, C, H, W]."""
+
+    first: int
+    inputs: Tensor
+    excited: Tensor
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.inputs)
+
+
 def _block(
     block: Bottleneck, source: Iterator[Batch], before: range, after: range, spacing: int, batch_size: int
 ) -> Iterator[Batch]:
     """Yield a block's output at the steps `after` of its input at the steps `before`."""
     reach = spacing if block.shift else 0
-    first = end = before.start
-    inputs: Tensor | None = None
-    excited: Tensor | None = None
+    pieces: list[_Piece] = []
+    end = before.start
     for part in _parts(after, batch_size):
         while end < min(part.stop + reach, before.stop):
             x, count = next(source)
-            gated = x if block.se is None else block.se(x)
-            inputs = x[:count] if inputs is None else torch.cat([inputs, x[:count]])
-            excited = gated[:count] if excited is None else torch.cat([excited, gated[:count]])
+            excited = x if block.se is None else block.se(x)
+            pieces.append(_Piece(end, x[:count], excited[:count]))
             end += count
-        assert inputs is not None
-        assert excited is not None
-        own = slice(part.start - first, part.stop - first)
-        mixed = _shifted(excited, first, part, reach) if reach else excited[own]
-        yield block.combined(_filled(inputs[own], batch_size), _filled(mixed, batch_size)), len(part)
-        done = max(part.stop - reach, before.start)
-        inputs, excited, first = inputs[done - first :], excited[done - first :], done
+        shape = (batch_size, *pieces[0].inputs.shape[1:])
+        inputs, mixed = (_empty(shape, pieces[0].inputs) for _ in range(2))
+        _copy(inputs, [(piece.first, piece.inputs) for piece in pieces], part)
+        shifted = [(piece.first, piece.excited) for piece in pieces]
+        fold = shape[1] // SHIFT_DIVISOR if reach else 0
+        # An eighth of the channels of `reach` steps later, and an eighth of earlier ones.
+        for by, channels in ((reach, slice(fold)), (-reach, slice(fold, 2 * fold)), (0, slice(2 * fold, None))):
+            _copy(mixed, shifted, range(part.start + by, part.stop + by), channels)
+        yield block.combined(inputs, mixed), len(part)
+        pieces = [piece for piece in pieces if piece.end > part.stop - reach]
 
 
-def _shifted(x_TCHW: Tensor, first: int, part: range, reach: int) -> Tensor:
-    """Return the steps of a part, with an eighth of the channels of `reach` steps later and an eighth of earlier ones; zeros
-    beyond what there is, which are the ends of the video. `first` is the step of the first input."""
-    fold = x_TCHW.shape[1] // SHIFT_DIVISOR
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
-    def moved(by: int, channels: slice) -> Tensor:
-        start, stop = part.start + by - first, part.stop + by - first
-        inside = x_TCHW[max(start, 0) : max(stop, 0), channels]
-        before, beyond = min(max(-start, 0), len(part)), min(max(stop - len(x_TCHW), 0), len(part))
-        zeros = x_TCHW[:1, channels].new_zeros((1, *inside.shape[1:]))
-        return torch.cat([zeros.expand(before, -1, -1, -1), inside, zeros.expand(beyond, -1, -1, -1)])
 
-    ahead, back = moved(reach, slice(fold)), moved(-reach, slice(fold, 2 * fold))
-    return torch.cat([ahead, back, moved(0, slice(2 * fold, None))], dim=1)
+def _copy(target: Tensor, pieces: Sequence[tuple[int, Tensor]], steps: range, channels: slice = _ALL_CHANNELS) -> None:
+    """Copy some steps to the first rows of a batch; where there are none, beyond the ends of the video or of the steps, are
+    zeros."""
+    first = last = 0
+    for start, piece in pieces:
+        low, high = max(start, steps.start), min(start + len(piece), steps.stop)
+        if low < high:
+            first, last = (low - steps.start if last == 0 else first), high - steps.start
+            target[low - steps.start : high - steps.start, channels] = piece[low - start : high - start, channels]
+    target[:first, channels] = 0
+    target[last:, channels] = 0
 
 
 def _clip_features(
