@@ -21,7 +21,7 @@ class DetectorConfig(ModelConfig):
         default_factory=default_model_config,
         description="The network whose features of frames it sees: a preset's name, or its configuration.",
     )
-    pyramid_width: PositiveInt = Field(256, description="Channels of the pyramid.")
+    pyramid_width: PositiveInt = Field(192, description="Channels of the pyramid.")
     pyramid_levels: int = Field(
         5, ge=1, le=8, description="Levels of the pyramid: the last one's actions last more than 2^(levels − 2) s."
     )

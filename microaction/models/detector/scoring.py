@@ -17,7 +17,7 @@ from microaction.models.detector.decoding import MIN_LENGTH, Detections, soft_nm
 from microaction.models.detector.network import DetectorOutputs
 
 Score = Literal["product", "points", "dense"]
-MIN_SCORE = 0.01
+MIN_SCORE = 0.05
 MAX_PER_S = 20  # candidates whose middle lies in a second
 RUN_THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of dense probabilities
 
