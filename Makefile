@@ -11,7 +11,7 @@ export TORCH_INDEX
 PIP_INSTALL := $(RUN) -m pip install --quiet --constraint constraints.txt
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: setup demo demo-train demo-model test test-slow test-all check docs bench chaos ablation clean
+.PHONY: setup demo demo-train demo-model test test-slow test-all check docs bench bench-detection chaos ablation clean
 
 setup: $(VENV)/.installed
 
@@ -75,6 +75,7 @@ bench: setup
 	$(RUN) -m tests.benchmarks.model
 	$(RUN) -m tests.benchmarks.presets
 	$(RUN) -m tests.benchmarks.people
+	$(RUN) -m tests.benchmarks.detection_speed
 	$(RUN) -m tests.benchmarks.training
 	$(RUN) -m tests.benchmarks.labeling
 	$(RUN) -m tests.benchmarks.labeling_memory
@@ -93,6 +94,10 @@ chaos: setup
 ablation: setup
 	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.ablation
 	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.families
+
+# Ways to find actions in untrimmed video, with the same time for each: about 45 minutes on 2 cores.
+bench-detection: setup
+	OMP_NUM_THREADS=1 $(RUN) -m tests.benchmarks.detection ablation/detection
 
 clean:
 	rm -rf $(VENV) demo demo-model people runs ablation site

@@ -207,6 +207,8 @@ def _value(annotation: Any, metadata: list[Any]) -> str:
     grouped = {model: title for title, model in GROUPS.values()}
     if annotation in grouped:
         return f"[these settings](#{grouped[annotation].lower()})"
+    if isinstance(annotation, type) and issubclass(annotation, ModelConfig):
+        return "name of a network, or its settings"
     names = {str: "text", int: "integer", float: "number", bool: "yes or no"}
     return " ".join([names[annotation], *_limits(metadata)])
 

@@ -10,8 +10,8 @@ from microaction import schema
 
 PAGE = """# Output tables
 
-`microaction label` publishes five tables as Parquet. Locally `OUT/windows`, `OUT/events`, `OUT/people`, `OUT/videos`
-and `OUT/failures` are links to the latest publication; in object storage `OUT/_publication.json` names each table's folder
+`microaction label` publishes six tables as Parquet. Locally `OUT/windows`, `OUT/activity`, `OUT/events`, `OUT/people`,
+`OUT/videos` and `OUT/failures` are links to the latest publication; in object storage `OUT/_publication.json` names each table's folder
 ([files](files.md#an-output-folder)). A table is a folder of files, and every reader of Parquet data sets takes it as
 one table:
 
@@ -24,7 +24,7 @@ windows = duckdb.sql("SELECT * FROM 'OUT/windows/*.parquet' WHERE NOT abstained"
 ```
 
 Times are seconds on the video's own timeline: 0 is where a player starts the file. Spans are half-open: `[start_s,
-end_s)`. Together, `windows/` and `failures/` cover every second of every readable video, and of every person in it.
+end_s)`. Together, what is labeled and `failures/` cover every second of every readable video, and of every person in it.
 Files carry metadata: `microaction.schema_version` ({version}), `microaction.run` (what identifies the run),
 `microaction.events` (the thresholds), `microaction.people` (where people come from, with the detector's SHA-256) and
 `microaction.versions`.
@@ -50,9 +50,13 @@ only the columns that are not nullable.
 {people_list}
 """
 INTRODUCTIONS = {
-    "windows": "A row per window, sorted by video, person and time. A file is several row groups, of some videos each.",
-    "events": "A row per event: the windows of one video merged over time, for each action separately. In each file sorted "
-    "by action, video, person and time, with a row group per action, so that a filter like `action_id = 9` reads little.",
+    "windows": "A row per window of a classifier, sorted by video, person and time. A file is several row groups, of some videos "
+    "each. Empty where a detector labels.",
+    "activity": "A row for at most a minute of a person: a detector's probability of every action at every step, by video, person "
+    "and time. Empty where a classifier labels. As an array of steps × actions: `np.reshape(row['activity'], (row['num_steps'], "
+    "52)) / 255`.",
+    "events": "A row per event: the windows of one video merged over time, for each action separately, or what a detector "
+    "found from its thresholds on. In each file sorted by action, video, person and time, with a row group per action, so that a filter like `action_id = 9` reads little.",
     "people": "A row per person of a video, by video and person: how long and where the person is seen, and what the person "
     "does. Numbers mean nothing beyond one video. With `--people off`, and for videos with a region, person 0 is the whole frame "
     "or the region. See [several people](../guides/label-an-archive.md#several-people).",

@@ -5,19 +5,18 @@ Nothing here may import torch: a decoding process would take a second longer to 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 
 from microaction.clips.manifest import region_of
 from microaction.errors import FailureKind, reason_of
-from microaction.labeling.grid import window_grid
+from microaction.labeling.grid import is_detector, window_grid
 from microaction.labeling.people import crop_of
 from microaction.labeling.probe import check_version
 from microaction.labeling.reuse import WindowReuse, Windows, shown_alike
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.labeling.skeletons import WindowSkeletons, decode_around_people
-from microaction.models.detector.config import DetectorConfig
 from microaction.preprocessing import Preprocessing
 from microaction.schema import UNCOMMITTED_COLUMNS
 from microaction.skeletons.archive import ArchiveSkeletons
@@ -36,6 +35,7 @@ from microaction.video.windows import (
 
 if TYPE_CHECKING:
     from microaction.models import CheckpointConfig
+    from microaction.models.detector.config import DetectorConfig
 
 MIN_DECODE_TIME_S = 30  # for the shortest clip, on a node that is busy with other things
 
@@ -93,7 +93,7 @@ class Decoder:
             microseconds(settings.chunk_s),
             reuse,
             skeletons,
-            checkpoint.model.needed_steps if isinstance(checkpoint.model, DetectorConfig) else None,
+            cast("DetectorConfig", checkpoint.model).needed_steps if is_detector(checkpoint) else None,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

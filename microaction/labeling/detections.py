@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from microaction.labeling.detection_rule import DetectionRule
 from microaction.labeling.events import Event
@@ -31,6 +32,12 @@ class DetectedPerson(NamedTuple):
 
     events: list[Event]
     activity: list[Activity]
+
+
+def head_of(data: bytes) -> DetectionHead:
+    """Return the head that a publication's task gets (`DetectionHead.to_bytes`), which computes with one thread."""
+    torch.set_num_threads(1)
+    return DetectionHead.from_bytes(data)
 
 
 def detect(

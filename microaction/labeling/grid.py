@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, TypeVar
 
 from microaction.labeling.settings import VideoLabelSettings
-from microaction.models.detector.config import DetectorConfig
 from microaction.video.windows import MICROSECONDS, STEP_US, STEPS, WindowGrid, microseconds
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ REACH_US = (
 
 def is_detector(config: "CheckpointConfig") -> bool:
     """Return whether a checkpoint finds actions in untrimmed video, and does not classify windows."""
-    return isinstance(config.model, DetectorConfig)
+    return config.task == "detection"
 
 
 def of_task(settings: AnySettings, config: "CheckpointConfig") -> AnySettings:

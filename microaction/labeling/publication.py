@@ -228,7 +228,7 @@ def _split(video_row_C: np.ndarray, num_windows_C: np.ndarray, num_videos: int) 
 
 def _write_part(part: _Part, head: bytes | None) -> Totals:
     """Write one file of each table: the rows of these videos."""
-    tables = Tables(part.runs, part.rule, None if head is None else _detection_head(head))
+    tables = Tables(part.runs, part.rule, _head_of(head))
     people = {} if part.people is None else {row["video"]: row for row in part.people.to_pylist()}
     for video, rows in _rows_by_video(part):
         tables.add(video, rows, people.get(video["video"]))
@@ -243,13 +243,12 @@ def _write_part(part: _Part, head: bytes | None) -> Totals:
     return tables.totals
 
 
-def _detection_head(head: bytes) -> "DetectionHead":
-    import torch
+def _head_of(head: bytes | None) -> "DetectionHead | None":
+    if head is None:
+        return None
+    from microaction.labeling.detections import head_of
 
-    from microaction.models.detector import DetectionHead
-
-    torch.set_num_threads(1)
-    return DetectionHead.from_bytes(head)
+    return head_of(head)
 
 
 def _rows_by_video(part: _Part) -> Iterator[tuple[dict[str, Any], pa.Table]]:

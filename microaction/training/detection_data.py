@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,52 +16,16 @@ import torch
 from torch import Tensor
 
 from microaction import storage
-from microaction.clips.instances import AnnotatedVideo, read_instances
-from microaction.clips.manifest import Clip, ManifestError
+from microaction.clips.instances import AnnotatedVideo
 from microaction.clips.steps import VideoFacts, probe_videos
 from microaction.models.detector.config import STEPS_PER_S
 from microaction.schema import parquet_bytes
-from microaction.training.settings import TrainSettings
-from microaction.training.split import read_listed_clips, split_by_subject
 from microaction.video import Region
 from microaction.video.windows import MICROSECONDS
 
 FACTS_FILE = "videos.parquet"
 MIN_VISIBLE = 0.5  # of an instance that a clip cuts, for the clip to have it
 MIN_LENGTH = 0.9  # of a clip, at random, as a fraction of what it may have
-
-
-def read_video_splits(settings: TrainSettings) -> tuple[list[AnnotatedVideo], list[AnnotatedVideo]]:
-    """Return the videos to train on and the videos to validate on. Raises `ManifestError` for unusable lists.
-
-    Those of one file name several people only if the file shows one of them at a time, which nobody checks: they are refused.
-    """
-    train = read_instances(settings.train_list, settings.train_videos)
-    validation: list[AnnotatedVideo] = []
-    if settings.val_list is not None and settings.val_videos is not None:
-        validation = read_instances(settings.val_list, settings.val_videos)
-    for video in (*train, *validation):
-        for what, values in (("people", _distinct(video, "person")), ("regions", _distinct(video, "region"))):
-            if len(values) > 1:
-                raise ManifestError(
-                    f"{video.name} lists several {what}: detectors are trained on videos that show one person; `microaction "
-                    "pack` with people=auto cuts them"
-                )
-    if settings.split_by == "list":
-        return train, validation
-    return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
-
-
-def read_instance_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
-    """Return the instances of the videos to train on and of those to validate on, each as a clip, as `read_list` names them."""
-    listed = read_listed_clips(settings)
-    uris = [{video.uri for video in videos} for videos in read_video_splits(settings)]
-    train, validation = ([clip for clip in listed if clip.uri in of_side] for of_side in uris)
-    return train, validation
-
-
-def _distinct(video: AnnotatedVideo, name: str) -> set[Any]:
-    return {getattr(instance, name) for instance in video.instances}
 
 
 @dataclass(frozen=True)

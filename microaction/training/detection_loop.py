@@ -36,7 +36,6 @@ from microaction.training.detection_data import (
     clip_places,
     draw_clip,
     rarest_labels,
-    read_video_splits,
     recorded_facts,
     training_videos,
 )
@@ -46,6 +45,7 @@ from microaction.training.loop import Measured, Trainer
 from microaction.training.progress import TrainingProgress
 from microaction.training.recognition_loop import augmentation_of
 from microaction.training.settings import TrainSettings
+from microaction.training.split import read_video_splits
 from microaction.training.telemetry import DETECTION_SCORE
 from microaction.video import DecodeError
 

@@ -14,9 +14,9 @@ from microaction.evaluation.detection_report import CHALLENGE_T, detection_plots
 from microaction.evaluation.seen_people import whom_seen
 from microaction.models.checkpoint import read_config
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
-from microaction.training.detection_data import read_instance_splits, read_video_splits
 from microaction.training.report import CURVES_FILE, REPORT_FILE, curves_plot, flat, num_shared_subjects, summary_of
 from microaction.training.settings import TrainSettings
+from microaction.training.split import read_instance_splits, read_video_splits
 from microaction.training.state import RunState
 from microaction.versions import versions
 

@@ -34,8 +34,6 @@ from microaction.training.checkpoints import export_best
 from microaction.training.detection_data import (
     FACTS_FILE,
     clip_places,
-    read_instance_splits,
-    read_video_splits,
     recorded_facts,
     training_videos,
 )
@@ -46,7 +44,7 @@ from microaction.training.person_scale import with_person_scale
 from microaction.training.progress import TrainingProgress
 from microaction.training.report import REPORT_FILE
 from microaction.training.settings import TrainSettings
-from microaction.training.split import read_skeletons_of_lists, read_splits
+from microaction.training.split import read_instance_splits, read_skeletons_of_lists, read_splits, read_video_splits
 from microaction.training.state import load_state, saved_step
 from microaction.training.worker import train_process
 from microaction.video import DecodeError

@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from microaction.clips.instances import AnnotatedVideo, read_instances
 from microaction.clips.manifest import Clip, ManifestError, read_list
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.training.settings import TrainSettings
@@ -23,17 +24,44 @@ def read_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
     return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
 
 
+def read_video_splits(settings: TrainSettings) -> tuple[list[AnnotatedVideo], list[AnnotatedVideo]]:
+    """Return the videos to train on and the videos to validate on. Raises `ManifestError` for unusable lists.
+
+    Those of one file name several people only if the file shows one of them at a time, which nobody checks: they are refused.
+    """
+    train = read_instances(settings.train_list, settings.train_videos)
+    validation: list[AnnotatedVideo] = []
+    if settings.val_list is not None and settings.val_videos is not None:
+        validation = read_instances(settings.val_list, settings.val_videos)
+    for video in (*train, *validation):
+        for what, values in (("people", _distinct(video, "person")), ("regions", _distinct(video, "region"))):
+            if len(values) > 1:
+                raise ManifestError(
+                    f"{video.name} lists several {what}: detectors are trained on videos that show one person; `microaction "
+                    "pack` with people=auto cuts them"
+                )
+    if settings.split_by == "list":
+        return train, validation
+    return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
+
+
+def read_instance_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:
+    """Return the instances of the videos to train on and of those to validate on, each as a clip, as `read_list` names them."""
+    listed = [clip for clips in _read_lists(settings) for clip in clips]
+    uris = [{video.uri for video in videos} for videos in read_video_splits(settings)]
+    train, validation = ([clip for clip in listed if clip.uri in of_side] for of_side in uris)
+    return train, validation
+
+
+def _distinct(video: AnnotatedVideo, name: str) -> set[Any]:
+    return {getattr(instance, name) for instance in video.instances}
+
+
 def read_skeletons_of_lists(settings: TrainSettings) -> ClipSkeletons | None:
     """Return the skeletons of the clips of both lists, if the network needs them. Raises `SkeletonError` and `ManifestError`."""
     tables = (settings.train_skeletons, settings.val_skeletons)
     lists = [(clips, table) for clips, table in zip(_read_lists(settings), tables, strict=True) if table is not None]
     return ClipSkeletons.read(*lists) if lists else None
-
-
-def read_listed_clips(settings: TrainSettings) -> list[Clip]:
-    """Return the clips of both lists. Raises `ManifestError`."""
-    train, validation = _read_lists(settings)
-    return [*train, *validation]
 
 
 def _read_lists(settings: TrainSettings) -> tuple[list[Clip], list[Clip]]:

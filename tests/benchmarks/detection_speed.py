@@ -1,8 +1,8 @@
 """What a detector costs beside windows: network, decoding, and publishing. `python -m tests.benchmarks.detection_speed`.
 
-Each is measured in turns on one core. The network: a chunk of 120 s in the middle of a long video, with the frames around it that
-a detector needs, on a MANet of a quarter of ResNet-50's width at 112 pixels (`--full`: ResNet-50 at 224). Publishing: an hour of one
-person, through the default detector, and through the package's, whose candidates are as many as of real features.
+Each is measured in turns on one core. The network: a chunk of 120 s in the middle of a long video, with the frames around it
+that a detector needs, on a MANet of a quarter of ResNet-50's width at 112 pixels (`--full`: ResNet-50 at 224). Publishing: an
+hour of one person, through the default detector, and through the package's, which finds something in anything.
 
 Shapes: N frames, T steps, W windows.
 """

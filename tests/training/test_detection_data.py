@@ -15,10 +15,10 @@ from microaction.training.detection_data import (
     clip_places,
     draw_clip,
     rarest_labels,
-    read_video_splits,
     training_videos,
 )
 from microaction.training.settings import TrainSettings
+from microaction.training.split import read_video_splits
 
 
 def video_of(name: str, duration_s: float, *instances: tuple[int, float, float], start_s: float = 0.0) -> TrainingVideo:
