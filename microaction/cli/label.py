@@ -97,8 +97,9 @@ class ProgressFormatter:
         then_s, then = self._past[0]
         text = f"{_hours(progress.video_s)} of {_hours(progress.total_video_s)} of video"
         if now_s > then_s:
-            windows_per_s = (progress.num_windows - then.num_windows) / (now_s - then_s)
-            text += f", {windows_per_s:.1f} windows/s"
+            if progress.num_windows:
+                windows_per_s = (progress.num_windows - then.num_windows) / (now_s - then_s)
+                text += f", {windows_per_s:.1f} windows/s"
             if (video_per_s := (progress.video_s - then.video_s) / (now_s - then_s)) > 0:
                 text += f", {_hours((progress.total_video_s - progress.video_s) / video_per_s)} left"
         if progress.num_failed:
@@ -133,8 +134,9 @@ def summary_table(summary: "RunSummary", out: str) -> Table:
     table.add_row("labeled", _hours(publication.covered_s))
     if publication.num_people:
         table.add_row("people", str(publication.num_people))
-    table.add_row("windows", str(publication.num_windows))
-    table.add_row("abstained windows", str(publication.num_abstained))
+    if publication.num_windows:  # a detector has none
+        table.add_row("windows", str(publication.num_windows))
+        table.add_row("abstained windows", str(publication.num_abstained))
     table.add_row("events", str(publication.num_events))
     table.add_row("failures (see failures/)", str(publication.num_failures))
     table.add_row("passed over", summary.passed_over)

@@ -43,4 +43,4 @@ def test_a_run_without_progress_shows_no_remaining_time(clock: Clock) -> None:
     formatter = ProgressFormatter()
     formatter(Progress("label", 0, 1, 0.0, 60.0))
     clock.now_s = 10.0
-    assert formatter(Progress("label", 0, 1, 0.0, 60.0))[2] == "0:00 min of 1:00 min of video, 0.0 windows/s"
+    assert formatter(Progress("label", 0, 1, 0.0, 60.0))[2] == "0:00 min of 1:00 min of video"
