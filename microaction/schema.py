@@ -497,7 +497,7 @@ COLUMN_DOCS: dict[str, str] = {
     "peak_probability": "Maximum of the action's probability over the event's windows or steps, 0 to 1.",
     "step_s": "Length of a step in seconds.",
     "num_steps": "Number of steps.",
-    "activity": "Probability of every action at each step, times 255: all of the first step, then all of the second, …",
+    "activity": "Probability of every action at each step, times 255: all of the first step, then all of the second.",
     "abstained": "Whether even the most likely action is less probable than the run's `abstain_below`.",
     "probabilities": "Probability of every action, 0 to 1, by `action_id`; they sum to 1.",
     "body_part_probabilities": "Probability of every body part, 0 to 1, by `body_part_id`: the sum over its actions.",

@@ -74,7 +74,9 @@ def flags_of(name: str) -> set[str]:
 
 def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for field_name, field in model.model_fields.items():
-        inner = FAMILY_UNION if field.annotation is ModelConfig else [field.annotation]
+        inner: list[Any] = [field.annotation]
+        if field.annotation is ModelConfig:
+            inner = [] if prefix else FAMILY_UNION  # a detector's backbone has no flags of its own
         if (subcommand := _subcommand(field)) is not None:
             yield from _flags(subcommand)
             continue

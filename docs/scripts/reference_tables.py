@@ -11,9 +11,9 @@ from microaction import schema
 PAGE = """# Output tables
 
 `microaction label` publishes six tables as Parquet. Locally `OUT/windows`, `OUT/activity`, `OUT/events`, `OUT/people`,
-`OUT/videos` and `OUT/failures` are links to the latest publication; in object storage `OUT/_publication.json` names each table's folder
-([files](files.md#an-output-folder)). A table is a folder of files, and every reader of Parquet data sets takes it as
-one table:
+`OUT/videos` and `OUT/failures` are links to the latest publication; in object storage `OUT/_publication.json` names each
+table's folder ([files](files.md#an-output-folder)). A table is a folder of files, and every reader of Parquet data sets
+takes it as one table:
 
 ```python
 import duckdb
@@ -50,13 +50,14 @@ only the columns that are not nullable.
 {people_list}
 """
 INTRODUCTIONS = {
-    "windows": "A row per window of a classifier, sorted by video, person and time. A file is several row groups, of some videos "
-    "each. Empty where a detector labels.",
-    "activity": "A row for at most a minute of a person: a detector's probability of every action at every step, by video, person "
-    "and time. Empty where a classifier labels. As an array of steps × actions: `np.reshape(row['activity'], (row['num_steps'], "
-    "52)) / 255`.",
+    "windows": "A row per window of a classifier, sorted by video, person and time. A file is several row groups, of some "
+    "videos each. Empty where a detector labels.",
+    "activity": "A row for at most a minute of a person: a detector's probability of every action at every step, by video, "
+    "person and time. Empty where a classifier labels. As an array of steps × actions: `np.reshape(row['activity'], "
+    "(row['num_steps'], 52)) / 255`.",
     "events": "A row per event: the windows of one video merged over time, for each action separately, or what a detector "
-    "found from its thresholds on. In each file sorted by action, video, person and time, with a row group per action, so that a filter like `action_id = 9` reads little.",
+    "found from its thresholds on. In each file sorted by action, video, person and time, with a row group per action, so that "
+    "a filter like `action_id = 9` reads little.",
     "people": "A row per person of a video, by video and person: how long and where the person is seen, and what the person "
     "does. Numbers mean nothing beyond one video. With `--people off`, and for videos with a region, person 0 is the whole frame "
     "or the region. See [several people](../guides/label-an-archive.md#several-people).",

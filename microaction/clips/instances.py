@@ -85,6 +85,20 @@ def read_instances(list_uri: str, videos: str) -> list[AnnotatedVideo]:
     ]
 
 
+def refuse_several_people(videos: Iterable[AnnotatedVideo]) -> None:
+    """Raise `ManifestError` for a video that is listed with several people or regions: a detector sees one of them."""
+    for video in videos:
+        for what, values in (
+            ("people", {instance.person for instance in video.instances}),
+            ("regions", {instance.region for instance in video.instances}),
+        ):
+            if len(values) > 1:
+                raise ManifestError(
+                    f"{video.name} lists several {what}: detectors take videos that show one person; `microaction pack` with "
+                    "people=auto cuts them"
+                )
+
+
 class _Row(NamedTuple):
     where: str
     name: str

@@ -29,6 +29,7 @@ PART_LIMITS = Limits(time_s=600)
 PROBE_LIMITS = Limits(time_s=120)
 VIDEOS_PER_TASK = 32  # a process that decodes takes a second to start
 PREFETCH_PARTS = 4
+PARTS_PER_WAVE = 10_000  # the driver's memory and start-up time grow with the blocks that Ray Data knows of
 
 
 class VideoFacts(NamedTuple):
@@ -104,8 +105,16 @@ def read_steps(
     Frames are cropped as in testing, or with `augmentation` as in training, all of a part alike. A part that cannot be read
     completely raises `DecodeError`; with `on_unreadable`, that is called with the error, and the part is None.
     """
-    if not parts:
-        return
+    for start in range(0, len(parts), PARTS_PER_WAVE):
+        yield from _read_wave(parts[start : start + PARTS_PER_WAVE], preprocessing, augmentation, on_unreadable)
+
+
+def _read_wave(
+    parts: Sequence[VideoPart],
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | None,
+    on_unreadable: Callable[[DecodeError], None] | None,
+) -> Iterator[StepFrames | None]:
     table = pa.table(
         {
             "uri": [part.uri for part in parts],

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from microaction.clips.instances import AnnotatedVideo
+from microaction.clips.instances import AnnotatedVideo, refuse_several_people
 from microaction.clips.steps import probe_videos
 from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
@@ -32,6 +32,7 @@ def detect_on_cluster(
     Raises `DecodeError` for the first video beyond `max_unreadable`, and `NodesUnavailableError` if none is done for
     `settings.node_wait_s`.
     """
+    refuse_several_people(videos)
     await_nodes(settings)
     facts = probe_videos([video.uri for video in videos], settings.node_wait_s)
     files = [

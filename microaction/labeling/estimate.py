@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from microaction.labeling.catalog import PassedOver
 from microaction.labeling.execution import Device
+from microaction.labeling.grid import reach_us
 from microaction.labeling.ledger import best_rows
 from microaction.labeling.measure import measure_decoding, measure_looking, measure_network
 from microaction.labeling.people import labeled_spans
@@ -95,7 +96,9 @@ def estimate(run: PreparedRun) -> Estimate:
 def _sampled(chunks: pa.Table, run: PreparedRun) -> list[dict[str, Any]]:
     """Return a few rows of `schema.CHUNK`."""
     sample = np.random.default_rng(0).choice(len(chunks), min(SAMPLED_CHUNKS, len(chunks)), replace=False)
-    return list(chunk_table(chunks.take(pa.array(sample)), run.catalog).to_pylist())
+    return list(
+        chunk_table(chunks.take(pa.array(sample)), run.catalog, reach_us=reach_us(run.checkpoint.config)).to_pylist()
+    )
 
 
 def _unseen(todo: pa.Table, run: PreparedRun) -> pa.Table:

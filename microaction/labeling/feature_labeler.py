@@ -101,8 +101,12 @@ class FeatureLabeler:
         owned = range(int(owned_T[0]), int(owned_T[-1]) + 1)
         needed = self.config.needed_steps(owned, num_steps)
         rows = torch.full((len(needed),), len(frames_NHWC), dtype=torch.int64)
-        rows[torch.from_numpy(step_T.astype(np.int64) - needed.start)] = torch.from_numpy(frame_T.astype(np.int64))
-        if len(step_T) < len(needed):
+        is_needed_T = (step_T >= needed.start) & (
+            step_T < needed.stop
+        )  # of what was decoded around more steps than are left
+        places = torch.from_numpy(step_T[is_needed_T].astype(np.int64) - needed.start)
+        rows[places] = torch.from_numpy(frame_T[is_needed_T].astype(np.int64))
+        if len(places) < len(needed):
             # What could not be decoded is a frame without contents: features around it do not depend on where the video is cut.
             blank = np.full((1, *frames_NHWC.shape[1:]), self.preprocessing.padding_color, np.uint8)
             frames_NHWC = np.concatenate([frames_NHWC, blank])

@@ -1,17 +1,21 @@
 """How windows lie over videos: those of a classifier as the settings say, those of a detector at every step. Knows no torch."""
 
-from typing import TYPE_CHECKING, TypeVar
+import logging
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from microaction.labeling.settings import VideoLabelSettings
 from microaction.video.windows import MICROSECONDS, STEP_US, STEPS, WindowGrid, microseconds
 
 if TYPE_CHECKING:
     from microaction.models import CheckpointConfig
+    from microaction.models.detector.config import DetectorConfig
 
 AnySettings = TypeVar("AnySettings", bound=VideoLabelSettings)
-REACH_US = (
-    6 * MICROSECONDS
-)  # generously: at most so far from a step are the frames that a detector's features depend on
+OF_CLASSIFIERS = ("window_s", "stride_s", "start_threshold", "continue_threshold", "abstain_below")
+FAR = 1_000_000  # steps: from any end
+LONGEST_CLIP = 128  # steps: of a backbone's clips, within which what a step needs varies
+
+logger = logging.getLogger(__name__)
 
 
 def is_detector(config: "CheckpointConfig") -> bool:
@@ -36,4 +40,17 @@ def window_grid(settings: VideoLabelSettings, config: "CheckpointConfig") -> Win
 
 def reach_us(config: "CheckpointConfig") -> int:
     """Return how far beyond a chunk frames decide its result."""
-    return REACH_US if is_detector(config) else 0
+    if not is_detector(config):
+        return 0
+    model = cast("DetectorConfig", config.model)
+    needed = [(step, model.needed_steps(range(step, step + 1), 2 * FAR)) for step in range(FAR, FAR + LONGEST_CLIP)]
+    return max(max(step - around.start, around.stop - step - 1) for step, around in needed) * STEP_US
+
+
+def warn_of_unused(settings: VideoLabelSettings, config: "CheckpointConfig") -> None:
+    """Say which of the given settings have no effect with a checkpoint."""
+    unused = sorted(settings.model_fields_set & set(OF_CLASSIFIERS))
+    if is_detector(config) and unused:
+        logger.warning(
+            "%s: a detector has no windows, and this has no effect; min_score is its threshold", ", ".join(unused)
+        )

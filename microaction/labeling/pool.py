@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from microaction.distributed.resources import ClusterResources
 from microaction.labeling.execution import Device
+from microaction.labeling.grid import is_detector, reach_us
 from microaction.labeling.plan import BLOCK_VIDEO_US, plan_blocks
 from microaction.labeling.settings import LabelSettings
 from microaction.models import CheckpointConfig
-from microaction.video.windows import microseconds
+from microaction.video.windows import STEP_US, microseconds
 
 # Never as much as a labeler: Ray Data would fuse tasks into actors that request the same resources, and decode one chunk after
 # the other in them. Beside labelers on CPUs there is a decoder for every core too: whichever stage is slower gets what the other
@@ -62,6 +64,9 @@ def block_bytes(settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
 def max_block_bytes(plan: pa.Table, settings: LabelSettings, checkpoint: CheckpointConfig) -> int:
     """Return the maximum size of a block's frames in bytes, whatever the number of people in it."""
     num_windows = plan["num_windows"].to_numpy()
+    if is_detector(checkpoint):  # which sees frames around each span of a person too
+        num_spans = pc.fill_null(pc.list_value_length(plan["crops"]), 1).to_numpy()
+        num_windows = num_windows + num_spans * (2 * reach_us(checkpoint) // STEP_US)
     blocks = plan_blocks(plan, microseconds(settings.stride_s))
     most = max((int(num_windows[block.start : block.stop].sum()) for block in blocks), default=0)
     return max(block_bytes(settings, checkpoint), most * checkpoint.num_sampled * checkpoint.preprocessing.side**2 * 3)

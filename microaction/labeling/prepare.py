@@ -16,7 +16,7 @@ from microaction.distributed.resources import await_nodes, cluster_resources
 from microaction.labeling.catalog import catalog_of_run
 from microaction.labeling.execution import BATCH_STEPS, BATCH_WINDOWS, WINDOW_SETTINGS, settings_digest, work_digest
 from microaction.labeling.finding import FoundPeople, committed_people, find_archive_people
-from microaction.labeling.grid import is_detector, of_task, reach_us, window_grid
+from microaction.labeling.grid import is_detector, of_task, reach_us, warn_of_unused, window_grid
 from microaction.labeling.ledger import CHUNKS, LOOKS, subtract_committed
 from microaction.labeling.looks import LOOKS_US, check_detector, looks_digest
 from microaction.labeling.measure import measure_network, query_labeler_node
@@ -113,6 +113,7 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     `run.run_labeling` raises before any work.
     """
     checkpoint = model.checkpoint
+    warn_of_unused(settings, checkpoint.config)
     settings = of_task(settings, checkpoint.config)
     digest_of_work = work_digest(checkpoint)
     _check_memory(settings, block_bytes(settings, checkpoint.config))
@@ -131,7 +132,9 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     refuse_other_run(settings.out, recorded, identity)  # before nodes are requested
     await_nodes(settings)
     pool = labeler_pool(settings, cluster_resources(settings))
-    _warn_without_gpu(settings, pool)
+    runs_network = settings.relabel != "events"  # what is committed was computed elsewhere, whatever is here now
+    if runs_network:
+        _warn_without_gpu(settings, pool)
     batches = BATCH_STEPS if is_detector(checkpoint.config) else BATCH_WINDOWS
     batch_windows = settings.batch_windows or (recorded or {}).get("batch_windows") or batches[pool.device]
     precision = _precision(settings, recorded, pool)
@@ -139,7 +142,7 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
     if is_detector(checkpoint.config):
         is_compiled = dict.fromkeys(is_compiled, False)  # its frames come in one size, but a few behind each other
     identity |= {
-        "device": pool.device,
+        "device": pool.device if runs_network else (recorded or {}).get("device"),
         "batch_windows": batch_windows,
         "precision": precision,
         "is_compiled": is_compiled[settings.compile],
@@ -161,7 +164,7 @@ def prepare(settings: LabelSettings, model: ResolvedModel, on_stage: OnStage) ->
         )
     execution = Execution(precision, identity["is_compiled"])
     digest = settings_digest(
-        settings, execution, device=pool.device, batch_windows=batch_windows, relabel=identity["relabel"]
+        settings, execution, device=identity["device"], batch_windows=batch_windows, relabel=identity["relabel"]
     )
     plan = plan_chunks(catalog, settings, digest_of_work, digest, people, grid=grid, reach_us=reach)
     needed_bytes = max_block_bytes(plan, settings, checkpoint.config)

@@ -20,6 +20,8 @@ from microaction.clips.instances import AnnotatedVideo
 from microaction.clips.steps import VideoFacts, probe_videos
 from microaction.models.detector.config import STEPS_PER_S
 from microaction.schema import parquet_bytes
+from microaction.training.errors import TrainingError
+from microaction.training.state import saved_step
 from microaction.video import Region
 from microaction.video.windows import MICROSECONDS
 
@@ -65,17 +67,26 @@ def training_videos(videos: Sequence[AnnotatedVideo], facts: dict[str, VideoFact
 
 
 def recorded_facts(run_uri: str, videos: Sequence[AnnotatedVideo], wait_s: float) -> dict[str, VideoFacts]:
-    """Return the facts of the videos by URI, as they were when the run first started: a run that resumes has the same clips."""
+    """Return the facts of the videos by URI, as they were when the run began to train: a run that resumes has the same clips.
+
+    Until then, videos that could not be read are tried again. Raises `TrainingError` for one that was not on the lists then.
+    """
     uri = storage.join(run_uri, FACTS_FILE)
     try:
         rows = pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()
     except FileNotFoundError:
-        uris = list(dict.fromkeys(video.uri for video in videos))
-        facts = dict(zip(uris, probe_videos(uris, wait_s), strict=True))
+        rows = []
+    facts = {row.pop("uri"): VideoFacts(**row) for row in rows}
+    uris = list(dict.fromkeys(video.uri for video in videos))
+    unknown = [each for each in uris if each not in facts or facts[each].reason]
+    if saved_step(run_uri) == 0 and unknown:
+        facts |= dict(zip(unknown, probe_videos(unknown, wait_s), strict=True))
         table = pa.Table.from_pylist([{"uri": name, **each._asdict()} for name, each in facts.items()])
         storage.write_bytes(uri, parquet_bytes(table))
-        return facts
-    return {row.pop("uri"): VideoFacts(**row) for row in rows}
+    missing = next((each for each in uris if each not in facts), None)
+    if missing is not None:
+        raise TrainingError(f"{missing} was not on the lists when {run_uri} began: choose another name for the run")
+    return facts
 
 
 class ClipPlace(NamedTuple):
@@ -106,17 +117,19 @@ def rarest_labels(videos: Sequence[TrainingVideo]) -> np.ndarray:
 
 
 class VideoClip(NamedTuple):
-    """A clip of a video: its steps, and the instances that it shows, in its own grid units."""
+    """A clip of a video: its steps, the visible parts of its instances in its own grid units, their labels, and which of them are
+    visible enough to be found as instances."""
 
     steps: range
     segments_N2: Tensor
     label_N: Tensor
+    is_kept_N: Tensor
 
 
 def draw_clip(video: TrainingVideo, place: ClipPlace, max_steps: int, rng: np.random.Generator) -> VideoClip:
     """Return a random clip at a place, of 90 to 100% of the steps that it may have.
 
-    An instance of which less than half is visible is left out; others are cut.
+    Instances are cut. Those are kept of which at least half is visible, or that fill at least half of the clip.
     """
     longest = min(video.num_steps, max_steps)
     length = max(1, round(longest * rng.uniform(MIN_LENGTH, 1.0)))
@@ -126,9 +139,11 @@ def draw_clip(video: TrainingVideo, place: ClipPlace, max_steps: int, rng: np.ra
     low, high = start - 0.5, start + length - 0.5
     cut_N2 = video.segments_N2.clip(low, high)
     whole_N, visible_N = (np.diff(segments)[:, 0] for segments in (video.segments_N2, cut_N2))
-    is_kept_N = visible_N >= np.maximum(MIN_VISIBLE * whole_N, 1e-6)
+    is_visible_N = visible_N > 0
+    is_kept_N = (visible_N >= MIN_VISIBLE * whole_N) | (visible_N >= MIN_VISIBLE * length)
     return VideoClip(
         range(start, start + length),
-        torch.from_numpy(np.ascontiguousarray(cut_N2[is_kept_N] - start, np.float32)),
-        torch.from_numpy(video.label_N[is_kept_N]),
+        torch.from_numpy(np.ascontiguousarray(cut_N2[is_visible_N] - start, np.float32)),
+        torch.from_numpy(video.label_N[is_visible_N]),
+        torch.from_numpy(is_kept_N[is_visible_N]),
     )

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -26,12 +25,14 @@ from microaction.training.settings import TrainSettings
 @dataclass(frozen=True)
 class DetectionBatch:
     """B clips of up to T steps: their features [B, T, C] (float16), or frames [B, T, H, W, 3] (uint8), filled up with zeros; the
-    number of steps of each, its instances' segments [N, 2] (float32, in grid units) and labels [N] (int64), and its index."""
+    number of steps of each, the visible parts of its instances [N, 2] (float32, in grid units), their labels [N] (int64), which
+    of them points learn to find (bool [N]; the dense probabilities learn all), and its index."""
 
     inputs_BT: Tensor
     lengths_B: tuple[int, ...]
     segments_B: tuple[Tensor, ...]
     labels_B: tuple[Tensor, ...]
+    is_kept_B: tuple[Tensor, ...]
     index_B: tuple[int, ...]
 
 
@@ -65,15 +66,16 @@ class DetectionLearner(Learner):
         Returns this worker's part of the loss (a scalar without gradient): the mean over all workers is that of the global
         batch.
         """
-        if not batch.index_B:  # the other workers wait for this one's gradients: it adds zeros
-            batch = self._nothing(batch)
         T = batch.inputs_BT.shape[1]
         padded = T + -T % self.model.detector.options.pad_to
         points = Points.of_levels([padded >> level for level in range(self.config.pyramid_levels)])
         is_per_class, K = self.config.boundaries == "per-class", self.config.num_classes
-        clips = list(zip(batch.segments_B, batch.labels_B, strict=True))
-        targets = [assign_targets(*clip, points, K, per_class=is_per_class) for clip in clips]
-        dense = [dense_targets(*clip, T, K) for clip in clips]
+        clips = list(zip(batch.segments_B, batch.labels_B, batch.is_kept_B, strict=True))
+        targets = [
+            assign_targets(segments[is_kept], labels[is_kept], points, K, per_class=is_per_class)
+            for segments, labels, is_kept in clips
+        ]
+        dense = [dense_targets(segments, labels, T, K) for segments, labels, _ in clips]
         masks = [points.position_P < length for length in batch.lengths_B]
         counts = torch.tensor(
             [sum(num_positive(*each) for each in zip(targets, masks, strict=True)), sum(batch.lengths_B)],
@@ -86,6 +88,8 @@ class DetectionLearner(Learner):
         self.loss.count(num_points)
 
         def backward(part: slice) -> Tensor:
+            if part.start == part.stop:  # the other workers wait for this one's gradients: it adds zeros
+                return self._backward_of_nothing(batch, step)
             outputs = self._outputs(batch, part, step)
             with torch.autocast(self.device.type, enabled=False):
                 loss = self._loss(outputs, targets[part], dense[part], max(1, num_real))
@@ -132,14 +136,11 @@ class DetectionLearner(Learner):
         mean = summed / (num_real * self.config.num_classes)
         return self.num_ranks * (terms.total + self.recipe.dense_loss_weight * mean)
 
-    def _nothing(self, batch: DetectionBatch) -> DetectionBatch:
+    def _backward_of_nothing(self, batch: DetectionBatch, step: int) -> Tensor:
         shape = (1, self.config.num_frames, *batch.inputs_BT.shape[2:])
-        none = torch.zeros((0, 2)), torch.zeros(0, dtype=torch.int64)
-        return DetectionBatch(batch.inputs_BT.new_zeros(shape), (0,), (none[0],), (none[1],), (0,))
-
-
-def grid_of(instances_N2: np.ndarray, steps_per_s: float, start_s: float) -> np.ndarray:
-    """Return segments [N, 2] in grid units of instances [N, 2] in seconds of the file's timeline: a step speaks for the time half
-    a unit to either side of it."""
-    grid: np.ndarray = ((instances_N2 - start_s) * steps_per_s - 0.5).astype(np.float32)
-    return grid
+        none = DetectionBatch(batch.inputs_BT.new_zeros(shape), (1,), (), (), (), (0,))
+        outputs = self._outputs(none, slice(1), step)
+        assert outputs.dense is not None
+        zero: Tensor = 0 * (outputs.logits.sum() + outputs.offsets.sum() + outputs.dense.sum()).float()
+        zero.backward()  # type: ignore[no-untyped-call]
+        return zero.detach()

@@ -139,10 +139,10 @@ class DetectionTrainer(Trainer):
         with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="features") as pool:
             waiting: list[Future[np.ndarray]] = []
             for number, (_, _, clip) in enumerate(clips):
-                for _, ahead, _ in clips[number + len(waiting) : number + CLIPS_AHEAD]:
-                    waiting.append(pool.submit(store.read, ahead))
+                for _, ahead, part in clips[number + len(waiting) : number + CLIPS_AHEAD]:
+                    waiting.append(pool.submit(store.read, ahead, part.steps))
                 try:
-                    yield clip, waiting.pop(0).result()[clip.steps.start : clip.steps.stop]
+                    yield clip, waiting.pop(0).result()
                 except DecodeError as error:
                     self._leave_out(error)
                     yield clip, None
@@ -179,23 +179,29 @@ class DetectionTrainer(Trainer):
             tuple(len(array) for array in arrays),
             tuple(clip.segments_N2 for _, clip, _ in clips),
             tuple(clip.label_N for _, clip, _ in clips),
+            tuple(clip.is_kept_N for _, clip, _ in clips),
             tuple(draw for draw, _, _ in clips),
         )
 
     def _extractor(self, model: DetectionNetwork) -> FeatureExtractor:
-        dtype = torch.bfloat16 if self.recipe.precision == "bf16" and self.device.type == "cuda" else torch.float32
         batch_size = FRAMES_PER_BATCH[self.device.type]
-        return FeatureExtractor(model, self.settings.preprocessing, dtype, batch_size)
+        return FeatureExtractor(model, self.settings.preprocessing, self._dtype, batch_size)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """In which the backbone computes features."""
+        return torch.bfloat16 if self.recipe.precision == "bf16" and self.device.type == "cuda" else torch.float32
 
     def _computed_features(self) -> FeatureStore:
         """Compute what features are missing, each worker its share; return where they are."""
         weights = weights_bytes(self.learner.model.backbone)
-        digest = digest_of_backbone(weights, self.config, self.settings.preprocessing)
+        digest = digest_of_backbone(weights, self.config, self.settings.preprocessing, str(self._dtype))
         folder = self.settings.features or storage.join(self.run_uri, FEATURES_FOLDER)
         store = FeatureStore(folder, digest)
-        missing = store.missing([*self.train_videos, *self.val_videos])
         extractor = self._extractor(self.learner.model)
-        share = missing[self.rank :: self.num_ranks]
+        everything = [*self.train_videos, *self.val_videos]
+        # Each worker's own share, whatever the others have stored meanwhile.
+        share = store.missing(everything[self.rank :: self.num_ranks], retry=self.state.step == 0)
         computed = compute_features(_files(share), extractor, self.settings.preprocessing)
         for done, (video, (features_TC, reason)) in enumerate(zip(share, computed, strict=True), start=1):
             store.write(video, features_TC, reason)

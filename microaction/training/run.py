@@ -10,7 +10,7 @@ import ray.train
 import torch
 from pydantic import ValidationError
 from ray.train import ControllerError, WorkerGroupError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from microaction import storage
 from microaction.clips.ingest import DECODE_CPUS
@@ -51,6 +51,7 @@ from microaction.video import DecodeError
 
 SETTINGS_FILE = "settings.json"
 RAY_FOLDER = "ray"
+WAIT_FOR_OTHERS_S = 24 * 3600  # workers may have unequal work before they meet, such as features of hour-long videos
 MUTABLE_ON_RESUME = {
     "config",
     "num_workers",
@@ -86,6 +87,11 @@ def run_training(
     settings = with_embedding_dim(settings, embeddings_KD)
     run_uri = storage.join(settings.storage_path, settings.name)
     train_clips, val_clips = read_clips_of(settings)
+    if settings.task == "detection" and any(clip.person is not None and clip.region is None for clip in train_clips):
+        raise TrainingError(
+            f"{settings.train_list} names people, whom a detector's training does not look for: cut the videos to them with "
+            "`microaction pack` and people=auto, or leave the column person out"
+        )
     if settings.people == "off" and not settings.needs_skeletons:
         refuse_named_people([*train_clips, *val_clips])
     if settings.task == "recognition":
@@ -137,6 +143,7 @@ def _train(
                 "num_threads": num_threads,
                 "skeletons": shared_skeletons,
             },
+            torch_config=TorchConfig(timeout_s=WAIT_FOR_OTHERS_S),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=max_workers if min_workers == max_workers else (min_workers, max_workers),
                 use_gpu=use_gpu,

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from microaction.clips.instances import AnnotatedVideo, read_instances
+from microaction.clips.instances import AnnotatedVideo, read_instances, refuse_several_people
 from microaction.clips.manifest import Clip, ManifestError, read_list
 from microaction.clips.skeletons import ClipSkeletons
 from microaction.training.settings import TrainSettings
@@ -33,13 +33,7 @@ def read_video_splits(settings: TrainSettings) -> tuple[list[AnnotatedVideo], li
     validation: list[AnnotatedVideo] = []
     if settings.val_list is not None and settings.val_videos is not None:
         validation = read_instances(settings.val_list, settings.val_videos)
-    for video in (*train, *validation):
-        for what, values in (("people", _distinct(video, "person")), ("regions", _distinct(video, "region"))):
-            if len(values) > 1:
-                raise ManifestError(
-                    f"{video.name} lists several {what}: detectors are trained on videos that show one person; `microaction "
-                    "pack` with people=auto cuts them"
-                )
+    refuse_several_people([*train, *validation])
     if settings.split_by == "list":
         return train, validation
     return split_by_subject([*train, *validation], settings.val_fraction, settings.seed)
@@ -51,10 +45,6 @@ def read_instance_splits(settings: TrainSettings) -> tuple[list[Clip], list[Clip
     uris = [{video.uri for video in videos} for videos in read_video_splits(settings)]
     train, validation = ([clip for clip in listed if clip.uri in of_side] for of_side in uris)
     return train, validation
-
-
-def _distinct(video: AnnotatedVideo, name: str) -> set[Any]:
-    return {getattr(instance, name) for instance in video.instances}
 
 
 def read_skeletons_of_lists(settings: TrainSettings) -> ClipSkeletons | None:

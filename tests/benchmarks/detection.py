@@ -33,7 +33,7 @@ from microaction.labeling.events import EventRule, find_events
 from microaction.models.checkpoint import weights_bytes
 from microaction.models.detector import DetectionHead, DetectionNetwork, FeatureExtractor
 from microaction.models.detector.decoding import Detections, soft_nms
-from microaction.models.detector.scoring import MIN_SCORE, dense_runs, most_likely
+from microaction.models.detector.scoring import MIN_SCORES, dense_runs, most_likely
 from microaction.preprocessing import Preprocessing
 from microaction.settings import DEMO_MODEL
 from microaction.synthetic.untrimmed_dataset import UntrimmedDataset, make_untrimmed_dataset
@@ -126,10 +126,11 @@ def prepared(root: Path) -> Data:
     data = Data(of, train_videos, val_videos, test_videos)
     network = DetectionLearner(of, 1, torch.device("cpu")).model
     store = FeatureStore(
-        str(root / "features"), digest_of_backbone(weights_bytes(network.backbone), network.config, of.preprocessing)
+        str(root / "features"),
+        digest_of_backbone(weights_bytes(network.backbone), network.config, of.preprocessing, "torch.float32"),
     )
     everything = [*data.train, *data.val, *data.test]
-    missing = store.missing(everything)
+    missing = store.missing(everything, retry=True)
     extractor = FeatureExtractor(network, of.preprocessing, torch.float32, FRAMES_PER_BATCH["cpu"])
     computed = compute_features(
         [VideoFile(video.video.uri, video.facts) for video in missing], extractor, of.preprocessing
@@ -161,6 +162,7 @@ def batches(data: Data, seed: int, max_steps: int) -> Iterator[DetectionBatch]:
                 tuple(len(clip.steps) for clip in clips),
                 tuple(clip.segments_N2 for clip in clips),
                 tuple(clip.label_N for clip in clips),
+                tuple(clip.is_kept_N for clip in clips),
                 tuple(int(draw) for draw in draws),
             )
 
@@ -184,6 +186,7 @@ def frame_batches(data: Data, seed: int, max_steps: int) -> Iterator[DetectionBa
             tuple(len(clip.steps) for clip in clips),
             tuple(clip.segments_N2 for clip in clips),
             tuple(clip.label_N for clip in clips),
+            tuple(clip.is_kept_N for clip in clips),
             tuple(chosen),
         )
 
@@ -295,7 +298,7 @@ def window_runs(video: TrainingVideo, probabilities_WK: np.ndarray, starts: np.n
         total[start : start + WINDOW] += row
         count[start : start + WINDOW] += 1
     found = soft_nms(
-        *most_likely(dense_runs((total / count).astype(np.float32))), min_score=MIN_SCORE, max_detections=None
+        *most_likely(dense_runs((total / count).astype(np.float32))), min_score=MIN_SCORES["dense"], max_detections=None
     )
     seconds = Detections((found.segments_D2 + 0.5) * STEP_US / 1e6, found.score_D, found.class_D)
     return timed_actions(seconds, video.video.uri, video.facts.start_us, video.facts.duration_us)

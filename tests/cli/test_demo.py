@@ -14,7 +14,7 @@ from tests.conftest import CommandResult
 def test_pcan_without_training_is_refused(job: Callable[..., CommandResult], tmp_path: Path) -> None:
     result = job("demo", "--network", "pcan", "--out", str(tmp_path / "demo"))
     assert result.returncode == 2
-    assert "network=pcan belongs to train: without it the demo labels with the shipped MANet" in result.stderr
+    assert "network=pcan belongs to train: without it the demo labels with the shipped detector" in result.stderr
     assert not (tmp_path / "demo").exists()
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import microaction
-from microaction.models import load_checkpoint
+from microaction.labeling.feature_labeler import FeatureLabeler
+from microaction.models import ModelRef, load_checkpoint
+from microaction.models.classifier import Execution
 from microaction.models.golden import golden_difference, make_golden
 from microaction.schema import PEOPLE_LIST, parquet_bytes
 from tests.models.detectors import save_detector
@@ -139,6 +142,31 @@ def test_what_is_damaged_is_a_failure_wherever_chunks_end(video: Path, model: st
         for name in ("events", "activity"):
             left, right = (getattr(each, name).drop_columns(["settings_digest"]) for each in (cut, whole))
             assert left.equals(right), (name, chunk_s)
+
+
+@pytest.mark.parametrize("lost", [range(10), range(15, 22), range(30, 40)])
+def test_lost_frames_at_a_chunks_ends_lose_their_steps_alone(model: str, lost: range) -> None:
+    """A chunk of steps 20 to 39 of 60, of which some could not be decoded, among them its first or last ones."""
+    labeler = FeatureLabeler(ModelRef(model), Execution("fp32", is_compiled=False), 16, 1)
+    needed = labeler.config.needed_steps(range(20, 40), 60)
+    decoded = [step for step in needed if step not in lost]
+    frames = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype(np.uint8)
+    step_us, seen = 125_000, (0, 60 * 125_000)
+    row = {
+        "frames": frames,
+        "window_frames": np.array(decoded)[:, None],
+        "window_start_us": np.array(decoded) * step_us,
+        "window_person": np.zeros(len(decoded), np.int32),
+        "window_seen_us": np.array([seen] * len(decoded)).ravel(),
+        "window_is_owned": np.array([20 <= step < 40 for step in decoded]),
+    }
+    ((track, features_TC),) = labeler._tracks(row)
+    owned = [step for step in range(20, 40) if step not in lost]
+    assert (track.first_step, track.num_steps) == (owned[0], len(owned))
+    blank = frames.copy()
+    blank[list(lost)] = labeler.preprocessing.padding_color
+    whole = labeler.extractor(torch.from_numpy(blank), torch.arange(60), 0, range(60), 60).numpy()
+    assert np.array_equal(features_TC, whole[owned[0] : owned[-1] + 1])
 
 
 def test_golden_output_and_kinds_of_models(model: str, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def committed(chunk: str, *, attempts: int = 1, error: str | None = None, num_wi
         "window_person": [0] * num_windows,
         "probabilities": [0.5] * 52 * num_windows,
         "window_run": [0] * num_windows,
+        "tracks": None,
+        "features": None,
         "stage": error and "decode",
         "error": error,
         "reason": error,

@@ -62,8 +62,19 @@ def test_random_clips_keep_what_is_mostly_visible(seed: int) -> None:
             for (start, end), label in zip(video.segments_N2.tolist(), video.label_N.tolist(), strict=True)
             if min(end, high) - max(start, low) >= MIN_VISIBLE * (end - start)
         ]
-        found = [(label, *span) for label, span in zip(clip.label_N.tolist(), clip.segments_N2.tolist(), strict=True)]
+        kept = zip(clip.label_N[clip.is_kept_N].tolist(), clip.segments_N2[clip.is_kept_N].tolist(), strict=True)
+        found = [(label, *span) for label, span in kept]
         assert found == expected
+
+
+def test_long_postures_are_kept_where_they_fill_a_clip() -> None:
+    video = video_of("a", 80, (5, 10, 70))
+    clip = draw_clip(video, ClipPlace(0, 2, 5), 128, np.random.default_rng(0))
+    assert clip.label_N.tolist() == [5]
+    assert clip.is_kept_N.tolist() == [True]
+    edge = draw_clip(video_of("b", 80, (5, 0, 33)), ClipPlace(0, 2, 5), 128, np.random.default_rng(3))
+    assert edge.label_N.tolist() in ([], [5])
+    assert not edge.is_kept_N.any(), "a short rest of it is no instance, but the dense probabilities learn it"
 
 
 def test_all_of_a_long_video_is_drawn() -> None:

@@ -61,7 +61,8 @@ def clip(index: int, *, frames: bool = False) -> tuple[Tensor, int, Tensor, Tens
 def batch(indices: list[int], *, frames: bool = False) -> DetectionBatch:
     clips = [clip(index, frames=frames) for index in indices]
     inputs, lengths, segments, labels = zip(*clips, strict=True)
-    return DetectionBatch(torch.stack(inputs), lengths, segments, labels, tuple(indices))
+    kept = tuple(torch.ones(2, dtype=torch.bool) for _ in indices)
+    return DetectionBatch(torch.stack(inputs), lengths, segments, labels, kept, tuple(indices))
 
 
 def steps(of: DetectionLearner, first: int, last: int) -> list[float]:
@@ -119,8 +120,20 @@ def test_a_first_layer_that_is_frozen_keeps_what_archives_hold() -> None:
 
 def test_a_batch_of_which_nothing_could_be_read_changes_little() -> None:
     of = learner()
-    empty = DetectionBatch(torch.zeros((0, T, NUM_FEATURES), dtype=torch.float16), (), (), (), ())
+    empty = DetectionBatch(torch.zeros((0, T, NUM_FEATURES), dtype=torch.float16), (), (), (), (), ())
     assert np.isfinite(float(of.train_step(empty, 0)))
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_parts_without_clips_add_nothing(frames: bool) -> None:
+    """Two of three clips could be read, and each would be a part of its own."""
+    recipe = {"batch_size": 3, "base_batch_size": 3}
+    whole, parts = learner(recipe=recipe), learner(recipe=recipe | {"micro_batch_size": 1})
+    two = batch([0, 1], frames=frames)
+    assert float(parts.train_step(two, 0)) == pytest.approx(float(whole.train_step(two, 0)), rel=1e-4)
+    shape = (0, T, SIDE, SIDE, 3) if frames else (0, T, NUM_FEATURES)
+    none = DetectionBatch(torch.zeros(shape, dtype=two.inputs_BT.dtype), (), (), (), (), ())
+    assert float(parts.train_step(none, 1)) == 0
 
 
 def process(rank: int, num_ranks: int, port: int, folder: str) -> None:

@@ -17,7 +17,8 @@ from microaction.models.detector.decoding import MIN_LENGTH, Detections, soft_nm
 from microaction.models.detector.network import DetectorOutputs
 
 Score = Literal["product", "points", "dense"]
-MIN_SCORE = 0.05
+# The root of a product of 0.0025 is 0.05.
+MIN_SCORES: dict[str, float] = {"product": 0.05, "points": 0.0025, "dense": 0.0025}
 MAX_PER_S = 20  # candidates whose middle lies in a second
 RUN_THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of dense probabilities
 
@@ -34,15 +35,14 @@ def find_detections(outputs: DetectorOutputs, num_steps: int, score: Score, *, r
         found = dense_runs(dense_TK.numpy())
     else:
         found = _point_candidates(outputs, row, num_steps, dense_TK if score == "product" else None)
-    return soft_nms(*most_likely(found), min_score=MIN_SCORE, max_detections=None)
+    return soft_nms(*most_likely(found), min_score=MIN_SCORES[score], max_detections=None)
 
 
 def _point_candidates(outputs: DetectorOutputs, row: int, num_steps: int, dense_TK: Tensor | None) -> Detections:
     points = outputs.points
     probability_PK = outputs.logits[row].float().sigmoid() * outputs.mask[row][:, None]
     # The score is at most the root of the point's probability: others need no look.
-    least = MIN_SCORE**2 if dense_TK is not None else MIN_SCORE
-    point_D, class_D = (probability_PK > least).nonzero(as_tuple=True)
+    point_D, class_D = (probability_PK > MIN_SCORES["points"]).nonzero(as_tuple=True)
     offsets = outputs.offsets[row].float()
     offsets_D2 = offsets[point_D] if offsets.ndim == 2 else offsets[point_D, class_D]
     position_D, stride_D = points.position_P[point_D], points.stride_P[point_D]
@@ -51,7 +51,9 @@ def _point_candidates(outputs: DetectorOutputs, row: int, num_steps: int, dense_
     score_D = probability_PK[point_D, class_D]
     if dense_TK is not None:
         score_D = (score_D * mean_over(dense_TK, segments_D2, class_D)).sqrt()
-    is_kept_D = (segments_D2[:, 1] - segments_D2[:, 0] > MIN_LENGTH) & (score_D > MIN_SCORE)
+    is_kept_D = (segments_D2[:, 1] - segments_D2[:, 0] > MIN_LENGTH) & (
+        score_D > (MIN_SCORES["points"] if dense_TK is None else MIN_SCORES["product"])
+    )
     return Detections(*(tensor[is_kept_D].numpy() for tensor in (segments_D2, score_D, class_D)))
 
 
