@@ -38,7 +38,7 @@ UNTRIMMED: dict[str, Any] = {
     "num_val_videos": 160,
     "size": (96, 112),
     "fps": 16,
-    "balanced": 0.5,
+    "balanced": 1.0,
 }
 DETECTOR: dict[str, Any] = {"family": "detector", "pyramid_width": 128}
 DETECTOR_RECIPE: dict[str, Any] = {"epochs": 25, "batch_size": 16, "warmup_epochs": 2.0}
