@@ -30,6 +30,7 @@ SECONDS = 45.0
 NUM_THUMBNAILS = 9
 THUMBNAIL_ASPECT = 0.64  # width over height, as the layout below shows them
 TRUE_COLOR, MATCHED_COLOR, UNMATCHED_COLOR = "#c9d1d9", "#0072b2", "#e69f00"
+LABEL_CHARACTERS = 46  # blanks are narrow
 WIDTH_IN, HEIGHT_IN, DPI = 9.0, 5.4, 200  # shown at 900 pixels: twice as many
 
 
@@ -71,7 +72,8 @@ def draw(video: Path, truth: list[TimedAction], found: list[TimedAction], start_
         color, hatch = (MATCHED_COLOR, "") if bar.is_matched else (UNMATCHED_COLOR, "////")
         _draw_bar(axes, bar, row_of, -0.36, color, "white", hatch)
     axes.set(xlim=(start_s, end_s), ylim=(len(row_of) - 0.45, -0.55), xlabel=f"seconds of {video.name}")
-    axes.set_yticks(range(len(row_of)), [ACTIONS[action] for action in row_of])
+    labels = [ACTIONS[action].rjust(LABEL_CHARACTERS) for action in row_of]  # as wide as the legend above them
+    axes.set_yticks(range(len(row_of)), labels)
     axes.tick_params(length=0)
     axes.grid(axis="x", color="#e5e8eb")
     axes.set_axisbelow(True)
