@@ -26,9 +26,12 @@ SHIPPED_DATA = (
     "microaction/models/default_label_embeddings.safetensors",
     "microaction/models/demo/config.json",
     "microaction/models/demo/model.safetensors",
+    "microaction/models/demo_detector/config.json",
+    "microaction/models/demo_detector/model.safetensors",
     "microaction/people/THIRD_PARTY.md",
     "microaction/people/movenet_multipose.onnx",
     "microaction/retraining/page.html.j2",
+    "microaction/training/detection_page.html.j2",
     "microaction/training/report.html.j2",
 )
 
