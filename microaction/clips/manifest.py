@@ -96,7 +96,7 @@ def is_span_list(data: bytes) -> bool:
         try:
             columns = pq.read_schema(pa.BufferReader(data)).names
         except pa.ArrowInvalid:
-            return False  # whoever reads it says so
+            return False  # reading it raises the error
         return "video" in columns and "name" not in columns
     header = data.removeprefix(codecs.BOM_UTF8).split(b"\n", 1)[0]
     return b"video_id" in header.strip().replace(b'"', b"").split(b",")

@@ -12,10 +12,9 @@ from microaction.distributed.progress import ProgressChannel
 from microaction.distributed.resources import await_nodes
 from microaction.distributed.settings import ClusterSettings
 from microaction.errors import DecodeError
-from microaction.evaluation.detection import TimedAction
+from microaction.evaluation.detection import TimedAction, timed_actions
 from microaction.evaluation.features import FRAMES_PER_BATCH, VideoFile, compute_features
 from microaction.evaluation.run import in_one_task
-from microaction.evaluation.timing import timed_actions
 from microaction.models import ModelRef, load_checkpoint
 from microaction.models.detector import DetectionHead, DetectionNetwork, FeatureExtractor
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
+from microaction.video.windows import MICROSECONDS
 
 if TYPE_CHECKING:
     from microaction.clips.instances import AnnotatedVideo
+    from microaction.models.detector import Detections
 
 CHALLENGE_THRESHOLDS = (0.2, 0.5, 0.7)  # over which the challenge averages
 ALL_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # over which the official code does
@@ -165,6 +167,16 @@ def are_true(detections: Sequence[TimedAction], truth: Iterable[TimedAction], mi
         order, is_true_D1 = _matched(events, true.get(action_id, []), [min_iou])
         is_true_D[np.asarray(index_of[action_id])[order]] = is_true_D1[:, 0]
     return is_true_D
+
+
+def timed_actions(found: "Detections", video: str, start_us: int, duration_us: int) -> list[TimedAction]:
+    """Return detections, in seconds from the start of a track, on the timeline of its file; they end with the track.
+
+    `start_us`: when the track begins on the file's timeline.
+    """
+    segments_D2 = found.segments_D2.astype(np.float64).clip(0, duration_us / MICROSECONDS) + start_us / MICROSECONDS
+    rows = zip(segments_D2.tolist(), found.score_D.tolist(), found.class_D.tolist(), strict=True)
+    return [TimedAction(video, class_id, start_s, end_s, score) for (start_s, end_s), score, class_id in rows]
 
 
 def truth_of(videos: "Iterable[AnnotatedVideo]") -> list[TimedAction]:

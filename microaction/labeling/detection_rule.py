@@ -10,6 +10,8 @@ from microaction.video.windows import microseconds
 if TYPE_CHECKING:
     from microaction.models import CheckpointConfig
 
+UNCALIBRATED_MIN_SCORE = 0.5  # of a checkpoint without working thresholds
+
 
 @dataclass(frozen=True)
 class DetectionRule:
@@ -27,8 +29,8 @@ class DetectionRule:
     def of(cls, settings: VideoLabelSettings, config: "CheckpointConfig") -> Self:
         """Return the rule that settings describe: without a `min_score`, the thresholds are the checkpoint's working ones."""
         calibration = config.score_calibration
-        default = (settings.start_threshold,) * config.model.num_classes
-        thresholds = default if calibration is None else calibration.thresholds
+        num_classes = config.model.num_classes
+        thresholds = (UNCALIBRATED_MIN_SCORE,) * num_classes if calibration is None else calibration.thresholds
         if settings.min_score is not None:
-            thresholds = (settings.min_score,) * config.model.num_classes
+            thresholds = (settings.min_score,) * num_classes
         return cls(calibration, thresholds, microseconds(settings.max_gap_s), microseconds(settings.min_event_s))

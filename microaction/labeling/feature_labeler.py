@@ -3,7 +3,6 @@
 Shapes: W steps of a chunk, with those around them, N frames, C channels of the first layer.
 """
 
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +13,9 @@ import torch
 
 from microaction.errors import FailureKind
 from microaction.labeling.feature_tracks import Track
+from microaction.labeling.labeler import load_on_device
 from microaction.labeling.ledger_rows import committed_table, reason_of_network
-from microaction.models import ModelRef, load_checkpoint
+from microaction.models import ModelRef
 from microaction.models.classifier import Execution
 from microaction.models.detector.detection_network import DetectionNetwork
 from microaction.models.detector.inference import FeatureExtractor
@@ -35,10 +35,7 @@ class FeatureLabeler:
         records_errors: bool = False,
     ) -> None:
         """With `records_errors`, chunks that cannot be labeled become failures; without, they raise."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cpu":
-            torch.set_num_threads(min(num_threads, len(os.sched_getaffinity(0))))
-        checkpoint = load_checkpoint(model, device=device)
+        checkpoint = load_on_device(model, num_threads)
         assert isinstance(checkpoint.model, DetectionNetwork)
         self.preprocessing, self.config = checkpoint.config.preprocessing, checkpoint.model.config
         dtype = torch.bfloat16 if execution.precision == "bf16" else torch.float32

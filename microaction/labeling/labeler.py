@@ -12,7 +12,7 @@ import torch
 from microaction.errors import FailureKind
 from microaction.labeling.ledger_rows import committed_table, reason_of_network
 from microaction.labeling.reuse import Windows
-from microaction.models import ModelRef, load_checkpoint
+from microaction.models import Checkpoint, ModelRef, load_checkpoint
 from microaction.models.classifier import Classifier, Execution
 
 
@@ -29,10 +29,7 @@ class Labeler:
         records_errors: bool = False,
     ) -> None:
         """With `records_errors`, chunks that cannot be labeled become failures; without, they raise."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cpu":
-            torch.set_num_threads(min(num_threads, len(os.sched_getaffinity(0))))
-        self.classify = Classifier(load_checkpoint(model, device=device), execution, batch_windows)
+        self.classify = Classifier(load_on_device(model, num_threads), execution, batch_windows)
         self.records_errors = records_errors
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
@@ -69,6 +66,14 @@ class Labeler:
             warnings.simplefilter("ignore", UserWarning)  # the object store's memory is read-only, and only read here
             frames = torch.from_numpy(frames_NHWC)
         return self.classify(frames, torch.from_numpy(windows_WT), torch.from_numpy(keypoints_WMTK3)).numpy()
+
+
+def load_on_device(model: ModelRef, num_threads: int) -> Checkpoint:
+    """Load the checkpoint onto this process's GPU, or for so many of its cores."""
+    if torch.cuda.is_available():
+        return load_checkpoint(model, device="cuda")
+    torch.set_num_threads(min(num_threads, len(os.sched_getaffinity(0))))
+    return load_checkpoint(model)
 
 
 def joined_keypoints(flat_C: Iterable[np.ndarray], shape_C: Iterable[np.ndarray]) -> np.ndarray:

@@ -12,7 +12,7 @@ from microaction import storage
 from microaction.labeling.decoder import Decoder
 from microaction.labeling.execution import BATCH_STEPS, BATCH_WINDOWS, Device, detection_head, settings_digest
 from microaction.labeling.feature_labeler import FeatureLabeler
-from microaction.labeling.grid import is_detector, of_task, reach_us, window_grid
+from microaction.labeling.grid import is_detector, of_task, reach_us, warn_of_unused, window_grid
 from microaction.labeling.labeler import Labeler, batch_of
 from microaction.labeling.looks import LOOKS_US, Looker, looks_digest
 from microaction.labeling.people import people_key, people_of_looks, people_source, person_scale
@@ -52,7 +52,9 @@ def label_video(source: str | os.PathLike[str], model: str | Checkpoint, **setti
     do not fit.
     """
     checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(resolve(model_location(model)))
-    chosen = of_task(VideoLabelSettings(**settings), checkpoint.config)
+    chosen = VideoLabelSettings(**settings)
+    warn_of_unused(chosen, checkpoint.config)
+    chosen = of_task(chosen, checkpoint.config)
     check_labels(checkpoint.config, ACTIONS, checkpoint.ref.uri)
     check_skeletons(chosen, checkpoint)
     catalog = _catalog(os.fspath(source))

@@ -66,11 +66,6 @@ class ScoreCalibration(BaseModel):
             calibrated_D[is_its_D] = np.interp(score_D[is_its_D], self.knots, self.fractions[class_id])
         return calibrated_D
 
-    def is_event(self, calibrated_D: np.ndarray, class_D: np.ndarray) -> np.ndarray:
-        """Return which detections reach their class's working threshold [D] (bool). Raises as `calibrated`."""
-        class_D = self._checked(calibrated_D, class_D)
-        return np.asarray(np.asarray(calibrated_D) >= np.asarray(self.thresholds)[class_D])
-
     def _checked(self, score_D: np.ndarray, class_D: np.ndarray) -> np.ndarray:
         """Return the classes as an array of indices."""
         scores, classes = np.shape(score_D), np.asarray(class_D, np.int64)

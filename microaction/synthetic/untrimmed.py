@@ -79,8 +79,8 @@ def perform(
 ) -> tuple[Subject, list[Performance], int, np.random.Generator]:
     """Return the first arguments of `draw_frames` and `drawn_keypoints`; events must be ordered by their start.
 
-    Each event is on a side that is free. Those at the first or last frame go on beyond it. Raises `ValueError` for events at the
-    same time that need the same limb.
+    Each event is on a side that is free. Those at the first or last frame last longer than the video. Raises
+    `ValueError` for events at the same time that need the same limb.
     """
     rng = np.random.default_rng([seed, subject_seed, 0x1E])
     performances: list[Performance] = []

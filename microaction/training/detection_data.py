@@ -66,27 +66,32 @@ def training_videos(videos: Sequence[AnnotatedVideo], facts: dict[str, VideoFact
     return found
 
 
-def recorded_facts(run_uri: str, videos: Sequence[AnnotatedVideo], wait_s: float) -> dict[str, VideoFacts]:
-    """Return the facts of the videos by URI, as they were when the run began to train: a run that resumes has the same clips.
+def record_facts(run_uri: str, videos: Sequence[AnnotatedVideo], wait_s: float) -> dict[str, VideoFacts]:
+    """Read what the run must know of its videos' files, and record it in the run's folder; return it by URI.
 
-    Until then, videos that could not be read are tried again. Raises `TrainingError` for one that was not on the lists then.
+    A run that has begun to train keeps what it knew then; until then, videos that could not be read are tried again. Needs a
+    running Ray. Raises `TrainingError` for a video that was not on the lists when training began.
     """
-    uri = storage.join(run_uri, FACTS_FILE)
     try:
-        rows = pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()
+        facts = read_facts(run_uri)
     except FileNotFoundError:
-        rows = []
-    facts = {row.pop("uri"): VideoFacts(**row) for row in rows}
+        facts = {}
     uris = list(dict.fromkeys(video.uri for video in videos))
-    unknown = [each for each in uris if each not in facts or facts[each].reason]
-    if saved_step(run_uri) == 0 and unknown:
+    unknown = [uri for uri in uris if uri not in facts or facts[uri].reason]
+    if unknown and saved_step(run_uri) == 0:
         facts |= dict(zip(unknown, probe_videos(unknown, wait_s), strict=True))
-        table = pa.Table.from_pylist([{"uri": name, **each._asdict()} for name, each in facts.items()])
-        storage.write_bytes(uri, parquet_bytes(table))
-    missing = next((each for each in uris if each not in facts), None)
+        table = pa.Table.from_pylist([{"uri": uri, **of_file._asdict()} for uri, of_file in facts.items()])
+        storage.write_bytes(storage.join(run_uri, FACTS_FILE), parquet_bytes(table))
+    missing = next((uri for uri in uris if uri not in facts), None)
     if missing is not None:
         raise TrainingError(f"{missing} was not on the lists when {run_uri} began: choose another name for the run")
     return facts
+
+
+def read_facts(run_uri: str) -> dict[str, VideoFacts]:
+    """Return what `record_facts` recorded: the same in every worker. Raises `FileNotFoundError`."""
+    rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(run_uri, FACTS_FILE)))).to_pylist()
+    return {row.pop("uri"): VideoFacts(**row) for row in rows}
 
 
 class ClipPlace(NamedTuple):

@@ -125,7 +125,7 @@ class DetectionLearner(Learner):
     def _loss(
         self, outputs: DetectorOutputs, targets: Sequence[Targets], dense: Sequence[Tensor], num_real: int
     ) -> Tensor:
-        """Return this part's share of the global batch's loss, times the number of workers, over which it is averaged."""
+        """Return what this part adds to the global batch's loss, times the number of workers, over which it is averaged."""
         assert outputs.dense is not None
         T, dense_BTK = dense[0].shape[0], outputs.dense
         floats = outputs._replace(logits=outputs.logits.float(), offsets=outputs.offsets.float())

@@ -1,7 +1,7 @@
 """Training of detectors of untrimmed video: what is theirs of the loop.
 
-Where the backbone keeps its weights, its features of all videos are computed first, by the workers, each its share; the epochs
-then read features. Else frames are decoded in every epoch, and the whole network learns.
+Where the backbone keeps its weights, the workers first compute its features of all videos, each of one shard; the epochs then
+read features. Otherwise frames are decoded in every epoch, and the whole network learns.
 
 Shapes: B clips, T steps of a clip, S steps of the optimizer, C features.
 """
@@ -18,12 +18,11 @@ from torch import Tensor
 from microaction import storage
 from microaction.clips.steps import VideoPart, read_steps
 from microaction.distributed.progress import ProgressChannel
-from microaction.evaluation.detection import TimedAction, truth_of
+from microaction.evaluation.detection import TimedAction, timed_actions, truth_of
 from microaction.evaluation.detection_calibration import apply_calibration, fit_score_calibration
 from microaction.evaluation.detection_report import measure_detections
 from microaction.evaluation.detection_table import detections_table
 from microaction.evaluation.features import FRAMES_PER_BATCH, VideoFile, compute_features
-from microaction.evaluation.timing import timed_actions
 from microaction.models.checkpoint import weights_bytes
 from microaction.models.detector.config import DetectorConfig
 from microaction.models.detector.detection_network import DetectionNetwork
@@ -36,7 +35,7 @@ from microaction.training.detection_data import (
     clip_places,
     draw_clip,
     rarest_labels,
-    recorded_facts,
+    read_facts,
     training_videos,
 )
 from microaction.training.detection_learner import DetectionBatch, DetectionLearner
@@ -63,7 +62,7 @@ class DetectionTrainer(Trainer):
         super().__init__(settings, channel, num_threads)
         self.config = cast(DetectorConfig, settings.model)
         self.train_clips, self.val_clips = read_video_splits(settings)
-        facts = recorded_facts(self.run_uri, [*self.train_clips, *self.val_clips], settings.node_wait_s)
+        facts = read_facts(self.run_uri)
         self.train_videos, self.val_videos = (
             training_videos(videos, facts) for videos in (self.train_clips, self.val_clips)
         )
@@ -193,20 +192,20 @@ class DetectionTrainer(Trainer):
         return torch.bfloat16 if self.recipe.precision == "bf16" and self.device.type == "cuda" else torch.float32
 
     def _computed_features(self) -> FeatureStore:
-        """Compute what features are missing, each worker its share; return where they are."""
+        """Compute the missing features of this worker's shard of the videos; return where all are."""
         weights = weights_bytes(self.learner.model.backbone)
         digest = digest_of_backbone(weights, self.config, self.settings.preprocessing, str(self._dtype))
         folder = self.settings.features or storage.join(self.run_uri, FEATURES_FOLDER)
         store = FeatureStore(folder, digest)
         extractor = self._extractor(self.learner.model)
         everything = [*self.train_videos, *self.val_videos]
-        # Each worker's own share, whatever the others have stored meanwhile.
-        share = store.missing(everything[self.rank :: self.num_ranks], retry=self.state.step == 0)
-        computed = compute_features(_files(share), extractor, self.settings.preprocessing)
-        for done, (video, (features_TC, reason)) in enumerate(zip(share, computed, strict=True), start=1):
+        # Of a shard of all videos, not of those that are missing: other workers may have stored some meanwhile.
+        shard = store.missing(everything[self.rank :: self.num_ranks], retry=self.state.step == 0)
+        computed = compute_features(_files(shard), extractor, self.settings.preprocessing)
+        for done, (video, (features_TC, reason)) in enumerate(zip(shard, computed, strict=True), start=1):
             store.write(video, features_TC, reason)
             if self.rank == 0:
-                self._report_features(done, len(share))
+                self._report_features(done, len(shard))
         if self.num_ranks > 1:
             dist.barrier()
         return store

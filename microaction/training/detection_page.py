@@ -5,7 +5,6 @@ import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from microaction import storage
 from microaction.evaluation.detection import CHALLENGE_THRESHOLDS, TimedAction, truth_of
@@ -14,7 +13,15 @@ from microaction.evaluation.detection_report import CHALLENGE_T, detection_plots
 from microaction.evaluation.seen_people import whom_seen
 from microaction.models.checkpoint import read_config
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
-from microaction.training.report import CURVES_FILE, REPORT_FILE, curves_plot, flat, num_shared_subjects, summary_of
+from microaction.training.report import (
+    CURVES_FILE,
+    REPORT_FILE,
+    curves_plot,
+    flat,
+    num_shared_subjects,
+    rendered,
+    summary_of,
+)
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_instance_splits, read_video_splits
 from microaction.training.state import RunState
@@ -45,10 +52,8 @@ def write_detection_page(
         storage.write_bytes(storage.join(run_uri, name), plot)
     splits = read_instance_splits(settings)
     trained, tested = ({clip.subject for clip in clips} for clips in splits)
-    environment = Environment(
-        loader=PackageLoader("microaction.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("detection_page.html.j2").render(
+    page = rendered(
+        "detection_page.html.j2",
         name=settings.name,
         best=next(epoch for epoch in state.epochs if epoch.number == state.best_epoch),
         epochs=state.epochs,

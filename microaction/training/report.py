@@ -83,10 +83,8 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
         storage.write_bytes(storage.join(run_uri, name), plot)
     train, held_out = read_splits(settings)
     best = next(epoch for epoch in state.epochs if epoch.number == state.best_epoch)
-    environment = Environment(
-        loader=PackageLoader("microaction.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = rendered(
+        "report.html.j2",
         name=settings.name,
         best=best,
         epochs=state.epochs,
@@ -109,6 +107,14 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
     uri = storage.join(run_uri, REPORT_FILE)
     storage.write_bytes(uri, page.encode())
     return uri
+
+
+def rendered(template: str, **content: Any) -> str:
+    """Return a page of a run."""
+    environment = Environment(
+        loader=PackageLoader("microaction.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(**content)
 
 
 def summary_of(name: str, clips: Sequence[Clip]) -> SplitSummary:

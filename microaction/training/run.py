@@ -34,7 +34,7 @@ from microaction.training.checkpoints import export_best
 from microaction.training.detection_data import (
     FACTS_FILE,
     clip_places,
-    recorded_facts,
+    record_facts,
     training_videos,
 )
 from microaction.training.errors import TrainingError
@@ -199,7 +199,7 @@ def _num_drawn_of_videos(settings: TrainSettings, run_uri: str) -> int:
     train, validation = read_video_splits(settings)
     if not storage.exists(storage.join(run_uri, FACTS_FILE)):
         await_nodes(settings, settings.min_workers or settings.num_workers)
-    facts = recorded_facts(run_uri, [*train, *validation], settings.node_wait_s)
+    facts = record_facts(run_uri, [*train, *validation], settings.node_wait_s)
     return len(clip_places(training_videos(train, facts), settings.model.num_frames))
 
 

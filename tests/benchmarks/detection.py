@@ -24,11 +24,10 @@ from torch.nn import functional
 
 import microaction
 from microaction.clips.steps import VideoPart, load_steps
-from microaction.evaluation.detection import TimedAction, truth_of
+from microaction.evaluation.detection import TimedAction, timed_actions, truth_of
 from microaction.evaluation.detection_calibration import apply_calibration, fit_score_calibration
 from microaction.evaluation.detection_report import measure_detections
 from microaction.evaluation.features import FRAMES_PER_BATCH, VideoFile, compute_features
-from microaction.evaluation.timing import timed_actions
 from microaction.labeling.events import EventRule, find_events
 from microaction.models.checkpoint import weights_bytes
 from microaction.models.detector import DetectionHead, DetectionNetwork, FeatureExtractor
@@ -41,7 +40,7 @@ from microaction.training.detection_data import (
     TrainingVideo,
     clip_places,
     draw_clip,
-    recorded_facts,
+    record_facts,
     training_videos,
 )
 from microaction.training.detection_learner import DetectionBatch, DetectionLearner
@@ -121,7 +120,7 @@ def prepared(root: Path) -> Data:
     of, of_others = settings_of(dataset), settings_of(others)
     lists = (*read_video_splits(of), read_video_splits(of_others)[1])
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    facts = recorded_facts(str(root), [video for videos in lists for video in videos], 600)
+    facts = record_facts(str(root), [video for videos in lists for video in videos], 600)
     train_videos, val_videos, test_videos = (training_videos(videos, facts) for videos in lists)
     data = Data(of, train_videos, val_videos, test_videos)
     network = DetectionLearner(of, 1, torch.device("cpu")).model

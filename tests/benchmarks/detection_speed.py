@@ -101,7 +101,11 @@ def publishing_costs() -> Table:
     default = build_model(DetectorConfig(backbone=ManetConfig(width=8, depths=(1, 1, 1, 1))))
     assert isinstance(default, DetectionNetwork)
     rng = np.random.default_rng(0)
-    for name, network in (("default (width 256), random weights", default), ("the package's (width 128)", packaged)):
+    default_name = f"default (width {default.config.pyramid_width}), random weights"
+    for name, network in (
+        (default_name, default),
+        ("the package's (width 128)", packaged),
+    ):
         head = DetectionHead(network.detector, network.config)
         # What the first layer gives is about normal, cut at zero.
         smooth = np.repeat(rng.normal(size=(HOUR_STEPS // 8, network.config.pyramid_width)), 8, axis=0)
