@@ -4,7 +4,8 @@ Shapes: D detections, K classes, P body parts, Q knots, T candidate thresholds.
 
 Rare actions have too few detections for a map of their own. So there is a map of all detections, one of each body part that is
 drawn to it, and one of each action that is drawn to its body part's: at each knot the one above counts as some detections that
-are known beforehand, where an action has many of its own they outvote it. Working thresholds are chosen in the same way.
+are known beforehand, where an action has many of its own they outvote it. Working thresholds are chosen in the same way, and how
+much the one above counts for them is cross-validated over videos.
 """
 
 from collections.abc import Sequence
@@ -24,9 +25,12 @@ KNOT_DECIMALS = 6  # closer quantiles are one knot
 # What the map above counts as, at each knot. The log loss on other videos is least at 10 where the classes of a body part differ
 # little, and at 1 to 3 where they differ as much as all others do (drawn detections, and noisy copies of MMA-52's val).
 PRIOR_DETECTIONS = 5.0
-# What the class above counts as where a threshold is chosen, in true instances. On the same copies of val, which has 24 classes
-# of fewer, the classes' mean F1 on other videos is best with it: 2 points lower with none, and 4 with 300.
-PRIOR_INSTANCES = 20.0
+# What the one above counts as where a threshold is chosen, in true instances; which of them is cross-validated, since no single
+# one will do: of the classes' mean F1 on other videos, 20 is best on the same copies of val, which has 24 classes of fewer (2
+# points more than none, 4 more than 300), and 60 on drawn people, where most actions are found alike.
+PRIOR_INSTANCES = (5.0, 20.0, 60.0, 300.0)
+DEFAULT_PRIOR_INSTANCES = 20.0  # where there are too few videos to leave some out
+NUM_FOLDS = 5
 MIN_SLOPE = 1e-3  # of a map, so that it rises strictly; it changes no probability by more than this
 CANDIDATE_T = np.geomspace(1e-3, 1.0, 256)  # working thresholds 3% apart: those of poor classes lie near 0
 DEFAULT_THRESHOLD = 0.5  # where nothing true was found at all
@@ -40,6 +44,15 @@ class _Counts(NamedTuple):
     num_true: float
 
 
+class _Scored(NamedTuple):
+    """Detections of some videos, which of them are true, and how many instances there are of each class."""
+
+    score_D: np.ndarray
+    class_D: np.ndarray
+    is_true_D: np.ndarray
+    num_true_K: np.ndarray
+
+
 def fit_score_calibration(
     detections: Sequence[TimedAction],
     truth: Sequence[TimedAction],
@@ -51,7 +64,8 @@ def fit_score_calibration(
     """Return the calibration that fits detections best; they must be of videos that did not train the detector.
 
     A detection is true if it matches a true instance as the metric has it: greedily by falling score, with an overlap of at least
-    `min_iou`. The working threshold of a class maximizes its F1 on these data. `body_part_of` [K] groups the classes; None:
+    `min_iou`. The working threshold of a class maximizes its F1 on these data, together with some instances of its body part;
+    with how many is decided by the classes' mean F1 in videos that were left out. `body_part_of` [K] groups the classes; None:
     the actions' body parts, or one group if there are not 52 classes. A class without detections or truth has its body part's
     map and threshold, and without any detections scores stay as they are. Raises `ValueError` for scores outside [0, 1] and
     classes outside of [0, num_classes).
@@ -60,13 +74,36 @@ def fit_score_calibration(
     score_D, class_D = np.array([event.score for event in detections]), _classes(detections, num_classes)
     if not ((score_D >= 0) & (score_D <= 1)).all():
         raise ValueError(f"scores from {score_D.min()} to {score_D.max()} must be in [0, 1]")
-    num_true_K = np.bincount(_classes(truth, num_classes), minlength=num_classes)
-    is_true_D = are_true(detections, truth, min_iou)
+    is_true_D, class_N = are_true(detections, truth, min_iou), _classes(truth, num_classes)
 
+    fold_of = {video: fold % NUM_FOLDS for fold, video in enumerate(sorted({event.video for event in truth}))}
+    fold_D, fold_N = (np.array([fold_of.get(event.video, 0) for event in events]) for events in (detections, truth))
+
+    def scored(is_in_D: np.ndarray, is_in_N: np.ndarray) -> _Scored:
+        num_true_K = np.bincount(class_N[is_in_N], minlength=num_classes)
+        return _Scored(score_D[is_in_D], class_D[is_in_D], is_true_D[is_in_D], num_true_K)
+
+    prior_instances = DEFAULT_PRIOR_INSTANCES
+    if len(fold_of) >= NUM_FOLDS:
+        folds = [
+            (scored(fold_D != fold, fold_N != fold), scored(fold_D == fold, fold_N == fold))
+            for fold in range(NUM_FOLDS)
+        ]
+        prior_instances = _best_prior(folds, part_of_K)
+    everything = scored(np.ones(len(detections), bool), np.ones(len(truth), bool))
+    calibration = _fit_maps(everything, part_of_K)
+    return calibration.model_copy(
+        update={"thresholds": _thresholds(calibration, everything, part_of_K, prior_instances)}
+    )
+
+
+def _fit_maps(scored: _Scored, part_of_K: np.ndarray) -> ScoreCalibration:
+    """Return the maps that fit detections best, with thresholds that are not chosen yet."""
+    score_D, class_D, is_true_D, _ = scored
     knots_Q = _knots(score_D, is_true_D)
     weight_DQ = _knot_weights(score_D, knots_Q)
     overall_Q = _map_of(weight_DQ, is_true_D, knots_Q)
-    fractions_KQ = np.empty((num_classes, len(knots_Q)))
+    fractions_KQ = np.empty((len(part_of_K), len(knots_Q)))
     for part in np.unique(part_of_K).tolist():
         is_in_D = part_of_K[class_D] == part
         part_Q = _map_of(weight_DQ[is_in_D], is_true_D[is_in_D], overall_Q)
@@ -74,17 +111,13 @@ def fit_score_calibration(
             is_its_D = class_D == class_id
             fractions_KQ[class_id] = _map_of(weight_DQ[is_its_D], is_true_D[is_its_D], part_Q)
     fractions_KQ = (1 - MIN_SLOPE) * fractions_KQ + MIN_SLOPE * knots_Q
-
-    calibration = ScoreCalibration(
+    return ScoreCalibration(
         knots=tuple(knots_Q.tolist()),
         fractions=tuple(map(tuple, fractions_KQ.tolist())),
-        thresholds=(DEFAULT_THRESHOLD,) * num_classes,
-        num_detections=len(detections),
+        thresholds=(DEFAULT_THRESHOLD,) * len(part_of_K),
+        num_detections=len(score_D),
         num_matched=int(is_true_D.sum()),
     )
-    calibrated_D = calibration.calibrated(score_D, class_D)
-    thresholds = _thresholds(calibrated_D, class_D, is_true_D, num_true_K, part_of_K)
-    return calibration.model_copy(update={"thresholds": thresholds})
 
 
 def apply_calibration(detections: Sequence[TimedAction], calibration: ScoreCalibration) -> list[TimedAction]:
@@ -165,20 +198,38 @@ def _map_of(weight_DQ: np.ndarray, is_true_D: np.ndarray, prior_Q: np.ndarray) -
     return np.asarray(fitted, np.float64)
 
 
+def _best_prior(folds: Sequence[tuple[_Scored, _Scored]], part_of_K: np.ndarray) -> float:
+    """Return the member of `PRIOR_INSTANCES` whose thresholds have the best mean F1 of classes on what each fold leaves out."""
+    num_found, num_right = np.zeros((2, len(PRIOR_INSTANCES), len(part_of_K)))
+    for fitted, left_out in folds:
+        calibration = _fit_maps(fitted, part_of_K)
+        calibrated_D = calibration.calibrated(left_out.score_D, left_out.class_D)
+        for number, prior_instances in enumerate(PRIOR_INSTANCES):
+            thresholds_K = np.array(_thresholds(calibration, fitted, part_of_K, prior_instances))
+            is_event_D = calibrated_D >= thresholds_K[left_out.class_D]
+            num_found[number] += np.bincount(left_out.class_D[is_event_D], minlength=len(part_of_K))
+            is_right_D = is_event_D & left_out.is_true_D
+            num_right[number] += np.bincount(left_out.class_D[is_right_D], minlength=len(part_of_K))
+    num_true_K = np.sum([left_out.num_true_K for _, left_out in folds], axis=0)
+    f1_RK = 2 * num_right / np.maximum(num_found + num_true_K, 1)
+    return PRIOR_INSTANCES[int(f1_RK[:, num_true_K > 0].mean(axis=1).argmax())]
+
+
 def _thresholds(
-    calibrated_D: np.ndarray, class_D: np.ndarray, is_true_D: np.ndarray, num_true_K: np.ndarray, part_of_K: np.ndarray
+    calibration: ScoreCalibration, scored: _Scored, part_of_K: np.ndarray, prior_instances: float
 ) -> tuple[float, ...]:
-    """Return the threshold of the best F1 of each class [K]."""
+    """Return the threshold of the best F1 of each class [K], with `prior_instances` instances of those above."""
+    _, class_D, is_true_D, num_true_K = scored
+    calibrated_D = calibration.calibrated(scored.score_D, class_D)
 
     def counts(is_in_K: np.ndarray, prior: _Counts) -> _Counts:
-        """Count the detections of some classes, with `PRIOR_INSTANCES` instances of those above."""
         is_in_D = is_in_K[class_D]
         found_T, true_T = (_num_at_least(calibrated_D[is_in_D & mask]) for mask in (np.True_, is_true_D))
-        prior_weight = PRIOR_INSTANCES / max(prior.num_true, 1)
+        prior_weight = prior_instances / max(prior.num_true, 1)
         return _Counts(
             found_T + prior_weight * prior.found_T,
             true_T + prior_weight * prior.true_T,
-            num_true_K[is_in_K].sum() + (PRIOR_INSTANCES if prior.num_true else 0),
+            num_true_K[is_in_K].sum() + (prior_instances if prior.num_true else 0),
         )
 
     nothing = _Counts(np.zeros(len(CANDIDATE_T)), np.zeros(len(CANDIDATE_T)), 0)

@@ -2,7 +2,8 @@
 
 Draws untrimmed videos with MMA-52's lengths and overlaps, computes the features of the package's small classifier, and gives
 every way the same time of training on them, of one core. What is found is calibrated on people whom nothing was trained on, and
-measured on others. The same command again continues; `--seeds 0 2` runs some of the seeds.
+measured on others. The same command again continues; `--seeds 0 2` runs some of the seeds, `--ways` some of the ways. With
+`--seconds 900 --videos 2560 --width 128` detectors are trained as long and on as much as the package's.
 
 Shapes: T steps of a video, W windows, C features, K actions.
 """
@@ -53,8 +54,8 @@ from microaction.video.windows import STEP_US
 from tests.benchmarks.timing import console, cpu_name
 
 SIZE, FPS = (96, 112), 16
-NUM_TRAIN, NUM_VAL, NUM_TEST = 1280, 160, 240
-WIDTH, BATCH_SIZE, EXPECTED_EPOCHS = 64, 16, 12
+NUM_VAL, NUM_TEST = 160, 240
+BATCH_SIZE, EXPECTED_EPOCHS = 16, 12
 WINDOW, STRIDE = 16, 8  # steps
 NUM_CLASSES = 52
 TODAY = EventRule(0.5, 0.35, 0, 0)
@@ -78,7 +79,7 @@ class Data:
 Finder = Callable[[TrainingVideo], list[TimedAction]]
 
 
-def settings_of(dataset: UntrimmedDataset, seed: int = 0, **model: Any) -> TrainSettings:
+def settings_of(dataset: UntrimmedDataset, width: int) -> TrainSettings:
     of = TrainSettings.model_validate(
         {
             "task": "detection",
@@ -89,22 +90,21 @@ def settings_of(dataset: UntrimmedDataset, seed: int = 0, **model: Any) -> Train
             "storage_path": "/",
             "name": "x",
             "init": str(Path(microaction.__file__).parent / "models" / DEMO_MODEL),
-            "model": {"family": "detector", "pyramid_width": WIDTH} | model,
+            "model": {"family": "detector", "pyramid_width": width},
             "recipe": {"batch_size": BATCH_SIZE, "epochs": EXPECTED_EPOCHS, "warmup_epochs": 1.0},
-            "seed": seed,
         }
     )
     return with_initial_backbone(of)
 
 
-def prepared(root: Path) -> Data:
+def prepared(root: Path, num_train: int, width: int) -> Data:
     """Draw what is not drawn, and compute what features are missing."""
     shape: dict[str, Any] = {"size": SIZE, "fps": FPS, "balanced": 1.0}
     dataset = make_untrimmed_dataset(
         root / "videos",
         num_train_subjects=150,
         num_val_subjects=30,
-        num_train_videos=NUM_TRAIN,
+        num_train_videos=num_train,
         num_val_videos=NUM_VAL,
         **shape,
     )
@@ -117,7 +117,7 @@ def prepared(root: Path) -> Data:
         seed=9,
         **shape,
     )
-    of, of_others = settings_of(dataset), settings_of(others)
+    of, of_others = settings_of(dataset, width), settings_of(others, width)
     lists = (*read_video_splits(of), read_video_splits(of_others)[1])
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     facts = record_facts(str(root), [video for videos in lists for video in videos], 600)
@@ -168,7 +168,7 @@ def batches(data: Data, seed: int, max_steps: int) -> Iterator[DetectionBatch]:
 
 def frame_batches(data: Data, seed: int, max_steps: int) -> Iterator[DetectionBatch]:
     """Yield batches of four clips' frames."""
-    for number, batch in enumerate(batches(replace(data, features=data.features), seed + 1, max_steps)):
+    for number, batch in enumerate(batches(data, seed + 1, max_steps)):
         places = clip_places(data.train, max_steps)
         rng = np.random.default_rng((seed, number))
         chosen = list(batch.index_B[:4])
@@ -190,9 +190,16 @@ def frame_batches(data: Data, seed: int, max_steps: int) -> Iterator[DetectionBa
         )
 
 
-def train(learner: DetectionLearner, source: Iterator[DetectionBatch], seconds: float, *, fraction: float = 1.0) -> int:
+def train(
+    learner: DetectionLearner,
+    source: Iterator[DetectionBatch],
+    seconds: float,
+    steps_per_epoch: int,
+    *,
+    fraction: float = 1.0,
+) -> int:
     """Take steps for a time, along the whole schedule or its first `fraction`; return how many."""
-    total = EXPECTED_EPOCHS * learner_steps(learner)
+    total = EXPECTED_EPOCHS * steps_per_epoch
     spent, step = 0.0, 0
     for batch in source:
         started_s = time.process_time()
@@ -202,10 +209,6 @@ def train(learner: DetectionLearner, source: Iterator[DetectionBatch], seconds: 
         if spent > seconds:
             break
     return step
-
-
-def learner_steps(learner: DetectionLearner) -> int:
-    return NUM_TRAIN // learner.recipe.batch_size
 
 
 def finders(data: Data, learner: DetectionLearner, features: dict[str, np.ndarray]) -> dict[str, Finder]:
@@ -336,18 +339,20 @@ def trained_rows(
 
     def detector(end_to_end: bool = False, **model: Any) -> dict[str, dict[str, float]]:
         of = data.settings.model_copy(update={"seed": seed, "model": data.settings.model.model_copy(update=model)})
-        learner = DetectionLearner(of, NUM_TRAIN // BATCH_SIZE, torch.device("cpu"))
+        steps_per_epoch = len(data.train) // BATCH_SIZE
+        learner = DetectionLearner(of, steps_per_epoch, torch.device("cpu"))
         max_steps = of.model.num_frames
         features = data.features
         train(
             learner,
             batches(data, seed, max_steps),
             seconds / 2 if end_to_end else seconds,
+            steps_per_epoch,
             fraction=0.5 if end_to_end else 1,
         )
         if end_to_end:
             learner.model.backbone.requires_grad_(True)
-            train(learner, frame_batches(data, seed, max_steps), seconds / 2)
+            train(learner, frame_batches(data, seed, max_steps), seconds / 2, steps_per_epoch)
             features = recomputed(data, learner)
         return {name: measured(data, find) for name, find in finders(data, learner, features).items()}
 
@@ -373,9 +378,9 @@ def recomputed(data: Data, learner: DetectionLearner) -> dict[str, np.ndarray]:
     return found
 
 
-def print_table(root: Path) -> None:
+def print_table(results: Sequence[Path]) -> None:
     rows: dict[str, list[dict[str, float]]] = {}
-    for path in sorted(root.glob("result-*.json")):
+    for path in results:
         for name, metrics in json.loads(path.read_text()).items():
             rows.setdefault(name, []).append(metrics)
     table = Table(title=f"Finding actions in untrimmed drawn video, people never seen ({cpu_name()})")
@@ -396,23 +401,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0, help="of one core, to train each way")
+    parser.add_argument("--videos", type=int, default=1280, help="to train on")
+    parser.add_argument("--width", type=int, default=64, help="of the detectors' pyramid")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="*", metavar="NAME", help="default: all of them")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     root = arguments.folder.absolute()
     root.mkdir(parents=True, exist_ok=True)
-    data = prepared(root)
+    data = prepared(root, arguments.videos, arguments.width)
+    name_of_run = f"result-{arguments.videos}-{arguments.width}-{arguments.seconds:g}s"
     for seed in arguments.seeds:
-        path = root / f"result-{seed}.json"
+        path = root / f"{name_of_run}-{seed}.json"
         results: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
         for name, run in trained_rows(data, seed, arguments.seconds):
             if any(known == name or known.startswith(f"{name}: ") for known in results):
+                continue
+            if arguments.ways and name not in arguments.ways:
                 continue
             for score, metrics in run().items():
                 results[f"{name}: {score}" if score else name] = metrics
             path.write_text(json.dumps(results, indent=1))
             console.print(seed, name, [f"{row['map_challenge']:.3f}" for key, row in results.items() if name in key])
-    print_table(root)
+    print_table(sorted(root.glob(f"{name_of_run}-*.json")))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,29 @@ def test_thresholds_find_nearly_the_best_f1_on_fresh_people(fitted: ScoreCalibra
     assert event_f1(its, calibrated_D[is_its_D] >= fitted.thresholds[class_id]) > best - 0.02
 
 
+@pytest.mark.parametrize("differ", [False, True], ids=["alike", "differing"])
+def test_classes_have_thresholds_of_their_own_where_they_differ(differ: bool) -> None:
+    """Two classes of which the second's scores are as good, or say nothing above its first tenth."""
+    rng = np.random.default_rng(3)
+    detections, truth = [], []
+    for number in range(1200):
+        action_id, score = number % 2, rng.random()
+        is_true = score > 0.55 if action_id == 0 or not differ else score > 0.1
+        if rng.random() < 0.15:
+            is_true = not is_true
+        event = TimedAction(f"v{number // 40}", action_id, 10.0 * (number % 40), 10.0 * (number % 40) + 2, score)
+        detections.append(event)
+        truth += [event] if is_true else []
+    calibration = fit_score_calibration(detections, truth, num_classes=2)
+    raw_S, thresholds = np.linspace(0, 1, 1001), np.array(calibration.thresholds)
+    first, second = (
+        raw_S[np.searchsorted(calibration.calibrated(raw_S, np.full(1001, class_id)), thresholds[class_id])]
+        for class_id in (0, 1)
+    )
+    assert first == pytest.approx(0.55, abs=0.06)
+    assert second == pytest.approx(0.1 if differ else 0.55, abs=0.06)
+
+
 def test_a_class_without_detections_or_truth_follows_its_body_part() -> None:
     drawn = draw_detections(seed=1, num_videos=50)
     part = [class_id for class_id, of in enumerate(BODY_PART_OF) if of == BODY_PART_OF[9]]

@@ -11,6 +11,8 @@ import microaction
 from microaction.errors import UsageError
 from microaction.labeling.feature_tracks import joined_tracks
 from microaction.labeling.ledger import CHUNKS
+from microaction.labeling.pool import LabelerPool
+from microaction.labeling.record import read_record
 from microaction.labeling.run import run_labeling
 from microaction.schema import PUBLIC_TABLES
 from tests.labeling.runs import assert_same_tables, settings, tables
@@ -76,6 +78,22 @@ def test_relabeling_reads_no_video(labeled: tuple[Path, Path], model: str, tmp_p
         hidden.rename(archive)
     run_labeling(settings(archive, again, other, chunk_s=2.0, min_score=MIN_SCORE))
     assert_same_tables(tables(out), tables(again), ignoring=("settings_digest",))
+
+
+def test_relabeling_needs_no_device_of_the_kind_that_labeled(
+    labeled: tuple[Path, Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, before = labeled
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelerPool, "device", "GPU")
+        run_labeling(settings(archive, out, model, chunk_s=2.0, min_score=0.5))
+    record = read_record(str(out))
+    assert record is not None
+    assert record["identity"]["device"] == "GPU"
+    summary = run_labeling(settings(archive, out, model, chunk_s=2.0, min_score=MIN_SCORE, relabel="events"))
+    assert summary.num_chunks == 0
+    assert_same_tables(tables(out), tables(before), ignoring=("settings_digest",))
 
 
 def test_a_detector_of_other_features_needs_another_output(labeled: tuple[Path, Path], tmp_path: Path) -> None:
