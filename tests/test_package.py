@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 LIMIT_S = 1500  # installing downloads PyTorch
 SHIPPED_DATA = (
     "microaction/py.typed",
-    "microaction/labeling/contact_base.html.j2",
+    "microaction/pages/base.html.j2",
     "microaction/labeling/contact_index.html.j2",
     "microaction/labeling/contact_video.html.j2",
     "microaction/models/default_label_embeddings.safetensors",

@@ -7,7 +7,6 @@ crop is seen in a frame.
 import hashlib
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,27 +15,15 @@ from typing import Any
 
 from microaction.errors import FailureKind
 from microaction.labeling.people import duration_us, start_us
+from microaction.pages import clock, slug_prefix
 from microaction.schema import REGION_COLUMNS
 from microaction.video.framing import Framing
 from microaction.video.windows import MICROSECONDS, Span, merge_spans, subtract_spans
 
 CONTACT_FORMAT = "contact 1"
 MAX_PARTS = 60  # frames on a page: a few megabytes
-MAX_SLUG = 40  # characters of a video's name in that of its page
 INCOMPLETE = "-incomplete"  # in the name of a page that the next run draws again
 PAGE_NAME = re.compile(rf"(?:[a-z0-9-]+-)?[0-9a-f]{{16}}(?:{INCOMPLETE})?\.html|index(?:-[0-9]+)?\.html")
-# Okabe and Ito's colors, which people with color blindness tell apart, and the color of text on them.
-COLORS = (
-    ("#e69f00", "#000"),
-    ("#0072b2", "#fff"),
-    ("#009e73", "#000"),
-    ("#cc79a7", "#000"),
-    ("#f0e442", "#000"),
-    ("#56b4e9", "#000"),
-    ("#d55e00", "#000"),
-)
-# Characters that would turn the text around them, or the page, into something else.
-_BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -164,10 +151,7 @@ def page_name(video: Mapping[str, Any], people: Mapping[str, Any] | None, framin
     facts = [video[name] for name in ("video", "version", "video_start_s", "error", "reason", *REGION_COLUMNS)]
     content = [CONTACT_FORMAT, *facts, None if people is None else people["key"], asdict(framing)]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    stem = video["video"].rstrip("/").rsplit("/", 1)[-1]
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
-    slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:MAX_SLUG].strip("-")
-    return f"{slug}-{digest}.html" if slug else f"{digest}.html"
+    return f"{slug_prefix(video['video'])}{digest}.html"
 
 
 def incomplete_name(name: str) -> str:
@@ -180,25 +164,7 @@ def is_incomplete(name: str) -> bool:
     return name.endswith(f"{INCOMPLETE}.html")
 
 
-def color_of(person: int) -> int:
-    """Return the index in `COLORS` of a person's color: people of neighboring numbers have different ones."""
-    return (person - 1) % len(COLORS)
-
-
-def clock(time_us: int) -> str:
-    """Return 0:12.5 or 1:02:03.5."""
-    tenths = round(time_us * 10 / MICROSECONDS)
-    minutes, rest = divmod(tenths, 600)
-    seconds = f"{minutes % 60:02d}:{rest // 10:02d}.{rest % 10}"
-    return f"{minutes // 60}:{seconds}" if minutes >= 60 else seconds.removeprefix("0")
-
-
 def between(row: Mapping[str, Any], video: Mapping[str, Any]) -> str:
     """Return a span's times on the file's timeline, as players show them: 0:12.5 to 0:20.0."""
     shift_us = start_us(video)
     return f"{clock(row['start_us'] + shift_us)} to {clock(row['end_us'] + shift_us)}"
-
-
-def printable(text: str) -> str:
-    """Return a text of a file or a user without characters that control what is around it."""
-    return _BIDI_CONTROLS.sub("\ufffd", "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in text))

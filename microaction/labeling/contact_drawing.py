@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from microaction.labeling.contact import Part, clock, color_of, printable
+from microaction.labeling.contact import Part
 from microaction.labeling.contact_frames import FramePicture
 from microaction.labeling.people import start_us
+from microaction.pages import clock, color_of, printable
 
 MAX_BEYOND = 0.3  # of the frame's width and height that is drawn around it, where crops leave it
 FONT_SIZE = 1 / 30  # of the drawing's width: 12 pixels on a phone

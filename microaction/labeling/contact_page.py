@@ -6,17 +6,16 @@ Names of files and people may be anything: all text is escaped by the templates,
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from microaction.labeling.contact import COLORS, Part, VideoFacts, clock, color_of, printable, video_facts
+from microaction.labeling.contact import Part, VideoFacts, video_facts
 from microaction.labeling.contact_drawing import LABEL_SIZE, frame_view
 from microaction.labeling.contact_frames import FramePicture
 from microaction.labeling.people import start_us
+from microaction.pages import clock, color_of, printable, render
 from microaction.video.windows import MICROSECONDS, microseconds
 
+TEMPLATES = "microaction.labeling"
 INDEX_PAGE = "index.html"
 VIDEOS_PER_INDEX = 1000
 MAX_FIRST = 50  # videos that are listed once more, to be looked at first
@@ -63,36 +62,32 @@ def video_page(
     facts = replace(facts, problems=tuple(printable(problem) for problem in facts.problems))
     shift_us = start_us(video)
     spans = [] if people is None else sorted(people["spans"], key=lambda span: (span["person"], span["start_us"]))
-    page = (
-        _environment()
-        .get_template("contact_video.html.j2")
-        .render(
-            colors=COLORS,
-            label_size=LABEL_SIZE,
-            name=_name_in(archive, video["video"]),
-            location=printable(video["video"]),
-            length=_length(video),
-            facts=facts,
-            left_out=left_out_text(facts) or "nobody",
-            failure=printable(failure),
-            frames=[frame_view(part, picture, video) for part, picture in pictures],
-            num_hidden=num_hidden,
-            spans=[
-                span
-                | {
-                    "color": color_of(span["person"]),
-                    "name": printable(span["name"] or ""),
-                    "start_s": (span["start_us"] + shift_us) / MICROSECONDS,
-                    "end_s": (span["end_us"] + shift_us) / MICROSECONDS,
-                    "body": printable(span["body"] or ""),
-                    "error": printable(span["error"] or ""),
-                    "reason": printable(span["reason"] or "the list of people says so"),
-                }
-                for span in spans
-            ],
-        )
+    return render(
+        TEMPLATES,
+        "contact_video.html.j2",
+        label_size=LABEL_SIZE,
+        name=_name_in(archive, video["video"]),
+        location=printable(video["video"]),
+        length=_length(video),
+        facts=facts,
+        left_out=left_out_text(facts) or "nobody",
+        failure=printable(failure),
+        frames=[frame_view(part, picture, video) for part, picture in pictures],
+        num_hidden=num_hidden,
+        spans=[
+            span
+            | {
+                "color": color_of(span["person"]),
+                "name": printable(span["name"] or ""),
+                "start_s": (span["start_us"] + shift_us) / MICROSECONDS,
+                "end_s": (span["end_us"] + shift_us) / MICROSECONDS,
+                "body": printable(span["body"] or ""),
+                "error": printable(span["error"] or ""),
+                "reason": printable(span["reason"] or "the list of people says so"),
+            }
+            for span in spans
+        ],
     )
-    return page.encode(errors="replace")
 
 
 def index_pages(archive: str, entries: Sequence[IndexEntry], summary: str) -> Iterator[tuple[str, bytes]]:
@@ -101,11 +96,11 @@ def index_pages(archive: str, entries: Sequence[IndexEntry], summary: str) -> It
     names = [INDEX_PAGE, *(f"index-{number}.html" for number in range(2, num_pages + 1))]
     first = [entry for entry in entries if entry.facts.needs_attention]
     for number, name in enumerate(names, start=1):
-        page = (
-            _environment()
-            .get_template("contact_index.html.j2")
-            .render(
-                colors=COLORS,
+        yield (
+            name,
+            render(
+                TEMPLATES,
+                "contact_index.html.j2",
                 archive=printable(archive),
                 summary=summary,
                 page=number,
@@ -114,9 +109,8 @@ def index_pages(archive: str, entries: Sequence[IndexEntry], summary: str) -> It
                 first=first[:MAX_FIRST] if number == 1 and len(entries) > len(first) else [],
                 num_first=len(first),
                 entries=entries[(number - 1) * VIDEOS_PER_INDEX : number * VIDEOS_PER_INDEX],
-            )
+            ),
         )
-        yield name, page.encode(errors="replace")
 
 
 def left_out_text(facts: VideoFacts) -> str:
@@ -139,14 +133,3 @@ def _name_in(archive: str, video: str) -> str:
 
 def _length(video: Mapping[str, Any]) -> str:
     return "unknown" if video["duration_s"] is None else clock(microseconds(video["duration_s"]))
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("microaction.labeling", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from microaction import storage
 from microaction.distributed.resources import await_nodes
 from microaction.labeling.catalog import PassedOver, catalog_of_run
-from microaction.labeling.contact import VideoFacts, clock
+from microaction.labeling.contact import VideoFacts
 from microaction.labeling.contact_page import left_out_of
 from microaction.labeling.contact_sheet import ContactSource, PageWriter, write_contact_sheet
 from microaction.labeling.finding import find_archive_people
@@ -26,6 +26,7 @@ from microaction.labeling.people_list import list_of_people, people_of_list, rea
 from microaction.labeling.run import LEASE_FOLDER
 from microaction.labeling.settings import PeopleSettings
 from microaction.models import Checkpoint, load_checkpoint
+from microaction.pages import clock
 from microaction.registry import resolve
 from microaction.storage.lease import hold_lease
 from microaction.video.sandbox import Limits

@@ -25,6 +25,7 @@ from microaction import storage
 from microaction.distributed.waiting import pop_first_done
 from microaction.errors import TransientError
 from microaction.labeling.ledger import CHUNKS, best_rows
+from microaction.labeling.published import PUBLICATION_FILE, read_publication
 from microaction.labeling.tables import PLEASE_REPORT, AccountingError, DecisionRule, Provenance, Tables, Totals
 from microaction.schema import LEDGER_INDEX, PUBLIC_TABLES, SCHEMA_VERSION
 from microaction.video.windows import MICROSECONDS
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from microaction.models.detector import DetectionHead
 
 TABLES_FOLDER = "tables"
-PUBLICATION_FILE = "_publication.json"
 CURRENT_LINK = "current"
 WINDOWS_PER_PART = 100_000
 VIDEOS_PER_PART = 4096
@@ -110,15 +110,6 @@ def publish(
     _link(out, publication.version)
     _delete_others(out, {publication.version, record["previous"]})
     return publication
-
-
-def read_publication(out: str) -> dict[str, Any] | None:
-    """Return the content of `_publication.json`: `tables` has each table's folder. None before the first publication."""
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, PUBLICATION_FILE)))
-    except FileNotFoundError:
-        return None
-    return record
 
 
 def _planned_rows(source: PublicationSource, index: pa.Table) -> pa.Table:

@@ -14,12 +14,9 @@ from hypothesis import strategies as st
 
 from microaction.errors import FailureKind
 from microaction.labeling.contact import (
-    COLORS,
     MAX_PARTS,
     PAGE_NAME,
     Part,
-    clock,
-    color_of,
     incomplete_name,
     is_incomplete,
     longest,
@@ -31,6 +28,7 @@ from microaction.labeling.contact import (
 from microaction.labeling.contact_drawing import frame_view
 from microaction.labeling.contact_frames import MAX_SIDE, FramePicture, pictures_at
 from microaction.labeling.contact_page import VIDEOS_PER_INDEX, IndexEntry, index_pages, video_page
+from microaction.pages import COLORS, clock, color_of
 from microaction.schema import CATALOG, VIDEO_PEOPLE
 from microaction.video.framing import Crop, Framing
 from microaction.video.windows import MICROSECONDS, Span
