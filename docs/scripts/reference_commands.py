@@ -16,6 +16,7 @@ from microaction.cli.demo import DemoSettings
 from microaction.clips.settings import PackSettings
 from microaction.distributed.settings import CLUSTER_FIELDS
 from microaction.evaluation.settings import EvaluateSettings, ImportSettings
+from microaction.export.settings import ExportSettings, PageSettings
 from microaction.labeling.settings import CatalogSettings, LabelSettings, PeopleSettings
 from microaction.models.families import FAMILIES, PRESETS
 from microaction.models.settings import ModelConfig
@@ -30,6 +31,8 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "label": LabelSettings,
     "catalog": CatalogSettings,
     "people": PeopleSettings,
+    "page": PageSettings,
+    "export": ExportSettings,
     "pack": PackSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -200,6 +203,8 @@ def _value(annotation: Any, metadata: list[Any]) -> str:
         return ", ".join(code(each) for each in arguments)
     if hasattr(annotation, "__metadata__"):
         return _value(annotation.__origin__, [*annotation.__metadata__, *metadata])
+    if origin is tuple and arguments[0] is str:
+        return "text, any number"
     if origin is tuple:
         numbers = "integers" if arguments[0] is int or int in get_args(arguments[0]) else "numbers"
         return numbers if arguments[-1] is Ellipsis else f"{len(arguments)} {numbers}"

@@ -7,6 +7,8 @@ COMMANDS = {
     "label": ("label", "label every video of an archive"),
     "catalog": ("catalog", "list the videos of an archive, and what each of them is"),
     "people": ("people", "find the people in every video, as a list to edit and a contact sheet"),
+    "page": ("page", "write pages that show an archive and its videos with their labels"),
+    "export": ("export", "write labels for ELAN, BORIS, Excel and other programs"),
     "pack": ("pack", "encode labeled clips so that training reads them fast"),
     "train": ("train", "train a network on labeled clips"),
     "evaluate": ("evaluate", "measure a checkpoint on labeled clips"),

@@ -6,6 +6,7 @@ In the interviews several actions overlap, which the shipped detector finds. A n
 at a time: with --train, interviews show one at a time. A network that sees skeletons gets tables of them.
 """
 
+import os
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from microaction.cli.demo_training import (
     train_network,
 )
 from microaction.cli.label import label, summary_table
+from microaction.cli.page import show_pages
+from microaction.export.settings import PageSettings
 from microaction.labeling.settings import LabelSettings
 from microaction.settings import DEMO_DETECTOR, CommandSettings, Location
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from microaction.synthetic import SyntheticDataset
 
 FIRST_INTERVIEW_SUBJECT = 9000  # no subject of the clips
+FIRST_INTERVIEW = "interview_1.mp4"
 COPY_NAME = "really_an_mp4.avi"  # of the first interview
 TWO_PEOPLE, TWO_PEOPLE_TRUTH, TWO_PEOPLE_S = "two_people.mp4", "two_people.csv", 45.0
 TRAINED_START_THRESHOLD = 0.3  # a network that was trained so briefly is not sure of much
@@ -115,9 +119,10 @@ def main(argv: list[str] | None = None) -> None:
                     settings.trained_network, dataset, settings.out, epochs=settings.epochs, seed=settings.seed
                 )
             summary = _label(settings, archive, DEMO_DETECTOR if trained is None else trained.checkpoint)
+    index = show_pages(PageSettings(out=str(settings.labels_folder)))
     comparison = compare(settings)
     console.print(Rule("The result"))
-    console.print(_story(settings, trained, summary, comparison, time.monotonic() - started_s), highlight=False)
+    console.print(_story(settings, trained, summary, comparison, index, time.monotonic() - started_s), highlight=False)
 
 
 def draw_clips(settings: DemoSettings) -> "SyntheticDataset":
@@ -149,7 +154,7 @@ def draw_interviews(settings: DemoSettings) -> Path:
     console.print(Rule("Drawing interviews, and a few bad files"))
     specs = [
         InterviewSpec(
-            f"interview_{i + 1}.mp4",
+            FIRST_INTERVIEW if i == 0 else f"interview_{i + 1}.mp4",
             FIRST_INTERVIEW_SUBJECT + i,
             settings.seed + i,
             settings.interview_s,
@@ -271,6 +276,7 @@ def _story(
     trained: TrainedNetwork | None,
     summary: "RunSummary",
     comparison: Comparison,
+    index: str,
     seconds: float,
 ) -> Table:
     """Say what happened to somebody who sees this for the first time."""
@@ -304,9 +310,10 @@ def _story(
         table.add_row("unreadable", f"{Path(failure['video']).name}: {failure['reason']}")
     table.add_row("took", f"{seconds / 60:.1f} minutes")
     table.add_row("", "")
+    table.add_row("open", os.path.relpath(index))
     if trained is not None:
-        table.add_row("open", trained.results[-1].report)
-    table.add_row("open in Python", "import pandas as pd")
-    for name in ("events", "activity" if trained is None else "windows", "people", "videos", "failures"):
-        table.add_row("", f'pd.read_parquet("{labels}/{name}")')
+        table.add_row("and", trained.results[-1].report)
+    table.add_row("or in Python", "import microaction")
+    table.add_row("", f'labels = microaction.read_labels("{labels}")')
+    table.add_row("", f'labels.events, labels.plot_timeline("{FIRST_INTERVIEW}")')
     return table

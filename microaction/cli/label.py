@@ -16,7 +16,9 @@ from microaction.cli.app import (
     running_ray,
     shown_progress,
 )
+from microaction.cli.page import show_pages
 from microaction.errors import EXIT_RETRY, EXIT_TOO_MANY_FAILED
+from microaction.export.settings import PageSettings
 from microaction.labeling.settings import LabelSettings
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     for warning in summary.warnings:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(summary_table(summary, settings.out))
+    if settings.page:
+        show_pages(PageSettings(out=settings.out))
     _exit_unless_done(summary, settings)
 
 

@@ -128,6 +128,7 @@ class Labels:
         self.totals: Mapping[str, Any] = publication["totals"]
         # Not the folders that the publication names: an output may have been moved or copied since.
         self._folder = storage.join(self.out, TABLES_FOLDER, self.totals["version"])
+        self._latest_activity: tuple[str, pa.Table] | None = None
 
     events = property(lambda self: self.pandas("events"), doc="Events, a row for each (`schema.EVENTS`).")
     people = property(lambda self: self.pandas("people"), doc="People, a row for each of a video (`schema.PEOPLE`).")
@@ -176,15 +177,13 @@ class Labels:
     def activity_of(self, video: VideoLabels, person: int) -> Iterator[tuple[float, float, np.ndarray]]:
         """Yield the dense probabilities of a person, at most a minute at a time: start and length of a step in seconds, and uint8
         [steps, actions], probability times 255. Nothing for classifiers."""
-        wanted = (pc.field("video") == video.uri) & (pc.field("person") == person)
-        columns = ["start_s", "step_s", "num_steps", "activity"]
-        table = self._read("activity", [video.part], columns, wanted).sort_by("start_s")
-        for batch in table.to_batches():
-            values = batch.column("activity")
-            for row, (start_s, step_s, num_steps) in enumerate(
-                zip(*(batch.column(i).to_pylist() for i in range(3)), strict=True)
-            ):
-                yield start_s, step_s, values[row].values.to_numpy(zero_copy_only=False).reshape(num_steps, -1)
+        table = self._activity_of(video.part)
+        wanted = pc.and_(pc.equal(table["video"], video.uri), pc.equal(table["person"], person))
+        for row in table.filter(wanted).sort_by("start_s").to_batches():
+            facts = zip(*(row.column(name).to_pylist() for name in ("start_s", "step_s", "num_steps")), strict=True)
+            for number, (start_s, step_s, num_steps) in enumerate(facts):
+                values = row.column("activity")[number].values.to_numpy(zero_copy_only=False)
+                yield start_s, step_s, values.reshape(num_steps, -1)
 
     def plot_timeline(self, video: str, person: int | None = None, min_score: float = 0.0) -> "Figure":
         """Return a matplotlib figure of a video's events over time: a lane per person and action, fainter where less probable.
@@ -201,6 +200,13 @@ class Labels:
         """The names of the files of each table, ascending."""
         files = storage.list_files(storage.join(self._folder, "videos"))
         return sorted(file.uri.rsplit("/", 1)[-1] for file in files)
+
+    def _activity_of(self, part: str) -> pa.Table:
+        """Return the dense probabilities of a part: some megabytes, kept for the next of its videos."""
+        if self._latest_activity is None or self._latest_activity[0] != part:
+            columns = ["video", "person", "start_s", "step_s", "num_steps", "activity"]
+            self._latest_activity = (part, self._read("activity", [part], columns))
+        return self._latest_activity[1]
 
     def _find(self, name: str) -> tuple[str, str]:
         """Return a video's location and the part that holds it."""

@@ -1,14 +1,18 @@
 """Files: read, written so that readers see all of one or none, created once, deleted. Local paths and object storage alike."""
 
+import errno
 import os
 import shutil
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow.fs as pafs
 
-from microaction.storage.errors import translate_errors
+from microaction.storage.errors import local_error, translate_errors
 from microaction.storage.locations import absolute, is_remote
 
 
@@ -57,20 +61,78 @@ def write_bytes(uri: str, data: bytes) -> None:
             stream.write(data)
         return
     with translate_errors(uri):
-        _write_local(absolute(uri), data)
+        _write_local(absolute(uri), data, uri)
 
 
-def _write_local(path: str, data: bytes) -> None:
+def _write_local(path: str, data: bytes, location: str) -> None:
+    with _replaced_file(path, location) as file:
+        file.write(data)
+
+
+@contextmanager
+def open_output(uri: str) -> Iterator[BinaryIO]:
+    """Open a file to write it piece by piece; readers see all of it when the block ends, and nothing if the block raises.
+
+    What goes to object storage is first a temporary file here, since streams to a store publish what they have when they are
+    closed, for whatever reason. Raises as `write_bytes`.
+    """
+    if not is_remote(uri):
+        with _full_disk_reported(uri), _replaced_file(absolute(uri), uri) as file:
+            yield file
+        return
+    with _full_disk_reported(tempfile.gettempdir()), tempfile.TemporaryFile() as temporary:
+        yield cast(BinaryIO, temporary)
+        temporary.seek(0)
+        with translate_errors(uri):
+            _upload(uri, cast(BinaryIO, temporary))
+
+
+@contextmanager
+def _replaced_file(path: str, location: str) -> Iterator[BinaryIO]:
+    """Yield a temporary file beside a local one, which it replaces if the block does not raise; errors name `location`."""
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with translate_errors(location):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            opened = open(temporary, "wb")  # noqa: SIM115 - closed by the next block, whose errors may be the caller's
+        with opened as file:
+            yield file
+            with translate_errors(location):
+                file.flush()
+                os.fsync(file.fileno())
+        with translate_errors(location):
+            os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # it was renamed, or could not be created
+            os.unlink(temporary)
+
+
+@contextmanager
+def _full_disk_reported(location: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise cast(OSError, local_error(error, location)) from error
+
+
+def _upload(uri: str, file: BinaryIO) -> None:
+    if uri.startswith("s3://"):
+        from microaction.storage import s3
+
+        s3.upload(uri, file)
+        return
+    filesystem, path = open_filesystem(uri)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with filesystem.open_output_stream(temporary) as stream:
+            shutil.copyfileobj(file, stream)
+        filesystem.move(temporary, path)
+    except BaseException:
+        if filesystem.get_file_info(temporary).type == pafs.FileType.File:
+            filesystem.delete_file(temporary)
+        raise
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:
@@ -90,7 +152,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         return True
     temporary = f"{absolute(uri)}.{uuid.uuid4().hex}.tmp"
     with translate_errors(uri):
-        _write_local(temporary, data)
+        _write_local(temporary, data, uri)
         try:
             os.link(temporary, absolute(uri))
         except FileExistsError:
@@ -110,7 +172,7 @@ def check_writable(uri: str) -> None:
         write_bytes(probe, data)
     else:
         with translate_errors(uri):
-            _write_local(absolute(probe), data)
+            _write_local(absolute(probe), data, uri)
     delete_file(probe)
 
 
@@ -143,6 +205,14 @@ def replace_symlink(link: str, target: str) -> None:
     temporary = f"{absolute(link)}.{uuid.uuid4().hex}.tmp"
     os.symlink(target, temporary)
     os.replace(temporary, absolute(link))
+
+
+def presigned_url(uri: str, expires_s: int) -> str:
+    """Return a URL that anybody may read an `s3://` object with for a while. Raises `StorageError` without credentials."""
+    from microaction.storage import s3
+
+    with translate_errors(uri):
+        return s3.presigned_url(uri, expires_s)
 
 
 def _type_of(location: str) -> pafs.FileType:

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
@@ -82,6 +82,12 @@ def read(uri: str) -> bytes:
     """Return the content of an object."""
     bucket, key = split(uri)
     return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def upload(uri: str, file: BinaryIO) -> None:
+    """Make an object of a file's content from its position on. Nothing is published unless all of it arrives."""
+    bucket, key = split(uri)
+    client().upload_fileobj(file, bucket, key)
 
 
 def has_unusual_key(uri: str) -> bool:
@@ -173,3 +179,9 @@ def _disable_trailing_checksums() -> None:
     """Newer SDKs add trailing checksums that many S3-compatible stores refuse (HTTP 411). The environment overrides this."""
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+
+
+def presigned_url(uri: str, expires_s: int) -> str:
+    """Return a URL that anybody may read an object with for a while; asks the store for nothing."""
+    bucket, key = split(uri)
+    return str(client().generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=expires_s))
