@@ -76,11 +76,13 @@ bench: setup
 	$(RUN) -m tests.benchmarks.presets
 	$(RUN) -m tests.benchmarks.people
 	$(RUN) -m tests.benchmarks.detection_speed
+	$(RUN) -m tests.benchmarks.page
 	$(RUN) -m tests.benchmarks.training
 	$(RUN) -m tests.benchmarks.labeling
 	$(RUN) -m tests.benchmarks.labeling_memory
 	$(RUN) -m tests.benchmarks.labeling_driver
 	$(RUN) -m tests.benchmarks.labeling_scale
+	$(RUN) -m tests.benchmarks.export
 
 # The long versions of kills and fuzz: 20 kills of a training and 50 of a labeling, with the same results as without; 500 damaged
 # copies of each video.

@@ -20,7 +20,13 @@ from tests.conftest import ROOT
 LIMIT_S = 1500  # installing downloads PyTorch
 SHIPPED_DATA = (
     "microaction/py.typed",
+    "microaction/export/assets/THIRD_PARTY.md",
+    "microaction/export/assets/d3-7.9.2.min.js",
+    "microaction/export/assets/timeline.js",
+    "microaction/export/index.html.j2",
+    "microaction/export/video.html.j2",
     "microaction/pages/base.html.j2",
+    "microaction/pages/macros.html.j2",
     "microaction/labeling/contact_index.html.j2",
     "microaction/labeling/contact_video.html.j2",
     "microaction/models/default_label_embeddings.safetensors",
@@ -33,6 +39,7 @@ SHIPPED_DATA = (
     "microaction/retraining/page.html.j2",
     "microaction/training/detection_page.html.j2",
     "microaction/training/report.html.j2",
+    "microaction/training/run_macros.html.j2",
 )
 
 

@@ -117,7 +117,7 @@ def _fields_section(title: str, model: type[BaseModel], variable_prefix: str, le
     required = [name for name in own if fields[name].is_required()]
     words = [*(name.upper() for name in positional), *(f"{_flag(name)} {name.upper()}" for name in required)]
     usage = " ".join([title, *words, "[options]"])
-    grouped = [name for name in own if name in GROUPS or fields[name].annotation is ModelConfig]
+    grouped = [name for name in own if _is_group(name, fields[name]) or fields[name].annotation is ModelConfig]
     plain = [*positional, *required, *(name for name in own if name not in required and name not in grouped)]
     rows = [_row(name, fields[name], variable_prefix=variable_prefix) for name in plain]
     text = f"{'#' * level} {title}\n\n{_paragraph(model)}\n\n```text\n{usage}\n```\n"
@@ -152,6 +152,10 @@ def _shared_sections() -> Iterator[str]:
         yield f"## {title}\n\n{_paragraph(model)}\n\n{table(HEADER, rows)}\n"
 
 
+def _is_group(name: str, field: FieldInfo) -> bool:
+    return name in GROUPS and GROUPS[name][1] in (field.annotation, *get_args(field.annotation))
+
+
 def _link(name: str) -> str:
     if name in GROUPS:
         return f"[`--{name}.…`](#{GROUPS[name][0].lower()})"
@@ -183,7 +187,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=False)
-    return "" if value is None else code(_yaml(value))
+    return "" if value in (None, ()) else code(_yaml(value))
 
 
 def _yaml(value: object) -> str:

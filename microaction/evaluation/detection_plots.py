@@ -1,4 +1,4 @@
-"""Plots of detections, as PNG files.
+"""Plots of detections, as SVG files.
 
 Shapes: D detections, T thresholds of the temporal IoU.
 """
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microaction.evaluation.detection import Agreement
-from microaction.evaluation.plots import new_figure, png
+from microaction.evaluation.plots import LINES, new_figure, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def precision_recall_plot(score_D: np.ndarray, is_true_D: np.ndarray, num_true: int, events: Agreement) -> bytes:
-    """Return a PNG of precision by recall of all detections together, and of the events at the working thresholds.
+    """Return a plot of precision by recall of all detections together, and of the events at the working thresholds.
 
     Detections of one score are one point. Thresholds of classes differ, so that the events' point may lie beside the curve.
     """
@@ -27,30 +27,32 @@ def precision_recall_plot(score_D: np.ndarray, is_true_D: np.ndarray, num_true: 
     recall = hits_D[is_last_D] / max(num_true, 1)
     figure = new_figure(5, 5)
     axes = figure.add_subplot()
-    axes.plot(recall, precision, marker="o" if len(recall) == 1 else None, label="all detections, by falling score")
+    line, point = LINES[:2]
+    marker = line["marker"] if len(recall) == 1 else None
+    axes.plot(recall, precision, color=line["color"], marker=marker, label="all detections, by falling score")
     name = f"working thresholds: F1 {events.f1:.2f}"
-    axes.plot(events.recall, events.precision, "o", color="C3", markersize=8, clip_on=False, zorder=3, label=name)
+    axes.plot(events.recall, events.precision, **point, linestyle="", markersize=8, clip_on=False, zorder=3, label=name)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     _from_0_to_1(axes)
     axes.legend(loc="upper right", fontsize=8)
     axes.set_title("Precision and recall at a temporal IoU of 0.5")
-    return png(figure)
+    return svg(figure)
 
 
 def map_plot(thresholds: Sequence[float], map_T: np.ndarray, body_map_T: np.ndarray) -> bytes:
-    """Return a PNG of the mean average precision by threshold of the temporal IoU, of actions and of body parts."""
+    """Return a plot of the mean average precision by threshold of the temporal IoU, of actions and of body parts."""
     figure = new_figure(5, 5)
     axes = figure.add_subplot()
-    for values_T, name in ((map_T, "actions"), (body_map_T, "body parts")):
-        axes.plot(thresholds, values_T, marker="o", label=name)
+    for line, values_T, name in zip(LINES, (map_T, body_map_T), ("actions", "body parts"), strict=False):
+        axes.plot(thresholds, values_T, **line, label=name)
     axes.set_xlabel("minimum temporal IoU")
     axes.set_ylabel("mean average precision")
     _from_0_to_1(axes)
     axes.set_xticks(thresholds)
     axes.legend(loc="upper right", fontsize=8)
     axes.set_title("Mean average precision by overlap")
-    return png(figure)
+    return svg(figure)
 
 
 def _from_0_to_1(axes: "Axes") -> None:

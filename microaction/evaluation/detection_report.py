@@ -152,24 +152,24 @@ def detection_plots(measured: DetectionMeasurement, labels: Sequence[str], *, is
     num_true_K = [each.num_true for each in measured.events_K]
     ap_K = measured.actions.ap_CT[:, CHALLENGE_T].mean(axis=1)
     return {
-        "per_class.png": action_bars(
+        "per_class.svg": action_bars(
             ap_K.tolist(),
             num_true_K,
             labels,
             xlabel="average precision, mean at temporal IoUs of 0.2, 0.5 and 0.7",
             title="Average precision per action (true instances)",
         ),
-        "precision_recall.png": precision_recall_plot(
+        "precision_recall.svg": precision_recall_plot(
             measured.score_D, measured.is_true_D, sum(num_true_K), measured.events
         ),
-        "calibration.png": reliability_plot(
+        "calibration.svg": reliability_plot(
             binned(measured.score_D, measured.is_true_D),
             samples="detections",
             confidence="calibrated score" if is_calibrated else "score",
             accuracy="fraction that is true",
             is_log=True,
         ),
-        "map.png": map_plot(ALL_THRESHOLDS, measured.actions.map_T, measured.body_parts.map_T),
+        "map.svg": map_plot(ALL_THRESHOLDS, measured.actions.map_T, measured.body_parts.map_T),
     }
 
 

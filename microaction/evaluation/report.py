@@ -37,9 +37,9 @@ def write_report(
     predictions = predictions_table(names, probabilities_NK, target_N, body_NP)
     storage.write_bytes(storage.join(out, "predictions.parquet"), predictions)
     plots = {
-        "confusion.png": confusion_plot(confusion(probabilities_NK, target_N), labels),
-        "per_class.png": per_class_plot(per_class_metrics(probabilities_NK, target_N), labels),
-        "calibration.png": reliability_plot(confidence_bins(probabilities_NK, target_N)),
+        "confusion.svg": confusion_plot(confusion(probabilities_NK, target_N), labels),
+        "per_class.svg": per_class_plot(per_class_metrics(probabilities_NK, target_N), labels),
+        "calibration.svg": reliability_plot(confidence_bins(probabilities_NK, target_N)),
     }
     for name, plot in plots.items():
         storage.write_bytes(storage.join(out, name), plot)

@@ -16,9 +16,10 @@ class ExportSettings(CommandSettings):
     )
     dest: CliPositionalArg[Location] = Field(description="Folder for the exported files; a path or URI.")
     format: Literal["elan", "boris", "csv", "xlsx", "webvtt", "fiftyone", "mma52"] = Field(
-        description="`elan`: an annotation file for each video; `boris`: a project, and tables of events; `csv` and `xlsx`: tables "
-        "of events, of what each person does, and of what has no labels; `webvtt`: captions for each video; `fiftyone`: a "
-        "dataset of temporal detections; `mma52`: annotations as MMA-52 has them, and a submission of its challenge."
+        description="`elan`: an annotation file for each video; `boris`: a project, and tables of events; `csv` and `xlsx`: "
+        "tables of events, of what each person does, and of what has no labels; `webvtt`: captions for each video; "
+        "`fiftyone`: a dataset of temporal detections; `mma52`: annotations as MMA-52 has them, and a submission of its "
+        "challenge."
     )
     video: tuple[str, ...] = Field(
         (),

@@ -1,20 +1,29 @@
 """The events of a video over time, as a figure for notebooks."""
 
-from typing import TYPE_CHECKING
+import io
 
-from microaction.evaluation.plots import new_figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from microaction.export.labels import VideoLabels
 from microaction.pages import COLORS, color_of, printable
 from microaction.taxonomy import ACTIONS, BODY_PART_OF
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 WIDTH_IN, LANE_IN, MARGIN_IN = 10.0, 0.28, 1.3
 MIN_ALPHA = 0.25  # of an event with a score of 0
+DPI = 100
 
 
-def timeline_figure(video: VideoLabels) -> "Figure":
+class NotebookFigure(Figure):
+    """A figure that notebooks show as the result of a cell, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=DPI)
+        return file.getvalue()
+
+
+def timeline_figure(video: VideoLabels) -> Figure:
     """Return a figure with a lane per person and action that occurs, by person and body part, and time in seconds.
 
     Bars are in the person's color, and fainter where the probability is lower.
@@ -22,7 +31,8 @@ def timeline_figure(video: VideoLabels) -> "Figure":
     lanes = sorted(
         {(event.person, BODY_PART_OF[event.action_id], event.action_id) for event in video.events}, reverse=True
     )
-    figure = new_figure(WIDTH_IN, MARGIN_IN + LANE_IN * max(len(lanes), 1))
+    figure = NotebookFigure(figsize=(WIDTH_IN, MARGIN_IN + LANE_IN * max(len(lanes), 1)), layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     row_of = {(person, action_id): row for row, (person, _, action_id) in enumerate(lanes)}
     for event in video.events:

@@ -5,7 +5,7 @@ Names of files and people may be anything: all text is escaped by the templates,
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from microaction.labeling.contact import Part, VideoFacts, video_facts
@@ -59,7 +59,14 @@ def video_page(
     `num_hidden` counts the parts that are not shown; `failure` says why there are no pictures at all.
     """
     facts = video_facts(video, people)
-    facts = replace(facts, problems=tuple(printable(problem) for problem in facts.problems))
+    rows = [("file", printable(video["video"])), ("length", _length(video))]
+    if facts.num_people is not None:
+        rows += [
+            ("people", f"{facts.num_people}"),
+            ("shots", f"{facts.num_shots}"),
+            ("nobody is seen for", f"{facts.nobody_s:.1f} s"),
+            ("left out", left_out_text(facts) or "nobody"),
+        ]
     shift_us = start_us(video)
     spans = [] if people is None else sorted(people["spans"], key=lambda span: (span["person"], span["start_us"]))
     return render(
@@ -67,10 +74,8 @@ def video_page(
         "contact_video.html.j2",
         label_size=LABEL_SIZE,
         name=_name_in(archive, video["video"]),
-        location=printable(video["video"]),
-        length=_length(video),
-        facts=facts,
-        left_out=left_out_text(facts) or "nobody",
+        rows=rows,
+        problems=[printable(problem) for problem in facts.problems],
         failure=printable(failure),
         frames=[frame_view(part, picture, video) for part, picture in pictures],
         num_hidden=num_hidden,

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from microaction import storage
 from microaction.evaluation.metrics import measure, per_class_metrics
+from microaction.pages import render
 from microaction.retraining.attempt import Attempt
 from microaction.retraining.gates import ChangedConfusion, Comparison, Verdict, changed_confusions
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
@@ -68,14 +67,10 @@ def compared_classifiers(comparison: Comparison) -> ComparedModels:
 
 def write_page(attempt: Attempt, compared: ComparedModels, verdicts: list[Verdict]) -> None:
     """Write the page into the attempt's folder."""
-    environment = Environment(
-        loader=PackageLoader("microaction.retraining", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
     ours, theirs = compared.metrics
-    page = environment.get_template("page.html.j2").render(
+    page = render(
+        "microaction.retraining",
+        "page.html.j2",
         production=attempt.production.name,
         delta=attempt.delta,
         compared=compared,
@@ -85,4 +80,4 @@ def write_page(attempt: Attempt, compared: ComparedModels, verdicts: list[Verdic
         gates=attempt.settings.gates,
         start=attempt.settings.start,
     )
-    storage.write_bytes(attempt.page_uri, page.encode())
+    storage.write_bytes(attempt.page_uri, page)

@@ -1,6 +1,5 @@
 """A detector's run as one page: what was trained, on what, how it went and how good it is. The page needs no other file."""
 
-import base64
 import math
 
 import pyarrow as pa
@@ -12,14 +11,16 @@ from microaction.evaluation.detection_calibration import apply_calibration
 from microaction.evaluation.detection_report import CHALLENGE_T, detection_plots, measure_detections
 from microaction.evaluation.seen_people import whom_seen
 from microaction.models.checkpoint import read_config
+from microaction.pages import render
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.training.report import (
     CURVES_FILE,
     REPORT_FILE,
+    TEMPLATES,
     curves_plot,
+    embedded,
     flat,
     num_shared_subjects,
-    rendered,
     summary_of,
 )
 from microaction.training.settings import TrainSettings
@@ -52,7 +53,8 @@ def write_detection_page(
         storage.write_bytes(storage.join(run_uri, name), plot)
     splits = read_instance_splits(settings)
     trained, tested = ({clip.subject for clip in clips} for clips in splits)
-    page = rendered(
+    page = render(
+        TEMPLATES,
         "detection_page.html.j2",
         name=settings.name,
         best=next(epoch for epoch in state.epochs if epoch.number == state.best_epoch),
@@ -82,10 +84,10 @@ def write_detection_page(
         unreadable=state.unreadable,
         settings=flat(settings.model_dump(mode="json", exclude={"config"})),
         versions=versions(),
-        plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
+        plots=embedded(plots),
     )
     uri = storage.join(run_uri, REPORT_FILE)
-    storage.write_bytes(uri, page.encode())
+    storage.write_bytes(uri, page)
     return uri
 
 

@@ -2,26 +2,29 @@
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from microaction import storage
 from microaction.clips.manifest import Clip
 from microaction.evaluation.calibration import confidence_bins
 from microaction.evaluation.metrics import confusion, per_class_metrics
 from microaction.evaluation.plots import (
+    LINES,
+    PAGE_WIDTH,
     confusion_plot,
     new_figure,
     per_class_plot,
-    png,
     reliability_plot,
+    svg,
 )
+from microaction.pages import printable, render
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
 from microaction.training.settings import TrainSettings
 from microaction.training.split import read_splits
@@ -29,7 +32,8 @@ from microaction.training.state import Epoch, RunState
 from microaction.versions import versions
 
 REPORT_FILE = "report.html"
-CURVES_FILE = "curves.png"
+TEMPLATES = "microaction.training"
+CURVES_FILE = "curves.svg"
 PAIRS_SHOWN = 15
 
 # Percent, on MA-52's test set. Source: Guo et al., "Benchmarking Micro-action Recognition", IEEE TCSVT 34(7), 2024.
@@ -66,7 +70,7 @@ class ConfusedPair:
 
 
 def write_report(settings: TrainSettings, run_uri: str, state: RunState, predictions: bytes) -> str:
-    """Write report.html and curves.png, per_class.png, confusion.png and calibration.png into the run's folder; return the
+    """Write report.html and curves.svg, per_class.svg, confusion.svg and calibration.svg into the run's folder; return the
     page's URI. `predictions` is the best epoch's table of validation predictions."""
     table = pq.read_table(pa.BufferReader(predictions))
     probabilities_NK = np.stack(table["probabilities"].to_numpy())
@@ -75,15 +79,16 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
     counts_KK = confusion(probabilities_NK, target_N)
     plots = {
         CURVES_FILE: curves_plot(state.losses.numpy(), state.epochs),
-        "per_class.png": per_class_plot(per_class, ACTIONS),
-        "confusion.png": confusion_plot(counts_KK, ACTIONS),
-        "calibration.png": reliability_plot(confidence_bins(probabilities_NK, target_N)),
+        "per_class.svg": per_class_plot(per_class, ACTIONS),
+        "confusion.svg": confusion_plot(counts_KK, ACTIONS),
+        "calibration.svg": reliability_plot(confidence_bins(probabilities_NK, target_N)),
     }
     for name, plot in plots.items():
         storage.write_bytes(storage.join(run_uri, name), plot)
     train, held_out = read_splits(settings)
     best = next(epoch for epoch in state.epochs if epoch.number == state.best_epoch)
-    page = rendered(
+    page = render(
+        TEMPLATES,
         "report.html.j2",
         name=settings.name,
         best=best,
@@ -102,19 +107,16 @@ def write_report(settings: TrainSettings, run_uri: str, state: RunState, predict
         unreadable=state.unreadable,
         settings=flat(settings.model_dump(mode="json", exclude={"config"})),
         versions=versions(),
-        plots={name: base64.b64encode(plot).decode() for name, plot in plots.items()},
+        plots=embedded(plots),
     )
     uri = storage.join(run_uri, REPORT_FILE)
-    storage.write_bytes(uri, page.encode())
+    storage.write_bytes(uri, page)
     return uri
 
 
-def rendered(template: str, **content: Any) -> str:
-    """Return a page of a run."""
-    environment = Environment(
-        loader=PackageLoader("microaction.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(template).render(**content)
+def embedded(plots: Mapping[str, bytes]) -> dict[str, str]:
+    """Return plots by file name as base64, as a page holds them."""
+    return {name: base64.b64encode(plot).decode() for name, plot in plots.items()}
 
 
 def summary_of(name: str, clips: Sequence[Clip]) -> SplitSummary:
@@ -146,28 +148,32 @@ def curves_plot(
     losses: np.ndarray, epochs: Sequence[Epoch], scores: Sequence[str] = ("action_top1", "body_top1", "f1_mean")
 ) -> bytes:
     """Return a plot of the loss of every step, and of some metrics of every epoch, over the same axis."""
-    figure = new_figure(9, 6)
+    figure = new_figure(PAGE_WIDTH, 6)
     loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
     steps = np.arange(1, len(losses) + 1) / len(losses) * len(epochs)
-    loss_axes.plot(steps, losses, color="0.8", linewidth=0.7, label="every step")
+    # A line of a million points is drawn as pixels.
+    loss_axes.plot(steps, losses, color="0.7", linewidth=0.7, label="every step", rasterized=True)
     numbers = [epoch.number for epoch in epochs]
-    loss_axes.plot(numbers, [epoch.metrics["loss"] for epoch in epochs], marker=".", label="mean of the epoch")
+    loss_axes.plot(numbers, [epoch.metrics["loss"] for epoch in epochs], **LINES[0], label="mean of the epoch")
     loss_axes.set_ylabel("training loss")
     loss_axes.legend()
-    for name in scores:
-        score_axes.plot(numbers, [epoch.metrics[name] for epoch in epochs], marker=".", label=name)
-    score_axes.set_ylabel("validation")
+    for line, name in zip(cycle(LINES), scores, strict=False):
+        score_axes.plot(numbers, [epoch.metrics[name] for epoch in epochs], **line, label=name)
+    score_axes.set_ylabel("validation score")
     score_axes.set_ylim(0, 1)
     score_axes.set_xlabel("epoch")
+    score_axes.xaxis.get_major_locator().set_params(integer=True)
     score_axes.legend()
     for axes in (loss_axes, score_axes):
         axes.grid(color="0.92")
-    return png(figure)
+    return svg(figure)
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested settings as one table of dotted names."""
-    rows: dict[str, Any] = {}
+    rows: dict[str, str] = {}
     for name, value in settings.items():
-        rows |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        rows |= (
+            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": printable(f"{value}")}
+        )
     return rows

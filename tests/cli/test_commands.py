@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[2]
 REPORT = {
     *("metrics.json", "per_class.csv", "predictions.parquet"),
-    *("confusion.png", "per_class.png", "calibration.png"),
+    *("confusion.svg", "per_class.svg", "calibration.svg"),
 }
 
 
@@ -77,8 +77,10 @@ def test_catalog_plan_and_label_work_on_files(
     assert (rows["chunks"], rows["failed before"]) == ("3: 2 committed, 1 to do (0:07 min)", "1")
 
     assert job("catalog", str(archive), catalog).returncode == 0
-    labeled = job(*with_catalog)
+    labeled = job(*with_catalog, "--page")
     assert labeled.returncode == 0
+    assert f"open {tmp_path}/out/report/index.html" in labeled.stderr
+    assert len(list((tmp_path / "out" / "report" / "videos").glob("*.html"))) == 7
     rows = table_of(labeled)
     assert (rows["videos"], rows["windows"], rows["failures (see failures/)"]) == ("7", "9", "4")
     assert rows["chunks labeled now / committed before"] == "1 / 2"

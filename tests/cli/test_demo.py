@@ -38,6 +38,7 @@ def test_the_demo_trains_pcan_and_labels_with_it(job: Callable[..., CommandResul
     assert covered_s["interview_1.mp4"] == covered_s[COPY_NAME] == 8.0
     windows = pd.read_parquet(labels / "windows")
     assert len(windows) == 2 * 7
+    assert (labels / "report" / "index.html").exists()
     assert (tmp_path / "evaluation-pcan" / "metrics.json").exists()
     for part in ("PCAN's RGB path alone: ", "PCAN's pose path alone: ", "actions in the interviews were found"):
         assert part in result.stderr

@@ -67,7 +67,7 @@ def test_the_files_agree_with_each_other(tmp_path: Path) -> None:
     )
     assert metrics["mean_overlap"] == pytest.approx(2 / 2.2), "each true detection lasts 2 of 2.2 s"
     for plot in PLOTS:
-        assert (tmp_path / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / f"{plot}.svg").read_bytes().startswith(b"<?xml")
 
 
 def test_classes_without_truth_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_no_detections_make_a_report_too(tmp_path: Path, num_true: int) -> None:
     assert (saved["map_challenge_of_true_classes"] is None) == (num_true == 0)
     assert read_detections(str(tmp_path / "detections.parquet")) == []
     for plot in PLOTS:
-        assert (tmp_path / f"{plot}.png").exists()
+        assert (tmp_path / f"{plot}.svg").exists()
 
 
 def test_it_says_whom_the_weights_have_seen() -> None:

@@ -1,7 +1,6 @@
 """The contact sheet without a run: which frames it shows, what it says of them, and that no name can do anything in it."""
 
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,11 @@ from microaction.labeling.contact import (
 from microaction.labeling.contact_drawing import frame_view
 from microaction.labeling.contact_frames import MAX_SIDE, FramePicture, pictures_at
 from microaction.labeling.contact_page import VIDEOS_PER_INDEX, IndexEntry, index_pages, video_page
-from microaction.pages import COLORS, clock, color_of
+from microaction.pages import clock
 from microaction.schema import CATALOG, VIDEO_PEOPLE
 from microaction.video.framing import Crop, Framing
 from microaction.video.windows import MICROSECONDS, Span
+from tests.pages.reading import assert_harmless
 from tests.videos import number_of, write_video
 
 HOSTILE = (
@@ -42,7 +42,6 @@ HOSTILE = (
     "\u202etxt.exe\x00\x1b[31m",
     "javascript:alert(1)",
 )
-VOID = {"meta", "img", "rect", "image", "path", "br"}
 ARCHIVE = "/archive"
 
 
@@ -72,50 +71,6 @@ def decoded(jpeg: bytes | None) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return np.asarray(image)
-
-
-class Page(HTMLParser):
-    """The elements of a page, and its text; every element is closed in order."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(content.decode())
-        assert self._open == [], "every element is closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def assert_harmless(content: bytes) -> Page:
-    """Assert that a page runs nothing and loads nothing."""
-    page = Page(content)
-    assert not {"script", "iframe", "object", "embed", "base", "form", "link"} & {tag for tag, _ in page.elements}
-    for tag, attributes in page.elements:
-        assert not [name for name in attributes if name.startswith("on")], tag
-        for name in ("src", "href", "xlink:href", "action"):
-            value = attributes.get(name) or ""
-            assert not value or PAGE_NAME.fullmatch(value) or value.startswith("data:image/jpeg;base64,"), value
-    (policy,) = (each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy")
-    assert policy is not None
-    assert policy.startswith("default-src 'none'")
-    return page
 
 
 # Which frames.
@@ -227,32 +182,6 @@ def test_numbers_are_seen_and_do_not_cover_each_other(corners: list[tuple[int, i
         apart = abs(one.badge_x - other.badge_x) >= view.badge[0] or abs(one.badge_y - other.badge_y) >= view.badge[1]
         assert apart or one.badge_y == pytest.approx(other.badge_y + view.badge[1], abs=0.01)
     assert all(view.view[0] <= box.badge_x <= view.view[0] + view.view[2] - view.badge[0] for box in view.boxes)
-
-
-def test_text_on_every_color_is_legible() -> None:
-    def luminance(color: str) -> float:
-        digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
-        parts = np.array([int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)])
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    for fill, text in COLORS:
-        dark, light = sorted((luminance(fill), luminance(text)))
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, fill  # WCAG AA
-
-
-def test_colors_differ_also_for_the_color_blind() -> None:
-    # Viénot, Brettel and Mollon 1999, on linear RGB: protanopia, deuteranopia.
-    views = [
-        np.eye(3),
-        np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
-        np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
-    ]
-    linear = [(np.array([int(fill[i : i + 2], 16) / 255 for i in (1, 3, 5)])) ** 2.2 for fill, _ in COLORS]
-    for view in views:
-        seen = [np.clip(view @ color, 0, 1) ** (1 / 2.2) for color in linear]
-        assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 0.1
-    assert [color_of(person) for person in (1, 7, 8)] == [0, 6, 0]
 
 
 # What a name can do: nothing.

@@ -108,7 +108,7 @@ def test_a_run_ends_with_a_calibrated_checkpoint_and_a_page(finished: FinishedRu
     assert config.metrics["num_detections"] > 0
     (page,) = finished.folder.glob("*.html")
     assert "mAP" in page.read_text()
-    assert {"curves.png", "map.png", "per_class.png", "calibration.png"} <= {
+    assert {"curves.svg", "map.svg", "per_class.svg", "calibration.svg"} <= {
         path.name for path in finished.folder.iterdir()
     }
     table = pq.read_table(finished.folder / "best" / "validation.parquet")

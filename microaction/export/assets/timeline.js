@@ -486,11 +486,13 @@
           const doing = events
             .filter((event) => event.person === person.index && event.start <= time && time < event.end && isShown(event))
             .map((event) => data.actions[event.action]);
-          const text = [people.length > 1 ? person.name : "", doing.join(", ")].filter(Boolean).join(": ");
+          const lines = people.length > 1 ? [person.name, ...doing] : doing;
           return [
             svg("rect", { x: left, y: top, width: cropWidth, height: cropHeight, class: "under" }),
             svg("rect", { x: left, y: top, width: cropWidth, height: cropHeight, class: `crop c${person.color}` }),
-            svg("text", { x: Math.max(left, 0) + size / 2, y: Math.max(top, 0) + size * 1.4, "font-size": size * 1.1 }, text),
+            ...lines.map((line, row) =>
+              svg("text", { x: Math.max(left, 0) + size / 2, y: Math.max(top, 0) + size * 1.3 * (row + 1), "font-size": size }, line),
+            ),
           ];
         }),
     );
