@@ -207,11 +207,10 @@ def _value(annotation: Any, metadata: list[Any]) -> str:
         return ", ".join(code(each) for each in arguments)
     if hasattr(annotation, "__metadata__"):
         return _value(annotation.__origin__, [*annotation.__metadata__, *metadata])
-    if origin is tuple and arguments[0] is str:
-        return "text, any number"
     if origin is tuple:
-        numbers = "integers" if arguments[0] is int or int in get_args(arguments[0]) else "numbers"
-        return numbers if arguments[-1] is Ellipsis else f"{len(arguments)} {numbers}"
+        items = {int: "integers", str: "texts"}
+        kinds = next((items[each] for each in (arguments[0], *get_args(arguments[0])) if each in items), "numbers")
+        return kinds if arguments[-1] is Ellipsis else f"{len(arguments)} {kinds}"
     validators = {each.func for each in metadata if isinstance(each, AfterValidator)}
     if validators & {absolute_location, model_location}:
         return "path or URI"

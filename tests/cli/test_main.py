@@ -13,7 +13,7 @@ from microaction.cli import COMMANDS
 from microaction.cli.demo import DemoSettings
 from microaction.clips.settings import PackSettings
 from microaction.evaluation.settings import EvaluateSettings, ImportSettings
-from microaction.export.settings import ExportSettings
+from microaction.export.settings import ExportSettings, PageSettings
 from microaction.labeling.settings import CatalogSettings, LabelSettings, PeopleSettings
 from microaction.registry.settings import RegistrySettings
 from microaction.retraining.settings import RetrainSettings
@@ -26,6 +26,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "label": LabelSettings,
     "catalog": CatalogSettings,
     "people": PeopleSettings,
+    "page": PageSettings,
     "export": ExportSettings,
     "pack": PackSettings,
     "train": TrainSettings,

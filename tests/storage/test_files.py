@@ -1,15 +1,18 @@
 import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
+import pyarrow.fs as pafs
 import pytest
 
 from microaction import storage
 from microaction.errors import EXIT_RETRY, EXIT_USAGE
-from microaction.storage import StorageError
+from microaction.storage import StorageError, files
 
 
 def test_paths_become_absolute_and_uris_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +94,63 @@ def test_full_disks_and_closed_folders_are_one_line(
         storage.write_bytes(uri, b"data")
     assert (str(error.value), error.value.exit_code) == (message.format(uri), exit_code)
     assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
+
+
+def test_a_streamed_file_appears_whole_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new/folder/file"
+    with storage.open_output(str(path)) as file:
+        file.write(b"one ")
+        file.write(b"two")
+        file.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"one two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_stream_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error):
+            write_half(str(path), error)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_fills_up_during_a_stream_is_one_line(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    with pytest.raises(StorageError, match=f"^no space left for {uri}: free some"), storage.open_output(uri):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_to_a_store_is_uploaded_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a folder in place of the store."""
+    store = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    monkeypatch.setattr(files, "open_filesystem", lambda uri: (store, uri.removeprefix("gs://")))
+    with storage.open_output("gs://file") as file:
+        file.write(b"data")
+        assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / "file").read_bytes() == b"data"
+    with pytest.raises(KeyboardInterrupt):
+        write_half("gs://file", KeyboardInterrupt)
+    monkeypatch.setattr(shutil, "copyfileobj", copy_half)
+    with pytest.raises(ConnectionError), storage.open_output("gs://file") as file:
+        file.write(b"half")
+    assert (tmp_path / "file").read_bytes() == b"data"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def write_half(uri: str, error: type[BaseException]) -> None:
+    with storage.open_output(uri) as file:
+        file.write(b"half")
+        file.flush()
+        raise error
+
+
+def copy_half(source: BinaryIO, stream: BinaryIO) -> None:
+    stream.write(source.read(2))
+    raise ConnectionError
 
 
 def test_reading_a_missing_file_names_it(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.archives import BAD, GOOD
 from tests.benchmarks.videos import write_long_video
 from tests.ceph import S3Server
 from tests.proxy import counting_proxy
+from tests.storage.test_files import write_half
 from tests.videos import number_of
 
 pytestmark = pytest.mark.cluster
@@ -52,6 +53,22 @@ def test_files_are_written_read_listed_and_deleted() -> None:
         list(storage.list_files("s3://results/folder"))
     with pytest.raises(StorageError, match="no bucket 'absent'"):
         list(storage.list_files("s3://absent/x"))
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_stream_is_published_whole_or_not_at_all() -> None:
+    uri, piece = "s3://results/streamed/file", os.urandom(1 << 20)
+    with storage.open_output(uri) as file:
+        for _ in range(20):  # more than one part of an upload
+            file.write(piece)
+        assert not storage.exists(uri)
+    assert storage.read_bytes(uri) == piece * 20
+    with pytest.raises(KeyboardInterrupt):
+        write_half(uri, KeyboardInterrupt)
+    with pytest.raises(StorageError, match="no bucket 'absent'"), storage.open_output("s3://absent/file") as file:
+        file.write(b"data")
+    assert storage.read_bytes(uri) == piece * 20
+    assert not boto3.client("s3").list_multipart_uploads(Bucket="results").get("Uploads")
 
 
 @pytest.mark.usefixtures("s3")
