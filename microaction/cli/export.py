@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from microaction.export.run import ExportSummary
 
 NAME_FLAGS = {"--video": "video", "--person": "person"}  # flag → setting
-FAILURES = {"csv": "failures.csv", "xlsx": "the sheet failures"}  # where a format has them; else OUT/failures
+FAILURES = {"csv": "failures.csv", "xlsx": "the sheet failures"}  # where a format has them; else in the labels
 NEXT_STEPS = {
     "elan": "Open a file in ELAN: double-click it, or File > Open. It plays the video that it names.",
     "boris": "Open the project in BORIS: File > Open project; then Observations > Open an observation.",
@@ -68,7 +68,7 @@ def summary_table(summary: "ExportSummary", settings: ExportSettings) -> Table:
     left_out = f", {summary.num_left_out} left out: they could not be opened" if summary.num_left_out else ""
     rows = {"videos": f"{written.num_videos}{left_out}", "events": str(written.num_events)}
     if summary.num_failures:
-        where = FAILURES.get(settings.format, f"{settings.out}/failures")
+        where = FAILURES.get(settings.format, f"failures/ of {settings.out}")
         rows["spans without labels"] = f"{summary.num_failures}: see {where}"
     table = Table(title=summary.title, show_header=False)
     for name, value in rows.items():

@@ -32,7 +32,6 @@ class VideoEntry:
     covered_s: float
     coverage: float | None
     unsure: float | None
-    abstained_fraction: float | None
     problems: tuple[str, ...]
 
     @classmethod
@@ -49,7 +48,6 @@ class VideoEntry:
             covered_s=facts["covered_s"],
             coverage=facts["coverage"],
             unsure=1 - float(np.mean([event.probability for event in video.events])) if video.events else None,
-            abstained_fraction=facts["abstained_fraction"],
             problems=tuple(reason if count == 1 else f"{reason} ({count} times)" for reason, count in reasons.items()),
         )
 

@@ -34,7 +34,7 @@
     end: data.events.end_ms[index] / MS,
     score: data.events.score[index] / MS,
   }));
-  const duration = Math.max(data.duration_s || 0, ...people.map(() => 0), events.reduce((most, event) => Math.max(most, event.end), 0.001));
+  const duration = events.reduce((most, event) => Math.max(most, event.end), data.duration_s || 0.001);
 
   const laneKey = (person, action) => person * data.actions.length + action;
   const allLanes = new Map();
@@ -63,6 +63,7 @@
   let width = 1;
   let height = 1;
   let isDrawPending = false;
+  let isPrinting = false;
 
   // ---- words
 
@@ -129,7 +130,9 @@
     });
   }
 
+  const PRINTED = { text: "#000", note: "#333", line: "#999", thin: "#ddd", page: "#fff", link: "#000" };
   function colors() {
+    if (isPrinting) return PRINTED;
     const style = getComputedStyle(document.documentElement);
     const of = (name) => style.getPropertyValue(name).trim();
     return { text: of("--text"), note: of("--note"), line: of("--line"), thin: of("--thin"), page: of("--page"), link: of("--link") };
@@ -154,16 +157,17 @@
     const palette = colors();
     const x = scale();
     drawAxis(x, palette);
-    const context = fit(canvas, width, height);
-    const top = lanesBox.scrollTop;
+    const shown = isPrinting ? lanes.length * LANE_HEIGHT : height; // paper does not scroll
+    const top = isPrinting ? 0 : lanesBox.scrollTop;
+    const context = fit(canvas, width, shown);
     const [from, to] = x.domain();
     const first = Math.floor(top / LANE_HEIGHT);
-    const last = Math.min(lanes.length, Math.ceil((top + height) / LANE_HEIGHT));
-    drawGrid(context, x, palette, first, last, top);
+    const last = Math.min(lanes.length, Math.ceil((top + shown) / LANE_HEIGHT));
+    drawGrid(context, x, palette, first, last, top, shown);
     for (let row = first; row < last; row += 1) drawHeat(context, x, lanes[row], row * LANE_HEIGHT - top, from, to);
     for (let row = first; row < last; row += 1) drawBars(context, x, lanes[row], row * LANE_HEIGHT - top, from, to, palette);
     if (selected) drawSelected(context, x, top, palette);
-    drawPlayhead(context, x, height, palette);
+    drawPlayhead(context, x, shown, palette);
   }
 
   function drawAxis(x, palette) {
@@ -194,13 +198,13 @@
     return d3.range(Math.ceil(from / step), Math.floor(to / step) + 1).map((number) => number * step);
   }
 
-  function drawGrid(context, x, palette, first, last, top) {
+  function drawGrid(context, x, palette, first, last, top, bottom) {
     context.strokeStyle = palette.thin;
     context.beginPath();
     for (const tick of ticks(x)) {
       const at = Math.round(x(tick)) + 0.5;
       context.moveTo(at, 0);
-      context.lineTo(at, height);
+      context.lineTo(at, bottom);
     }
     for (let row = first; row <= last; row += 1) {
       const at = row * LANE_HEIGHT - top - 0.5;
@@ -325,8 +329,6 @@
   function resize() {
     surface.style.height = `${Math.max(lanes.length, 1) * LANE_HEIGHT}px`;
     const before = width;
-    width = Math.max(axisCanvas.parentElement.clientWidth, 50);
-    axisCanvas.parentElement.style.paddingRight = "0";
     width = Math.max(surface.clientWidth, 50);
     height = Math.max(Math.min(lanesBox.clientHeight, lanes.length * LANE_HEIGHT), LANE_HEIGHT);
     base.range([0, width]);
@@ -623,7 +625,12 @@
   });
   new ResizeObserver(resize).observe(lanesBox);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  window.addEventListener("beforeprint", drawNow);
+  for (const name of ["beforeprint", "afterprint"]) {
+    window.addEventListener(name, () => {
+      isPrinting = name === "beforeprint";
+      drawNow();
+    });
+  }
   layOut();
   drawNow();
   drawCrops();
