@@ -306,8 +306,8 @@ def _story(
         f"{MIN_IOU:.0%}, {comparison.mean_overlap:.0%} on average); {agreement.precision:.0%} of the {agreement.num_found} "
         "events found are right",
     )
-    for failure in failures:
-        table.add_row("unreadable", f"{Path(failure['video']).name}: {failure['reason']}")
+    for line in dict.fromkeys(f"{Path(failure['video']).name}: {failure['reason']}" for failure in failures):
+        table.add_row("not labeled", line)
     table.add_row("took", f"{seconds / 60:.1f} minutes")
     table.add_row("", "")
     table.add_row("open", os.path.relpath(index))

@@ -20,7 +20,7 @@ from microaction.pages import slug_prefix
 REPORT_FOLDER = "report"
 VIDEOS_FOLDER = "videos"
 ASSETS_FOLDER = "assets"
-LIBRARY = "d3-7.9.2.min.js"  # ISC licence; see assets/THIRD_PARTY.md
+LIBRARY = "d3-7.9.2.min.js"  # ISC license; see assets/THIRD_PARTY.md
 SCRIPT = "timeline.js"
 DIGEST_LENGTH = 16
 PAGE_NAME = re.compile(rf"(?:[a-z0-9-]+-)?[0-9a-f]{{{DIGEST_LENGTH}}}\.html")

@@ -178,7 +178,9 @@ class LabelSettings(ClusterSettings, VideoLabelSettings):
     max_failed: NonNegativeInt | None = Field(
         None, description="More rows in failures/ than this end the command with exit code 3. Default: no limit."
     )
-    page: bool = Field(False, description="At the end, write pages that show the labels, as `microaction page OUT` does.")
+    page: bool = Field(
+        False, description="At the end, write pages that show the labels, as `microaction page OUT` does."
+    )
     plan: bool = Field(False, description="Report what there is to do and about what it takes, and do none of it.")
 
     @model_validator(mode="after")

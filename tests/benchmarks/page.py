@@ -86,7 +86,7 @@ def zoom(page: OpenedPage, x: float, y: float) -> None:
 
 
 def pan(page: OpenedPage, x: float, y: float) -> None:
-    """Drag an enlarged timeline to and fro."""
+    """Drag an enlarged timeline left and right."""
     page.page.click("#zoom-in")
     page.page.mouse.move(x, y)
     page.page.mouse.down()

@@ -5,6 +5,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -48,10 +49,10 @@ def page(report: Path, archive: Path, name: str) -> str:
     return (report / "videos" / page_name(f"{archive}/{name}")).read_text()
 
 
-def data(content: str) -> dict[str, object]:
+def data(content: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="labels">(.*?)</script>', content, re.DOTALL)
     assert found is not None
-    loaded: dict[str, object] = json.loads(found.group(1))
+    loaded: dict[str, Any] = json.loads(found.group(1))
     return loaded
 
 
@@ -80,7 +81,7 @@ def test_a_page_holds_the_labels_of_its_video(report: Path, archive: Path) -> No
         "end_ms": [10250, 6000],
         "score": [750, 500],
     }
-    (strip,) = found["activity"]  # type: ignore[misc]
+    (strip,) = found["activity"]
     assert (strip["person"], strip["action"], strip["start_s"], strip["step_s"]) == (0, NODDING, 0.0, 0.125)
     values = np.frombuffer(base64.b64decode(strip["values"]), np.uint8)
     assert np.flatnonzero(values).tolist() == list(range(8, 80))
@@ -101,7 +102,7 @@ def test_hostile_names_are_text(report: Path, archive: Path) -> None:
         assert tags.tags.count("script") in (0, 3), "the data, the library and the page's own"
         assert not re.search("[\u202a-\u202e\u2066-\u2069]", content)
     people = data(page(report, archive, "one.mp4"))["people"]
-    assert people[0]["name"].startswith("</script><img")  # type: ignore[index]
+    assert people[0]["name"].startswith("</script><img")
 
 
 def test_nothing_is_asked_of_a_network(report: Path) -> None:
