@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
 def split_names(argv: Iterable[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """Return the arguments without the names of videos and people, and these by setting.
 
-    Each is one name, whatever is in it: the parser of settings takes `Smith, Ann` for two, and refuses `[1].mp4`.
+    Each is one name, whatever is in it: the parser of settings takes `Smith, Ann` for two, and refuses `[1].mp4`. One that begins
+    with a dash is given as `--video=-a.mp4`.
     """
     rest: list[str] = []
     names: dict[str, tuple[str, ...]] = {}
@@ -65,7 +66,9 @@ def split_names(argv: Iterable[str]) -> tuple[list[str], dict[str, tuple[str, ..
 def summary_table(summary: "ExportSummary", settings: ExportSettings) -> Table:
     """Return what was exported."""
     written = summary.written
-    left_out = f", {summary.num_left_out} left out: they could not be opened" if summary.num_left_out else ""
+    left_out = (
+        f", {summary.num_left_out} left out: the format needs what is not known of them" if summary.num_left_out else ""
+    )
     rows = {"videos": f"{written.num_videos}{left_out}", "events": str(written.num_events)}
     if summary.num_failures:
         where = FAILURES.get(settings.format, f"failures/ of {settings.out}")

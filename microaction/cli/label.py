@@ -46,9 +46,11 @@ def main(argv: list[str] | None = None) -> None:
     for warning in summary.warnings:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(summary_table(summary, settings.out))
-    if settings.page:
-        show_pages(PageSettings(out=settings.out))
-    _exit_unless_done(summary, settings)
+    try:
+        if settings.page:
+            show_pages(PageSettings(out=settings.out))
+    finally:
+        _exit_unless_done(summary, settings)
 
 
 def label(settings: LabelSettings, show: Show) -> "RunSummary":

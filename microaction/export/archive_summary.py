@@ -22,7 +22,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """A video in the index. `unsure`: the mean of 1 − probability over its events, the fraction expected to be wrong."""
+    """A video in the index. `expected_error_rate`: the mean of 1 − probability over its events; None without events."""
 
     name: str
     page: str
@@ -31,7 +31,7 @@ class VideoEntry:
     num_events: int
     covered_s: float
     coverage: float | None
-    unsure: float | None
+    expected_error_rate: float | None
     problems: tuple[str, ...]
 
     @classmethod
@@ -47,14 +47,16 @@ class VideoEntry:
             num_events=len(video.events),
             covered_s=facts["covered_s"],
             coverage=facts["coverage"],
-            unsure=1 - float(np.mean([event.probability for event in video.events])) if video.events else None,
+            expected_error_rate=(
+                1 - float(np.mean([event.probability for event in video.events])) if video.events else None
+            ),
             problems=tuple(reason if count == 1 else f"{reason} ({count} times)" for reason, count in reasons.items()),
         )
 
     @property
-    def num_unsure(self) -> float:
+    def expected_errors(self) -> float:
         """How many of its events are expected to be wrong."""
-        return (self.unsure or 0.0) * self.num_events
+        return (self.expected_error_rate or 0.0) * self.num_events
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class ArchiveSummary:
         """Add a video, which has a page of that name."""
         self.entries.append(VideoEntry.of(video, page))
         self.failed_s += video.facts["failed_s"]
-        self.num_people += sum(row["covered_s"] > 0 for row in video.people)
+        self.num_people += video.facts["num_people"] or 0
         for row in video.failures:
             self._add_failure(row)
         actions = [event.action_id for event in video.events]
@@ -121,8 +123,8 @@ class ArchiveSummary:
         """Return the actions that occur, the most frequent first, with bootstrap intervals over videos."""
         if not self.covered_s:
             return []
-        counts_VK = np.array(self._counts_VK)
-        hours_V = np.array([entry.covered_s for entry in self.entries]) / SECONDS_PER_HOUR
+        covered_V = np.array([entry.covered_s for entry in self.entries])
+        counts_VK, hours_V = np.array(self._counts_VK)[covered_V > 0], covered_V[covered_V > 0] / SECONDS_PER_HOUR
         low_K, high_K = bootstrap_rates(counts_VK, hours_V)
         num_events_K, num_videos_K = counts_VK.sum(axis=0), (counts_VK > 0).sum(axis=0)
         return [
@@ -141,8 +143,8 @@ class ArchiveSummary:
 
     def most_unsure(self, max_videos: int) -> list[VideoEntry]:
         """Return the videos in which most events are expected to be wrong, the worst first."""
-        unsure = [entry for entry in self.entries if entry.num_unsure > 0]
-        return sorted(unsure, key=lambda entry: (-entry.num_unsure, entry.name))[:max_videos]
+        unsure = [entry for entry in self.entries if entry.expected_errors > 0]
+        return sorted(unsure, key=lambda entry: (-entry.expected_errors, entry.name))[:max_videos]
 
 
 def bootstrap_rates(counts_VK: np.ndarray, hours_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,6 +160,6 @@ def bootstrap_rates(counts_VK: np.ndarray, hours_V: np.ndarray) -> tuple[np.ndar
     for first in range(0, NUM_RESAMPLES, RESAMPLES_AT_ONCE):
         some = slice(first, first + RESAMPLES_AT_ONCE)
         chosen_RV = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), RESAMPLES_AT_ONCE)
-        rates_RK[some] = (chosen_RV @ counts_VK) / np.maximum(chosen_RV @ hours_V, 1e-9)[:, None]
+        rates_RK[some] = (chosen_RV @ counts_VK) / (chosen_RV @ hours_V)[:, None]
     low_K, high_K = np.quantile(rates_RK, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low_K, high_K

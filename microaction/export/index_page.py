@@ -1,5 +1,6 @@
 """The pages about an archive: hours, people, failures, rates of actions, and all videos."""
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 
@@ -22,7 +23,7 @@ def index_pages(labels: Labels, summary: ArchiveSummary) -> Iterator[tuple[str, 
     names = [INDEX_PAGE, *(f"index-{number}.html" for number in range(2, num_pages + 1))]
     entries = iter(summary.entries)
     rates = summary.rates()
-    most = max((rate.per_hour if rate.high != rate.high else rate.high for rate in rates), default=1.0)
+    max_rate = max((rate.per_hour if math.isnan(rate.high) else rate.high for rate in rates), default=1.0)
     for number, name in enumerate(names, start=1):
         yield (
             name,
@@ -35,7 +36,7 @@ def index_pages(labels: Labels, summary: ArchiveSummary) -> Iterator[tuple[str, 
                 pages=list(enumerate(names, start=1)),
                 summary=summary,
                 hours=_hours,
-                rates=[_rate_row(rate, most) for rate in rates] if number == 1 else [],
+                rates=[_rate_row(rate, max_rate) for rate in rates] if number == 1 else [],
                 unsure=[_video_row(entry) for entry in summary.most_unsure(MAX_UNSURE)] if number == 1 else [],
                 failures=_failure_rows(summary) if number == 1 else [],
                 videos=[_video_row(entry) for entry in islice(entries, VIDEOS_PER_INDEX)],
@@ -43,9 +44,9 @@ def index_pages(labels: Labels, summary: ArchiveSummary) -> Iterator[tuple[str, 
         )
 
 
-def _rate_row(rate: ActionRate, most: float) -> dict[str, object]:
+def _rate_row(rate: ActionRate, max_rate: float) -> dict[str, object]:
     """Return a row of the table of rates; bars are in percent of the largest rate."""
-    has_interval = rate.low == rate.low
+    has_interval = not math.isnan(rate.low)
     return {
         "action": ACTIONS[rate.action_id],
         "body_part": BODY_PARTS[BODY_PART_OF[rate.action_id]],
@@ -54,9 +55,9 @@ def _rate_row(rate: ActionRate, most: float) -> dict[str, object]:
         "total": _hours(rate.total_s),
         "per_hour": rate.per_hour,
         "interval": f"{rate.low:.1f} to {rate.high:.1f}" if has_interval else "",
-        "bar": 100 * rate.per_hour / most,
-        "low": 100 * rate.low / most if has_interval else 100 * rate.per_hour / most,
-        "high": 100 * rate.high / most if has_interval else 100 * rate.per_hour / most,
+        "bar": 100 * rate.per_hour / max_rate,
+        "low": 100 * rate.low / max_rate if has_interval else 100 * rate.per_hour / max_rate,
+        "high": 100 * rate.high / max_rate if has_interval else 100 * rate.per_hour / max_rate,
     }
 
 
@@ -85,16 +86,16 @@ def _video_row(entry: VideoEntry) -> dict[str, object]:
         "num_events": entry.num_events,
         "per_minute": per_minute,
         "coverage": entry.coverage,
-        "unsure": entry.unsure,
-        "num_unsure": entry.num_unsure,
+        "expected_error_rate": entry.expected_error_rate,
+        "expected_errors": entry.expected_errors,
         "problems": problems,
     }
 
 
 def _hours(seconds: float) -> str:
     """Return 12 s, 3.4 min or 1,234.5 h."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
-    if seconds < 3600:
+    if round(seconds / 60, 1) < 60:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:,.1f} h"

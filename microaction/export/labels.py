@@ -77,7 +77,7 @@ class VideoLabels:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of the labels is wanted: by default, all.
+    """Which labels are wanted: by default, all.
 
     `videos` are locations, paths in the archive, or patterns of them such as `*_L.mp4`; `persons` are numbers or names.
     `min_score` is compared with events' `probability`.
@@ -106,6 +106,9 @@ class Selection:
             people=tuple(row for row in video.people if row["person"] in persons),
             events=tuple(
                 event for event in video.events if event.person in persons and event.probability >= self.min_score
+            ),
+            failures=tuple(
+                row for row in video.failures if not self.persons or row["person"] is None or row["person"] in persons
             ),
         )
 

@@ -28,7 +28,7 @@ def media_of(video: str, page: str, expires_s: int) -> Media:
     if not storage.is_remote(video):
         if storage.is_remote(page):
             return Media(reason="The page is in a bucket and the video is not.")
-        return Media(quoted(os.path.relpath(video, os.path.dirname(page))))
+        return Media(quote_path(os.path.relpath(video, os.path.dirname(page))))
     if not video.startswith("s3://"):
         return Media(reason="The video is in a store that makes no links for browsers: copy it beside the page.")
     uri = storage.presigned_url(video, expires_s)
@@ -36,15 +36,15 @@ def media_of(video: str, page: str, expires_s: int) -> Media:
     return Media(uri, origin=f"{parts.scheme}://{parts.netloc}")
 
 
-def copied(video: str, report: str, name: str) -> Media:
-    """Copy a video into a report, unless it is there, and return what its page plays."""
+def copy_video(video: str, report: str, name: str) -> Media:
+    """Copy a video into a report, unless a file of that name is there, and return what its page plays."""
     to = storage.join(report, MEDIA_FOLDER, name)
     if not storage.exists(to):
         with storage.open_input(video) as source, storage.open_output(to) as sink:
             shutil.copyfileobj(source, sink)
-    return Media(quoted(f"../{MEDIA_FOLDER}/{name}"))
+    return Media(quote_path(f"../{MEDIA_FOLDER}/{name}"))
 
 
-def quoted(path: str) -> str:
+def quote_path(path: str) -> str:
     """Return a relative path as a relative URI, whatever bytes the file's name has."""
     return "/".join(quote(os.fsencode(name)) for name in path.split("/"))

@@ -17,8 +17,8 @@ OnVideo = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was exported. `num_left_out` counts wanted videos that the format cannot hold, since they could not be opened;
-    `num_failures` the spans of the wanted videos that have no labels."""
+    """What was exported. `num_left_out` counts wanted videos that the format cannot hold, since their length is unknown, or for
+    MMA-52 their frame rate; `num_failures` the spans of the wanted videos that have no labels."""
 
     title: str
     written: Written

@@ -50,10 +50,12 @@ def timeline_figure(video: VideoLabels) -> Figure:
             for person, _, action_id in lanes
         ],
     )
+    for text in (*axes.get_yticklabels(), axes.title):
+        text.set_parse_math(False)  # names of files and people may have dollar signs
     axes.set_ylim(-0.6, max(len(lanes), 1) - 0.4)
     axes.set_xlim(0, video.facts["duration_s"] or max((event.end_s for event in video.events), default=1.0))
     axes.set_xlabel("time (s)")
-    axes.set_title(printable(video.name).replace("$", r"\$"))
+    axes.set_title(printable(video.name))
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     return figure

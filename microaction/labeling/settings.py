@@ -191,6 +191,8 @@ class LabelSettings(ClusterSettings, VideoLabelSettings):
 
     @model_validator(mode="after")
     def _base_run_fits(self) -> "LabelSettings":
+        if self.page and self.plan:
+            raise ValueError("plan labels nothing that a page could show: leave out page")
         if self.relabel == "events" and (self.retry_failed or self.plan or self.catalog is not None):
             raise ValueError("relabel=events uses what OUT holds: leave out retry_failed, plan and catalog")
         if (self.relabel == "uncertain") != (self.base_run is not None):

@@ -1,6 +1,7 @@
 """Files: read, written so that readers see all of one or none, created once, deleted. Local paths and object storage alike."""
 
 import errno
+import mimetypes
 import os
 import shutil
 import tempfile
@@ -57,7 +58,8 @@ def write_bytes(uri: str, data: bytes) -> None:
     """Write a file so that readers see all of it or none: object stores do, local files through a renamed temporary file."""
     if is_remote(uri):
         filesystem, path = open_filesystem(uri)
-        with translate_errors(uri), filesystem.open_output_stream(path) as stream:
+        metadata = {"Content-Type": content_type(uri)}
+        with translate_errors(uri), filesystem.open_output_stream(path, metadata=metadata) as stream:
             stream.write(data)
         return
     with translate_errors(uri):
@@ -117,16 +119,24 @@ def _full_disk_reported(location: str) -> Iterator[None]:
         raise cast(OSError, local_error(error, location)) from error
 
 
+def content_type(uri: str) -> str:
+    """Return the media type that a file's suffix stands for: browsers show pages from a store as what it calls them."""
+    guessed, _ = mimetypes.guess_type(f"file.{uri.rpartition('.')[2]}")
+    if guessed is None:
+        return "application/octet-stream"
+    return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
+
+
 def _upload(uri: str, file: BinaryIO) -> None:
     if uri.startswith("s3://"):
         from microaction.storage import s3
 
-        s3.upload(uri, file)
+        s3.upload(uri, file, content_type(uri))
         return
     filesystem, path = open_filesystem(uri)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        with filesystem.open_output_stream(temporary) as stream:
+        with filesystem.open_output_stream(temporary, metadata={"Content-Type": content_type(uri)}) as stream:
             shutil.copyfileobj(file, stream)
         filesystem.move(temporary, path)
     except BaseException:

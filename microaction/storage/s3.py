@@ -84,10 +84,10 @@ def read(uri: str) -> bytes:
     return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
-def upload(uri: str, file: BinaryIO) -> None:
+def upload(uri: str, file: BinaryIO, content_type: str) -> None:
     """Make an object of a file's content from its position on. Nothing is published unless all of it arrives."""
     bucket, key = split(uri)
-    client().upload_fileobj(file, bucket, key)
+    client().upload_fileobj(file, bucket, key, ExtraArgs={"ContentType": content_type})
 
 
 def has_unusual_key(uri: str) -> bool:

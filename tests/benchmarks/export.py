@@ -1,7 +1,7 @@
 """Time, peak memory and size of every export of 1,000 hours of labels with 2 million events, and of a tenth of that.
 
 `python -m tests.benchmarks.export [FOLDER]` writes synthetic labels of videos of an hour with two people, and exports them in a
-process for each format. What it writes takes about 3 GiB, in FOLDER if one is given, and is deleted otherwise.
+process for each format. What it writes takes about 4 GiB, in FOLDER if one is given, and is deleted otherwise.
 """
 
 import json

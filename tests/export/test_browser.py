@@ -81,6 +81,17 @@ def lanes(page: OpenedPage) -> list[str]:
     return [text.split("\n")[-1].split(" ", 1)[-1] for text in page.page.locator("#lane-names li").all_inner_texts()]
 
 
+def playhead_x(page: OpenedPage) -> float | None:
+    """Return where the axis shows the playhead, in pixels; None if it does not."""
+    found: float | None = page.page.evaluate(
+        """(() => { const canvas = document.getElementById('axis');
+          const row = canvas.getContext('2d').getImageData(0, 1, canvas.width, 1).data;
+          for (let x = 0; x < canvas.width; x += 1) if (row[4 * x + 3] > 100 && row[4 * x + 2] > row[4 * x] + 60) return x;
+          return null; })()"""
+    )
+    return found
+
+
 def crops(page: OpenedPage) -> list[list[float]]:
     found: list[list[float]] = page.page.evaluate(
         """[...document.querySelectorAll('#overlay .crop')].map(
@@ -140,6 +151,74 @@ def test_zoom_and_pan_move_time(two: OpenedPage) -> None:
     two.page.wait_for_timeout(100)
     two.page.mouse.click(box["x"] + box["width"] - 1, box["y"] + 10)
     two.wait_for(f"document.getElementById('video').currentTime > {zoomed_s + 0.2}")
+
+
+def test_playing_draws_once_a_frame_and_stops_with_the_video(two: OpenedPage) -> None:
+    """However many things happen to the video, it asks for one frame at a time."""
+    two.page.evaluate(
+        """(() => { window.asked = 0; const request = window.requestAnimationFrame;
+          window.requestAnimationFrame = (f) => { window.asked += 1; return request(f); };
+          window.shown = 0; (function count() { window.shown += 1; request(count); })(); })()"""
+    )
+    two.page.evaluate("document.getElementById('video').play()")
+    two.wait_for("document.getElementById('video').currentTime > 3")
+    asked, shown = two.number("window.asked"), two.number("window.shown")
+    assert asked < 2.5 * shown, "a tick and a drawing in each"
+    two.page.evaluate("document.getElementById('video').pause()")
+    two.page.wait_for_timeout(200)
+    before = two.number("window.asked")
+    two.page.wait_for_timeout(300)
+    assert two.number("window.asked") == before
+
+
+def test_the_view_follows_the_video_unless_it_is_moved_away(two: OpenedPage) -> None:
+    for _ in range(4):
+        two.page.click("#zoom-in")
+    two.page.locator("#timeline").press("End")
+    two.page.locator("#timeline").press("Home")
+    two.page.evaluate("document.getElementById('video').currentTime = 1.2; document.getElementById('video').play()")
+    two.wait_for("document.getElementById('video').currentTime > 3.5")
+    two.page.evaluate("document.getElementById('video').pause()")
+    assert playhead_x(two) is not None, "it is where the video is"
+    two.page.locator("#timeline").press("PageDown")
+    two.page.locator("#timeline").press("PageDown")
+    two.page.wait_for_timeout(100)
+    assert playhead_x(two) is None
+    two.page.evaluate("document.getElementById('video').play()")
+    two.page.wait_for_timeout(300)
+    assert playhead_x(two) is None, "it stays where it was moved"
+
+
+def test_a_hidden_event_is_no_longer_selected(two: OpenedPage) -> None:
+    two.page.click("#next-event")
+    two.page.click("#next-event")
+    assert "waving" in two.page.inner_text("#status")
+    two.page.fill("#min-score", "0.5")
+    assert two.page.inner_text("#status") == ""
+
+
+def test_fingers_scroll_down_and_move_time(browser: Any, report: Path, archive: Path) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 500}, has_touch=True)
+    page = context.new_page()
+    page.goto(path_of(report, archive, "two.mp4").as_uri())
+    page.wait_for_load_state("load")
+    page.locator("#zoom-in").tap()
+    page.locator("#timeline").scroll_into_view_if_needed()
+    box = page.locator("#surface").bounding_box()
+    before = page.evaluate("[scrollY, document.getElementById('bars').toDataURL()]")
+    client = context.new_cdp_session(page)
+
+    def swipe(dx: float, dy: float) -> None:
+        x, y = box["x"] + 100, box["y"] + 30
+        client.send("Input.synthesizeScrollGesture", {"x": x, "y": y, "xDistance": dx, "yDistance": dy, "speed": 400})
+
+    swipe(0, -120)
+    assert page.evaluate("scrollY") > before[0] + 50
+    page.evaluate(f"scrollTo(0, {before[0]})")
+    swipe(-80, 0)
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.getElementById('bars').toDataURL()") != before[1]
+    context.close()
 
 
 def test_keys_go_from_event_to_event(two: OpenedPage) -> None:

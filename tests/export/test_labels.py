@@ -1,13 +1,15 @@
 """Labels read: whole tables, or one video after the other."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import microaction
-from microaction.export.labels import Event, LabelsError, Selection, read_labels
+from microaction.export.labels import Event, LabelsError, Selection, VideoLabels, read_labels
+from microaction.export.timeline_plot import timeline_figure
 from tests.export.outputs import HOSTILE_NAMES, STEP_S, Video, write_output
 
 ARCHIVE = "/archive"
@@ -57,6 +59,14 @@ def test_a_selection_leaves_out_what_is_not_wanted(out: Path) -> None:
         found(videos=["on.mp4"])
 
 
+def test_failures_of_others_are_left_out() -> None:
+    rows = tuple({"person": person, "reason": ""} for person in (None, 1, 2))
+    people = tuple({"person": person, "name": None} for person in (1, 2))
+    video = VideoLabels("/a/b.mp4", "b.mp4", {}, people, (), rows, "")
+    assert [row["person"] for row in Selection(persons=["1"]).of(video).failures] == [None, 1]
+    assert Selection().of(video).failures == rows
+
+
 def test_tables_are_whole_or_of_one_video(out: Path) -> None:
     labels = microaction.read_labels(str(out))
     assert len(labels.events) == 2 + len(HOSTILE_NAMES)
@@ -94,5 +104,8 @@ def test_a_timeline_has_a_lane_for_every_person_and_action(out: Path) -> None:
     assert axes.get_xlim() == (0, 60)
     (alone,) = labels.plot_timeline("a/one.mp4", person=2).axes
     assert [text.get_text() for text in alone.get_yticklabels()] == ["nodding"]
+    two = labels.video("a/one.mp4")
+    named = replace(two, people=tuple(dict(row, name=r"$\foo$ $a$") for row in two.people))
+    timeline_figure(named).savefig("/dev/null", format="png", dpi=20)  # no formulas in names
     for name in HOSTILE_NAMES:
         labels.plot_timeline(name).savefig("/dev/null", format="png", dpi=20)

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from microaction.export.archive_summary import bootstrap_rates
-from microaction.export.labels import Event, read_labels
+from microaction.export.archive_summary import ArchiveSummary, bootstrap_rates
+from microaction.export.labels import Event, VideoLabels, read_labels
 from microaction.export.media import media_of
 from microaction.export.report import page_name, write_report
 from microaction.export.video_page import max_pooled
-from tests.export.outputs import HOSTILE_NAMES, Video, write_output
+from tests.export.outputs import HOSTILE_NAMES, PROVENANCE, Video, write_output
 
 NODDING, SHAKING_LEGS = 9, 24
 HOSTILE_PERSON = "</script><img src=x onerror=alert(1)>\u202e\n\"'"
@@ -137,14 +137,21 @@ def test_pages_of_videos_that_are_gone_are_deleted(tmp_path: Path) -> None:
     assert left == {page_name("/archive/b.mp4"), "notes.html"}
 
 
-def test_copies_are_beside_the_pages(tmp_path: Path) -> None:
+def test_copies_are_beside_the_pages_and_of_the_version_labeled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "archive").mkdir()
-    (tmp_path / "archive" / "a?.mp4").write_bytes(b"video")
-    out = write_output(tmp_path / "out", str(tmp_path / "archive"), [Video("a?.mp4")])
-    write_report(read_labels(str(out)), copy_videos=True)
-    (path,) = (out / "report" / "videos").glob("*.html")
-    (source,) = re.findall(r'<video id="video" src="([^"]*)"', path.read_text())
-    assert (path.parent / source).read_bytes() == b"video"
+    for version in ("1", "2"):
+        (tmp_path / "archive" / "a?.mp4").write_bytes(f"version {version}".encode())
+        monkeypatch.setitem(PROVENANCE, "video_version", version)
+        out = write_output(tmp_path / "out", str(tmp_path / "archive"), [Video("a?.mp4")])
+        write_report(read_labels(str(out)), copy_videos=True)
+        (path,) = (out / "report" / "videos").glob("*.html")
+        (source,) = re.findall(r'<video id="video" src="([^"]*)"', path.read_text())
+        assert (path.parent / source).read_text() == f"version {version}"
+        assert len(list((out / "report" / "media").iterdir())) == 1, "earlier copies are deleted"
+    write_report(read_labels(str(out)))
+    assert not list((out / "report" / "media").iterdir()), "no copy was asked for"
 
 
 def test_long_lists_have_several_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +177,17 @@ def test_videos_in_s3_get_a_link_that_ends(monkeypatch: pytest.MonkeyPatch) -> N
     assert media.origin == "http://127.0.0.1:9"
     assert media.uri.startswith("http://127.0.0.1:9/bucket/a/b.mp4?")
     assert "never" not in media.uri
+
+
+def test_videos_without_labels_do_not_change_rates() -> None:
+    summary = ArchiveSummary()
+    for name, covered_s, num_events in (("a", 3600.0, 10), ("b", 3600.0, 12), ("broken", 0.0, 0)):
+        facts: dict[str, Any] = dict.fromkeys(("duration_s", "coverage", "num_people"), None)
+        facts |= {"covered_s": covered_s, "failed_s": 0.0}
+        events = (Event(1, NODDING, 0.0, 1.0, 0.9, 0.9),) * num_events
+        summary.add(VideoLabels(name, name, facts, (), events, (), ""), f"{name}.html")
+    (rate,) = summary.rates()
+    assert (rate.per_hour, rate.low, rate.high) == (11, 10, 12)
 
 
 def test_pooling_keeps_every_peak() -> None:

@@ -35,7 +35,9 @@ def test_pages_in_a_bucket_play_videos_in_another(out: str) -> None:
     index = write_report(read_labels(out), link_s=600)
     assert index == "s3://results/pages/report/index.html"
     key = f"pages/report/videos/{page_name(VIDEO)}"
-    page = boto3.client("s3").get_object(Bucket="results", Key=key)["Body"].read().decode()
+    found = boto3.client("s3").get_object(Bucket="results", Key=key)
+    assert found["ContentType"] == "text/html; charset=utf-8", "a browser shows it, and does not save it"
+    page = found["Body"].read().decode()
     (source,) = re.findall(r'<video id="video" src="([^"]*)"', page)
     origin = "/".join(source.split("/")[:3])
     assert f"media-src 'self' file: {origin}\"" in page
@@ -52,3 +54,5 @@ def test_every_format_is_written_to_a_bucket(out: str) -> None:
         assert (written.num_videos, written.num_events) == (1, 1), name
         listed = boto3.client("s3").list_objects_v2(Bucket="results", Prefix=f"exports/{name}/")["Contents"]
         assert all(each["Size"] for each in listed)
+    table = boto3.client("s3").head_object(Bucket="results", Key="exports/csv/events.csv")
+    assert table["ContentType"] == "text/csv; charset=utf-8"

@@ -14,6 +14,9 @@
   const THUMBNAIL_WIDTH = 176;
   const MAX_TABLE_ROWS = 500;
   const MS = 1000;
+  const CLICK_SLACK = 4; // pixels that a pointer may move in a click
+  const PRINTED_WIDTH = 480; // of A4, beside the names of the lanes
+  const MAX_CANVAS = 32000; // pixels; browsers draw nothing on larger ones
 
   const data = JSON.parse(document.getElementById("labels").textContent);
   const byId = (id) => document.getElementById(id);
@@ -34,7 +37,7 @@
     end: data.events.end_ms[index] / MS,
     score: data.events.score[index] / MS,
   }));
-  const duration = events.reduce((most, event) => Math.max(most, event.end), data.duration_s || 0.001);
+  const duration = events.reduce((end, event) => Math.max(end, event.end), data.duration_s || 0.001);
 
   const laneKey = (person, action) => person * data.actions.length + action;
   const allLanes = new Map();
@@ -51,7 +54,7 @@
   }
   const sortedLanes = [...allLanes.values()].sort((a, b) => a.person - b.person || a.part - b.part || a.action - b.action);
   for (const lane of sortedLanes) {
-    lane.longest = lane.events.reduce((most, event) => Math.max(most, event.end - event.start), 0);
+    lane.longest = lane.events.reduce((length, event) => Math.max(length, event.end - event.start), 0);
   }
 
   const filters = { people: new Set(people.map((p) => p.index)), parts: new Set(data.body_parts.map((_, part) => part)), minScore: 0 };
@@ -59,11 +62,14 @@
   let lanes = [];
   let selected = null;
   let playUntil = null;
+  let expectedSeek = null;
   let transform = d3.zoomIdentity;
   let width = 1;
   let height = 1;
   let isDrawPending = false;
   let isPrinting = false;
+  let printedSpan = null;
+  let isFollowing = true; // the playhead, out of what is shown
 
   // ---- words
 
@@ -80,12 +86,17 @@
   // ---- scales and zoom
 
   const base = d3.scaleLinear([0, duration], [0, 1]);
-  const scale = () => transform.rescaleX(base);
+  const scale = () => (isPrinting ? d3.scaleLinear(printedSpan, [0, width]) : transform.rescaleX(base));
   const zoom = d3
     .zoom()
-    .filter((event) => (event.type === "wheel" ? event.ctrlKey || event.metaKey : !event.button))
+    .filter((event) => {
+      if (event.type === "wheel") return event.ctrlKey || event.metaKey;
+      return event.touches ? event.touches.length > 1 : !event.button;
+    })
+    .clickDistance(CLICK_SLACK)
     .on("zoom", (event) => {
       transform = event.transform;
+      isFollowing = isPlayheadShown();
       hideTooltip();
       draw();
     });
@@ -101,14 +112,33 @@
     { passive: false },
   );
 
+  // One finger moves time, or scrolls if it goes up or down, which the browser then takes over.
+  let touchedAt = null;
+  surface.addEventListener("pointerdown", (event) => {
+    touchedAt = event.pointerType === "touch" && event.isPrimary ? event.clientX : null;
+  });
+  surface.addEventListener("pointermove", (event) => {
+    if (touchedAt === null || !event.isPrimary) return;
+    zoom.translateBy(surfaceSelection, (event.clientX - touchedAt) / transform.k, 0);
+    touchedAt = event.clientX;
+  });
+  for (const name of ["pointerup", "pointercancel"]) surface.addEventListener(name, () => (touchedAt = null));
+
   function show(start, end) {
-    const span = Math.max(end - start, MIN_SPAN_S);
-    const k = Math.min(duration / span, maxZoom());
-    surfaceSelection.call(zoom.transform, d3.zoomIdentity.scale(k).translate(-base(Math.max((start + end - duration / k) / 2, 0)), 0));
+    const k = Math.max(1, Math.min(duration / Math.max(end - start, MIN_SPAN_S), maxZoom()));
+    const shown = duration / k;
+    const first = Math.min(Math.max((start + end - shown) / 2, 0), duration - shown);
+    surfaceSelection.call(zoom.transform, d3.zoomIdentity.scale(k).translate(-base(first), 0));
   }
   const zoomBy = (factor) => zoom.scaleBy(surfaceSelection, factor);
   const panBy = (fraction) => zoom.translateBy(surfaceSelection, (-fraction * width) / transform.k, 0);
   const maxZoom = () => Math.max(1, duration / MIN_SPAN_S);
+
+  function isPlayheadShown() {
+    if (!video) return false;
+    const [from, to] = scale().domain();
+    return from <= video.currentTime && video.currentTime <= to;
+  }
 
   function makeVisible(event) {
     const [start, end] = scale().domain();
@@ -139,7 +169,7 @@
   }
 
   function fit(element, cssWidth, cssHeight) {
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = Math.min(window.devicePixelRatio || 1, MAX_CANVAS / cssHeight);
     const [pixelWidth, pixelHeight] = [Math.round(cssWidth * ratio), Math.round(cssHeight * ratio)];
     if (element.width !== pixelWidth || element.height !== pixelHeight) {
       element.width = pixelWidth;
@@ -229,11 +259,11 @@
       const first = Math.max(0, Math.floor((from - start) / step / perPixel) * perPixel);
       const last = Math.min(values.length, Math.ceil((to - start) / step));
       for (let index = first; index < last; index += perPixel) {
-        let most = 0;
-        for (let each = index; each < Math.min(index + perPixel, values.length); each += 1) most = Math.max(most, values[each]);
-        if (most < 8) continue;
+        let peak = 0;
+        for (let each = index; each < Math.min(index + perPixel, values.length); each += 1) peak = Math.max(peak, values[each]);
+        if (peak < 8) continue;
         const left = x(start + index * step);
-        context.globalAlpha = (most / 255) * 0.5;
+        context.globalAlpha = (peak / 255) * 0.5;
         context.fillRect(left, top + LANE_HEIGHT - 6, Math.max(x(start + (index + perPixel) * step) - left, 0.5), 5);
       }
     }
@@ -297,6 +327,7 @@
   // ---- lanes and filters
 
   function layOut() {
+    dropHiddenSelection();
     lanes = sortedLanes.filter((lane) => filters.people.has(lane.person) && filters.parts.has(lane.part));
     const list = byId("lane-names");
     list.replaceChildren(
@@ -319,6 +350,13 @@
     resize();
     count();
     fillTable();
+  }
+
+  function dropHiddenSelection() {
+    if (!selected) return;
+    if (isShown(selected) && filters.people.has(selected.person) && filters.parts.has(data.body_part_of[selected.action])) return;
+    selected = null;
+    status.textContent = "";
   }
 
   function count() {
@@ -357,6 +395,7 @@
   byId("min-score").addEventListener("input", (event) => {
     filters.minScore = Number(event.target.value);
     byId("min-score-value").textContent = filters.minScore.toFixed(2);
+    dropHiddenSelection();
     count();
     fillTable();
     draw();
@@ -463,6 +502,7 @@
     select(event);
     if (!video || video.error) return;
     playUntil = event.end;
+    expectedSeek = event.start;
     video.currentTime = event.start;
     video.play().catch(() => {
       playUntil = null;
@@ -507,30 +547,40 @@
   }
 
   if (video) {
+    let isTickPending = false;
     const tick = () => {
+      isTickPending = false;
       if (playUntil !== null && video.currentTime >= playUntil) {
         playUntil = null;
         video.pause();
       }
-      const [from, to] = scale().domain();
-      if (!video.paused && transform.k > 1 && (video.currentTime > to || video.currentTime < from)) {
+      const isSeen = isPlayheadShown();
+      if (!video.paused && isFollowing && !isSeen) {
+        const [from, to] = scale().domain();
         show(video.currentTime, video.currentTime + to - from);
       }
+      isFollowing = isFollowing || isSeen;
       drawCrops();
       draw();
-      if (!video.paused) requestAnimationFrame(tick);
+      if (!video.paused && !video.error) requestTick();
     };
-    for (const name of ["play", "seeked", "timeupdate", "loadedmetadata"]) video.addEventListener(name, tick);
+    const requestTick = () => {
+      if (isTickPending) return;
+      isTickPending = true;
+      requestAnimationFrame(tick);
+    };
+    for (const name of ["play", "pause", "seeked", "timeupdate", "loadedmetadata"]) video.addEventListener(name, requestTick);
     video.addEventListener("seeking", () => {
-      if (playUntil !== null && video.currentTime > playUntil) playUntil = null;
+      if (expectedSeek === null || Math.abs(video.currentTime - expectedSeek) > 0.1) playUntil = null;
+      expectedSeek = null;
     });
-    const refuse = () => {
+    const showCannotPlay = () => {
       byId("cannot-play").hidden = false;
       video.hidden = true;
       overlay.toggleAttribute("hidden", true);
     };
-    video.addEventListener("error", refuse);
-    if (video.error) refuse();
+    video.addEventListener("error", showCannotPlay);
+    if (video.error) showCannotPlay();
   }
 
   // ---- keys and buttons
@@ -625,9 +675,14 @@
   });
   new ResizeObserver(resize).observe(lanesBox);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hideTooltip());
   for (const name of ["beforeprint", "afterprint"]) {
     window.addEventListener(name, () => {
+      const span = scale().domain();
       isPrinting = name === "beforeprint";
+      printedSpan = span;
+      if (isPrinting) width = PRINTED_WIDTH;
+      else resize();
       drawNow();
     });
   }
