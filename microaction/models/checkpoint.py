@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import Any, Literal
 
 import safetensors
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 from torch import Tensor
 
 from microaction import storage
+from microaction.installation import find_packaged
 from microaction.models.errors import CheckpointError
 from microaction.models.families import build_model, family_of, register_family
 from microaction.models.family import Family, Task
@@ -218,8 +218,8 @@ def _folder_of(uri: str) -> str:
 
 
 def packaged_folder(name: str) -> str:
-    """Return where the package has one of its networks."""
-    return str(resources.files(__package__) / name.replace("-", "_"))
+    """Return where the package, or another installation of it, has one of its networks."""
+    return str(find_packaged(f"models/{name.replace('-', '_')}/{WEIGHTS_FILE}").parent)
 
 
 def read_config(uri: str) -> CheckpointConfig:

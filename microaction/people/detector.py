@@ -8,24 +8,21 @@ COCO's order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, 
 """
 
 import hashlib
-import json
 import math
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 
 from microaction.errors import UsageError
+from microaction.installation import PACKAGE, find_packaged
 
-WEIGHTS = Path(__file__).with_name("movenet_multipose.onnx")
+WEIGHTS_FILE = "people/movenet_multipose.onnx"
+WEIGHTS = PACKAGE / WEIGHTS_FILE
 WEIGHTS_SHA256 = "7c9af4df2489597377c21a70e51a926589bc08ebdf034ce735fab588809b5eca"
 NUM_KEYPOINTS = 17
 HEADS = ("center", "box_scale", "box_offset", "kpt_heatmap", "kpt_regress", "kpt_offset")
@@ -74,25 +71,6 @@ class DetectorError(UsageError, ValueError):
     """The weights of the person detector are missing or damaged."""
 
 
-def find_weights() -> Path:
-    """Return where the weights are: in this package, or in another installation of it, on Python's path or an editable one.
-
-    Code that is submitted to a cluster (`ray job submit --working-dir`) leaves them behind.
-    """
-    places = [*map(Path, sys.path), *_editable_installation()]
-    installed = (Path(place, "microaction", "people", WEIGHTS.name) for place in places)
-    return next((path for path in (WEIGHTS, *installed) if path.exists()), WEIGHTS)
-
-
-def _editable_installation() -> Iterator[Path]:
-    """Yield the folder that an editable installation of this package refers to, which is not on Python's path."""
-    for found in distributions(name="microaction"):
-        with suppress(KeyError, ValueError):
-            url = json.loads(found.read_text("direct_url.json") or "{}")["url"]
-            if url.startswith("file://"):
-                yield Path(unquote(urlsplit(url).path))
-
-
 @dataclass(frozen=True)
 class MoveNet:
     """MoveNet MultiPose Lightning.
@@ -103,7 +81,7 @@ class MoveNet:
     of what is nobody 0.18. Results do not depend on the number of OpenCV's threads.
     """
 
-    weights: Path = field(default_factory=find_weights)
+    weights: Path = field(default_factory=lambda: find_packaged(WEIGHTS_FILE))
     longer_sides: tuple[int, int] = (256, 384)
     max_people: int = 12
     min_score: float = 0.2

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from microaction import installation
 from microaction.models import (
     Calibration,
     CheckpointConfig,
@@ -17,6 +19,7 @@ from microaction.models import (
     load_checkpoint,
     save_checkpoint,
 )
+from microaction.models.checkpoint import packaged_folder
 from microaction.models.golden import GOLDEN_FILE, make_golden
 from microaction.models.normalize import normalize_frames
 from microaction.preprocessing import Preprocessing
@@ -192,3 +195,15 @@ def test_normalization_is_the_formula() -> None:
     assert out[0, 1, 2, 3, 4].item() == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match=r"must be uint8 \[B, T, H, W, 3\]"):
         normalize_frames(frames.float(), Preprocessing())
+
+
+def test_submitted_code_takes_the_installed_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = installation.PACKAGE
+    submitted, installed = tmp_path / "submitted" / "microaction", tmp_path / "site-packages" / "microaction"
+    shutil.copytree(package / "models" / "demo", installed / "models" / "demo")
+    (submitted / "models" / "demo").mkdir(parents=True)
+    shutil.copy(package / "models" / "demo" / "config.json", submitted / "models" / "demo")  # without the weights
+    monkeypatch.setattr(installation, "PACKAGE", submitted)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site-packages")])
+    assert packaged_folder("demo") == str(installed / "models" / "demo")
+    assert sum(weights.numel() for weights in load_checkpoint("demo").model.state_dict().values()) > 1_000_000

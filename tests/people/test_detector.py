@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from microaction.people import detector
+from microaction import installation
 from microaction.people.detector import WEIGHTS, MoveNet
 from microaction.synthetic.render import DEFAULT_SIZE, draw_frames
 from microaction.synthetic.subject import Subject
@@ -86,7 +86,7 @@ def test_another_file_is_refused(tmp_path: Path, pair: np.ndarray) -> None:
 
 def test_submitted_code_takes_the_installed_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installed = tmp_path / "site-packages" / "microaction" / "people" / WEIGHTS.name
-    monkeypatch.setattr("microaction.people.detector.WEIGHTS", tmp_path / "submitted" / WEIGHTS.name)
+    monkeypatch.setattr(installation, "PACKAGE", tmp_path / "submitted" / "microaction")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site-packages")])
     with pytest.raises(ValueError, match=r"is missing, the weights of the person detector: install the package where"):
         MoveNet().detect(np.zeros((64, 64, 3), np.uint8))
@@ -122,6 +122,6 @@ def test_code_that_is_submitted_finds_the_weights_of_an_editable_installation(
     (site / "microaction-9.dist-info/direct_url.json").write_text(
         json.dumps({"url": checkout.as_uri(), "dir_info": {}})
     )
-    monkeypatch.setattr(detector, "WEIGHTS", tmp_path / WEIGHTS.name)
+    monkeypatch.setattr(installation, "PACKAGE", tmp_path / "microaction")
     monkeypatch.setattr(sys, "path", [str(site)])
-    assert detector.find_weights() == checkout / "microaction/people" / WEIGHTS.name
+    assert MoveNet().weights == checkout / "microaction/people" / WEIGHTS.name
