@@ -104,6 +104,9 @@ class Nodes:
         head, link = self.names[0], f"ma-{uuid.uuid4().hex[:6]}"
         _ip("-n", head, "link", "add", "host", "type", "veth", "peer", "name", link, "netns", str(os.getpid()))
         _ip("-n", head, "link", "set", "host", "master", INTERFACE, "up")
+        # A link that a killed run left would take the answers.
+        for line in _ip("-oneline", "address", "show", "to", HOST_ADDRESS).splitlines():
+            _ip("link", "delete", line.split()[1].partition("@")[0])
         _ip("address", "add", f"{HOST_ADDRESS}/24", "dev", link)
         _ip("link", "set", link, "up")
         return HOST_ADDRESS
