@@ -1,4 +1,4 @@
-"""How exports spell what is in the labels: times in whole milliseconds, scores, and names that no two things share."""
+"""How exports write times, scores and names: whole milliseconds, three decimals, unique names."""
 
 import hashlib
 from collections import Counter

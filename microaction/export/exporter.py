@@ -20,7 +20,7 @@ class Exporter:
     """A format.
 
     `write(labels, videos, dest)` writes the labels of some videos, which it may go through once and one at a time, into a folder:
-    a path or URI. What is there already under the same names is replaced, each file as a whole.
+    a path or URI. Existing files of the same names are replaced, each as a whole.
     """
 
     title: str

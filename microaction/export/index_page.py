@@ -8,13 +8,13 @@ from microaction.export.archive_summary import ActionRate, ArchiveSummary, Video
 from microaction.export.labels import Labels
 from microaction.pages import clock, printable, render
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
+from microaction.video.windows import microseconds
 
 TEMPLATES = "microaction.export"
 INDEX_PAGE = "index.html"
 VIDEOS_PER_INDEX = 1000
 MAX_UNSURE = 20
 MAX_PROBLEMS = 3
-MICRO = 1_000_000
 
 
 def index_pages(labels: Labels, summary: ArchiveSummary) -> Iterator[tuple[str, bytes]]:
@@ -81,7 +81,7 @@ def _video_row(entry: VideoEntry) -> dict[str, object]:
     return {
         "name": printable(entry.name),
         "page": entry.page,
-        "length": "unknown" if entry.duration_s is None else clock(round(entry.duration_s * MICRO)),
+        "length": "unknown" if entry.duration_s is None else clock(microseconds(entry.duration_s)),
         "num_people": entry.num_people,
         "num_events": entry.num_events,
         "per_minute": per_minute,

@@ -1,4 +1,4 @@
-"""The labels of an output, for whoever reads them: whole tables, or one video after the other in bounded memory. Knows no Ray.
+"""Published labels: whole tables, or one video after the other in bounded memory. Does not use Ray.
 
 A publication has some files, each with some videos; the files of one name in all tables are about the same videos. So one of each
 is held at a time, however large the archive is.
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from microaction import storage
 from microaction.errors import UsageError
-from microaction.labeling.published import read_publication
+from microaction.labeling.published import TABLES_FOLDER, read_publication
 from microaction.labeling.record import read_record
 from microaction.schema import PUBLIC_TABLES
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-TABLES_FOLDER = "tables"
 WHOLE_FRAME = 0  # the person of videos in which people were not looked for
 
 
@@ -170,7 +169,7 @@ class Labels:
         wanted = selection or Selection()
         num_found = 0
         for part in self.parts:
-            uris = [uri for uri in self._uris(part) if wanted.has_video(self, uri)]
+            uris = [uri for uri in self._uris_of[part] if wanted.has_video(self, uri)]
             num_found += len(uris)
             for video in self._of_part(part, uris):
                 yield wanted.of(video)
@@ -214,20 +213,21 @@ class Labels:
     def _find(self, name: str) -> tuple[str, str]:
         """Return a video's location and the part that holds it."""
         for part in self.parts:
-            for uri in self._uris(part):
+            for uri in self._uris_of[part]:
                 if name in (uri, self.name_of(uri)):
                     return uri, part
         raise LabelsError(self._unknown(name))
 
     def _unknown(self, name: str) -> str:
-        known = [self.name_of(uri) for part in self.parts for uri in self._uris(part)]
+        known = [self.name_of(uri) for uris in self._uris_of.values() for uri in uris]
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         hint = f": is it {' or '.join(map(repr, close))}?" if close else ""
         return f"no video {name!r} in the labels of {self.out}{hint}"
 
-    def _uris(self, part: str) -> list[str]:
-        uris: list[str] = self._read("videos", [part], ["video"])["video"].to_pylist()
-        return uris
+    @cached_property
+    def _uris_of(self) -> dict[str, list[str]]:
+        """The locations of the videos of each part."""
+        return {part: self._read("videos", [part], ["video"])["video"].to_pylist() for part in self.parts}
 
     def _of_part(self, part: str, uris: Sequence[str]) -> Iterator[VideoLabels]:
         if not uris:

@@ -37,7 +37,7 @@ def media_of(video: str, page: str, expires_s: int) -> Media:
 
 
 def copy_video(video: str, report: str, name: str) -> Media:
-    """Copy a video into a report, unless a file of that name is there, and return what its page plays."""
+    """Copy a video into a report, unless that file exists, and return what its page plays."""
     to = storage.join(report, MEDIA_FOLDER, name)
     if not storage.exists(to):
         with storage.open_input(video) as source, storage.open_output(to) as sink:

@@ -55,6 +55,5 @@ class PageSettings(CommandSettings):
     link_hours: PositiveFloat = Field(
         24.0,
         le=168,
-        description="How long pages can play videos in S3, in hours: links to them are valid for at most a week, for whoever has "
-        "the page.",
+        description="Hours for which pages can play videos in S3. Until then anybody who has a page can use its links.",
     )

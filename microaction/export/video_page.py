@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from microaction.export.display import MILLISECONDS
 from microaction.export.labels import WHOLE_FRAME, Labels, VideoLabels
 from microaction.export.media import Media
 from microaction.pages import COLORS, clock, color_of, printable, render
 from microaction.taxonomy import ACTIONS, BODY_PART_OF, BODY_PARTS
+from microaction.video.windows import microseconds
 
 TEMPLATES = "microaction.export"
 MAX_STRIP_COLUMNS = 4000  # of an action: more than any screen has
 MAX_FAILURES = 5
 MAX_FREQUENT = 3
-MILLI = 1000
-MICRO = 1_000_000
 
 
 def video_page(labels: Labels, video: VideoLabels, media: Media, scripts: Sequence[str]) -> bytes:
@@ -32,7 +32,7 @@ def video_page(labels: Labels, video: VideoLabels, media: Media, scripts: Sequen
         "video.html.j2",
         name=printable(video.name),
         location=printable(video.uri),
-        length="unknown" if facts["duration_s"] is None else clock(round(facts["duration_s"] * MICRO)),
+        length="unknown" if facts["duration_s"] is None else clock(microseconds(facts["duration_s"])),
         coverage=facts["coverage"],
         num_events=len(video.events),
         per_minute=facts["events_per_minute"],
@@ -76,9 +76,9 @@ def page_data(labels: Labels, video: VideoLabels) -> dict[str, Any]:
         "events": {
             "person": [index_of[event.person] for event in video.events],
             "action": [event.action_id for event in video.events],
-            "start_ms": [round(event.start_s * MILLI) for event in video.events],
-            "end_ms": [round(event.end_s * MILLI) for event in video.events],
-            "score": [round(event.probability * MILLI) for event in video.events],
+            "start_ms": [round(event.start_s * MILLISECONDS) for event in video.events],
+            "end_ms": [round(event.end_s * MILLISECONDS) for event in video.events],
+            "score": [round(event.probability * MILLISECONDS) for event in video.events],
         },
         "activity": [
             {"person": index_of[person]} | strip for person in video.persons for strip in _strips(labels, video, person)
@@ -157,5 +157,5 @@ def max_pooled(values_SK: np.ndarray, size: int) -> np.ndarray:
 
 def _when(row: Mapping[str, Any]) -> str:
     who = "" if row["person"] is None else f"person {row['person']}, "
-    start = clock(round(row["start_s"] * MICRO))
-    return f"{who}{start} to {'the end' if row['end_s'] is None else clock(round(row['end_s'] * MICRO))}"
+    start = clock(microseconds(row["start_s"]))
+    return f"{who}{start} to {'the end' if row['end_s'] is None else clock(microseconds(row['end_s']))}"

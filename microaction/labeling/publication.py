@@ -25,7 +25,7 @@ from microaction import storage
 from microaction.distributed.waiting import pop_first_done
 from microaction.errors import TransientError
 from microaction.labeling.ledger import CHUNKS, best_rows
-from microaction.labeling.published import PUBLICATION_FILE, read_publication
+from microaction.labeling.published import PUBLICATION_FILE, TABLES_FOLDER, read_publication
 from microaction.labeling.tables import PLEASE_REPORT, AccountingError, DecisionRule, Provenance, Tables, Totals
 from microaction.schema import LEDGER_INDEX, PUBLIC_TABLES, SCHEMA_VERSION
 from microaction.video.windows import MICROSECONDS
@@ -33,7 +33,6 @@ from microaction.video.windows import MICROSECONDS
 if TYPE_CHECKING:
     from microaction.models.detector import DetectionHead
 
-TABLES_FOLDER = "tables"
 CURRENT_LINK = "current"
 WINDOWS_PER_PART = 100_000
 VIDEOS_PER_PART = 4096

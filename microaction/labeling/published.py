@@ -5,6 +5,7 @@ from typing import Any
 
 from microaction import storage
 
+TABLES_FOLDER = "tables"
 PUBLICATION_FILE = "_publication.json"
 
 

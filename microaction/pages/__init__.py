@@ -1,4 +1,4 @@
-"""What all pages share: one look, and text that does nothing but be read.
+"""Shared by all pages: one style, and escaping of names.
 
 Pages open from disk or a bucket and ask for nothing on any network. Each says in a Content-Security-Policy what it may run; most
 run no script.

@@ -126,6 +126,14 @@ def test_failures_are_shown_with_their_reason(report: Path, archive: Path) -> No
     assert (report / "index.html").read_text().count(reason) == 2, "the kind's example, and beside the video"
 
 
+def test_a_page_says_when_nothing_is_labeled(tmp_path: Path) -> None:
+    failures = [(2.0, 4.5, "overlap", "covered"), (50.0, None, "decode_error", "damaged")]
+    out = write_output(tmp_path / "out", "/archive", [Video("a.mp4", failures=failures)])
+    content = page(Path(write_report(read_labels(str(out)))).parent, Path("/archive"), "a.mp4")
+    assert "0:02.0 to 0:04.5: <bdi>covered</bdi>" in content
+    assert "0:50.0 to the end: <bdi>damaged</bdi>" in content
+
+
 def test_pages_of_videos_that_are_gone_are_deleted(tmp_path: Path) -> None:
     for names in (("a.mp4", "b.mp4"), ("b.mp4",)):
         out = write_output(tmp_path / "-".join(names), "/archive", [Video(name) for name in names])
