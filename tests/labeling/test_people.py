@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,9 +396,7 @@ def test_a_missing_detector_ends_a_run_before_anything_is_done(
     people_run: FinishedRun, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks.check_detector.cache_clear()
-    monkeypatch.setattr(detector, "WEIGHTS", tmp_path / "missing.onnx")
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "microaction").exists()])
-    monkeypatch.setattr(detector, "_editable_installation", lambda: iter(()))
+    monkeypatch.setattr(detector, "WEIGHTS_FILE", "people/missing.onnx")
     with pytest.raises(DetectorError, match=r"missing\.onnx is missing, the weights of the person detector: install"):
         label(people_run.archive, tmp_path / "out", model, people="auto")
     assert not (tmp_path / "out").exists()
