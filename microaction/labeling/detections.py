@@ -5,6 +5,7 @@ A pure function of what is committed: neither the cut into chunks nor their orde
 Shapes: T steps, C channels of the first layer, K actions, D detections.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from microaction.labeling.detection_rule import DetectionRule
 from microaction.labeling.events import Event
 from microaction.labeling.feature_tracks import Track
 from microaction.models.detector import DetectionHead, Detections
+from microaction.models.detector.scoring import runs_above
 from microaction.video.windows import MICROSECONDS, STEP_US, Span
 
+LASTING = 0.5  # an action lasts while its dense probability is above this
 STEPS_PER_ROW = 60 * MICROSECONDS // STEP_US  # of the table of activity
 
 
@@ -49,25 +52,43 @@ def detect(
     for track, features_TC in tracks:
         span = track.span(shift_us)
         detections, dense_TK = head(features_TC)
-        found += _events(detections, dense_TK, span, rule)
+        found += _events(detections, dense_TK, span, rule, head.config.num_frames)
         activity += _rows(dense_TK, span)
     joined = [event for event in _joined(found, rule.max_gap_us) if event.end_us - event.start_us >= rule.min_event_us]
     return DetectedPerson(joined, activity)
 
 
-def _events(found: Detections, dense_TK: np.ndarray, span: Span, rule: DetectionRule) -> Iterator[Event]:
-    """Yield the detections of a track that are events, cut to its span."""
+def _events(found: Detections, dense_TK: np.ndarray, span: Span, rule: DetectionRule, longest: int) -> Iterator[Event]:
+    """Yield the detections of a track that are events, cut to its span.
+
+    A detector learns from spans of `longest` steps. What lasts longer is detected piece by piece, or only where it begins and
+    ends: then the event is as long as the action lasts.
+    """
     score_D = found.score_D.astype(np.float64)
     if rule.calibration is not None:
         score_D = rule.calibration.calibrated(score_D, found.class_D)
     is_event_D = score_D >= np.asarray(rule.thresholds)[found.class_D]
     edges_D2 = span.start_us + np.rint(found.segments_D2.astype(np.float64) * MICROSECONDS).astype(np.int64)
     edges_D2 = edges_D2.clip(span.start_us, span.end_us)
-    for number in np.flatnonzero(is_event_D & (edges_D2[:, 1] > edges_D2[:, 0])).tolist():
+    is_event_D &= edges_D2[:, 1] > edges_D2[:, 0]
+    lasting = _lasting(dense_TK, span, longest)
+    for number in np.flatnonzero(is_event_D).tolist():
         (start_us, end_us), action = edges_D2[number].tolist(), int(found.class_D[number])
+        for whole in [whole for whole in lasting[action] if whole.start_us < end_us and start_us < whole.end_us]:
+            start_us, end_us = min(start_us, whole.start_us), max(end_us, whole.end_us)
         first = (start_us - span.start_us) // STEP_US
         inside = dense_TK[first : max(-(-(end_us - span.start_us) // STEP_US), first + 1), action]
         yield Event(action, start_us, end_us, float(score_D[number]), float(inside.max()), 0)
+
+
+def _lasting(dense_TK: np.ndarray, span: Span, longest: int) -> dict[int, list[Span]]:
+    """Return by action the spans of more than `longest` steps in which it lasts."""
+    spans: dict[int, list[Span]] = defaultdict(list)
+    for action, first, end in zip(*(array.tolist() for array in runs_above(dense_TK, LASTING)), strict=True):
+        if end - first > longest:
+            start_us, end_us = (span.start_us + step * STEP_US for step in (first, end))
+            spans[action].append(Span(start_us, min(end_us, span.end_us)))
+    return spans
 
 
 def _joined(events: Iterable[Event], max_gap_us: int) -> list[Event]:

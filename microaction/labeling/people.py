@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from microaction.models import Checkpoint
 
 VIDEO_PEOPLE_FILE = "_people.parquet"
-PEOPLE_FORMAT = "people 2"
+PEOPLE_FORMAT = "people 3"
 CROP_COLUMNS = ("left", "top", "width", "height", "limit_left", "limit_right")
 NO_LIMIT = 2**31 - 1  # right of all columns
 SHORT_SPAN_US = 10 * MICROSECONDS

@@ -5,10 +5,11 @@ the torso. Across shots, a person is the same where the same view shows the same
 who are seen at once are never one. Doubt splits: a person with two numbers is merged by hand more easily than two with one.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count, groupby, pairwise
+from itertools import count, groupby, pairwise, product
 
 import numpy as np
 
@@ -32,6 +33,7 @@ SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they ar
 # Or a difference below this, where those who are seen at once with the person differ by so much more.
 SIMILAR_COLORS, MIN_MARGIN = 0.3, 0.15
 DOUBLE_IOU = 0.5  # of two tracks of one person
+DOUBLE_COLORS = 0.3  # difference of their torsos, where they take turns
 NUM_RECENT = 5  # looks that a torso's colors are the median of
 MIN_LOOKS = 2  # at a person: what is found only once may be nobody
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person of the shot: others pass by
@@ -92,6 +94,9 @@ class _Track:
     looks: list[int] = field(default_factory=list)
     seen: list[SeenPerson] = field(default_factory=list)
 
+    def num_looks_in(self, first: int, last: int) -> int:
+        return bisect_right(self.looks, last) - bisect_left(self.looks, first)
+
     @property
     def recent_colors(self) -> np.ndarray:
         return _median_colors(self.seen[-NUM_RECENT:])
@@ -111,7 +116,8 @@ def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     """Return the people of a whole video, from all its looks, ascending."""
     shots, shot_of_look = _shots(looks, duration_us)
     min_looks = min(MIN_LOOKS, len(looks))
-    identities = _identities(_without_doubles(_tracks(looks, shot_of_look)), _Views(looks, shot_of_look))
+    tracks = _joined(_without_doubles(_tracks(looks, shot_of_look)))
+    identities = _identities(tracks, _Views(looks, shot_of_look))
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
     found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
     frame_height = max((look.height for look in looks), default=0)
@@ -171,15 +177,47 @@ def _tracks(looks: Sequence[Look], shot_of_look: list[int]) -> list[_Track]:
 def _without_doubles(tracks: list[_Track]) -> list[_Track]:
     """Return the tracks without those of people whom the detector finds twice now and then: most looks meanwhile have one."""
     doubles = set()
-    for number, track in enumerate(tracks):
-        for other in tracks:
-            if other is track or other.shot != track.shot or iou(track.box, other.box) <= DOUBLE_IOU:
-                continue
-            first, last = max(track.looks[0], other.looks[0]), min(track.looks[-1], other.looks[-1])
-            mine, theirs = (sum(first <= look <= last for look in each.looks) for each in (track, other))
-            if mine and 2 * mine <= theirs and len(track.looks) <= len(other.looks):
-                doubles.add(number)
+    for (number, track), other in product(enumerate(tracks), tracks):
+        mine, theirs = _num_meanwhile(track, other)
+        if mine and 2 * mine <= theirs and len(track.looks) <= len(other.looks):
+            doubles.add(number)
     return [track for number, track in enumerate(tracks) if number not in doubles]
+
+
+def _joined(tracks: list[_Track]) -> list[_Track]:
+    """Return the tracks with those as one that take turns: a person is found now whole, now without legs, seldom both ways."""
+    joined: list[_Track] = []
+    for track in tracks:
+        whole = track
+        while (turns := next((other for other in joined if _take_turns(other, whole)), None)) is not None:
+            joined = [other for other in joined if other is not turns]
+            whole = _union(turns, whole)
+        joined.append(whole)
+    return sorted(joined, key=lambda track: track.looks[0])
+
+
+def _take_turns(one: _Track, other: _Track) -> bool:
+    fewest = min(_num_meanwhile(one, other))
+    num_both = len(set(one.looks).intersection(other.looks))
+    return 0 < fewest >= 2 * num_both and hellinger_distance(one.colors, other.colors) < DOUBLE_COLORS
+
+
+def _num_meanwhile(one: _Track, other: _Track) -> tuple[int, int]:
+    """Return how many looks each of two tracks has while both last; none if they are of other shots or places."""
+    if one is other or one.shot != other.shot or iou(one.box, other.box) <= DOUBLE_IOU:
+        return 0, 0
+    while_both = max(one.looks[0], other.looks[0]), min(one.looks[-1], other.looks[-1])
+    return one.num_looks_in(*while_both), other.num_looks_in(*while_both)
+
+
+def _union(one: _Track, other: _Track) -> _Track:
+    """Return the track of all looks of two; where both have one, the likelier person of it."""
+    seen = dict(zip(one.looks, one.seen, strict=True))
+    for look, person in zip(other.looks, other.seen, strict=True):
+        if look not in seen or seen[look].score < person.score:
+            seen[look] = person
+    looks = sorted(seen)
+    return _Track(one.shot, looks, [seen[look] for look in looks])
 
 
 def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _Track]:

@@ -1,5 +1,6 @@
 """Who is who: drawn interviews of two people of every kind, and rules on looks that are made up."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def test_who_is_found_twice_now_and_then_is_one() -> None:
     assert [len(found.people), len(found.seen_briefly), len(found.too_small)] == [1, 0, 0]
     together = video(*[[seen(40, 1)]] * 4, *[[seen(40, 1), seen(50, 3)]] * 6, *[[seen(40, 1)]] * 4)
     assert len(find_people(together, duration_us(together)).people) == 2, "two who embrace are two"
+
+
+def test_who_is_found_in_two_ways_by_turns_is_one() -> None:
+    """Whole in one look and without legs in the next, both ways now and then."""
+    whole, half = seen(40, 1, score=0.7), seen(42, 1, height=70, score=0.4)
+    half = replace(half, box=(40, 70, 80, 140))
+    looks = video(*[[whole], [half], [whole], [half], [whole], [half, whole]] * 3)
+    (person,) = find_people(looks, duration_us(looks)).people
+    (tracklet,) = person.tracklets
+    assert (tracklet.num_looks, person.seen_us) == (18, duration_us(looks))
+    assert tracklet.box == whole.box, "where both are found, the likelier one counts: 12 of 18"
+    others = video(*[[whole], [replace(half, colors=seen(40, 2).colors)]] * 9)
+    assert len(find_people(others, duration_us(others)).people) == 2, "one who hides another by turns is another"
 
 
 def test_who_moves_to_another_seat_has_another_stay() -> None:

@@ -74,14 +74,20 @@ def dense_runs(dense_TK: np.ndarray) -> Detections:
     segments, scores, classes = [], [], []
     total_TK = np.concatenate([np.zeros((1, dense_TK.shape[1])), dense_TK.astype(np.float64).cumsum(0)])
     for threshold in RUN_THRESHOLDS:
-        is_on = np.pad(dense_TK > threshold, ((1, 1), (0, 0))).astype(np.int8)
-        change_KT = np.diff(is_on, axis=0).T
-        class_D, start_D = np.nonzero(change_KT == 1)
-        _, end_D = np.nonzero(change_KT == -1)
+        class_D, start_D, end_D = runs_above(dense_TK, threshold)
         segments.append(np.stack([start_D - 0.5, end_D - 0.5], axis=1))
         scores.append((total_TK[end_D, class_D] - total_TK[start_D, class_D]) / (end_D - start_D))
         classes.append(class_D)
     return Detections(np.concatenate(segments), np.concatenate(scores), np.concatenate(classes))
+
+
+def runs_above(dense_TK: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the class, the first step and the end of every run of steps above a threshold, by class and time."""
+    is_on = np.pad(dense_TK > threshold, ((1, 1), (0, 0))).astype(np.int8)
+    change_KT = np.diff(is_on, axis=0).T
+    class_D, start_D = np.nonzero(change_KT == 1)
+    _, end_D = np.nonzero(change_KT == -1)
+    return class_D, start_D, end_D
 
 
 def most_likely(found: Detections) -> Detections:
