@@ -4,6 +4,7 @@ A row is a chunk throughout. Decode tasks emit each needed frame once, as uint8 
 frames; actors normalize and classify on the device; a commit writes its block's rows to the ledger at once.
 """
 
+import gc
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -82,6 +83,11 @@ class Pipeline:
                 raise
             load_checkpoint(self.checkpoint.ref)  # if it is the reason, this raises the labeler's error
             raise PipelineError(f"a labeler could not start: {str(error).strip().splitlines()[-1]}") from error
+        finally:
+            # Labelers end when nothing refers to them any more. An error of one of their tasks refers to the frames that it
+            # passed, which refer to all labelers: until Python collects this cycle they would hold their CPUs and GPUs.
+            del labeled
+            gc.collect()
 
     def _dataset(self, blocks: list[pa.Table], records_errors: bool) -> ray.data.Dataset:
         pool, config = self.pool, self.checkpoint.config

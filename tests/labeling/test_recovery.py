@@ -1,7 +1,10 @@
 """Faults that say nothing about the videos: they cost a second run, never a label."""
 
+import gc
 import json
+import logging
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pytest
+import ray
 
 from microaction.labeling import catalog, ledger, pipeline, plan, run
 from microaction.labeling.catalog import make_catalog, write_catalog
@@ -72,6 +76,24 @@ def test_chunks_that_the_network_fails_on_are_retried(
     monkeypatch.undo()
     assert label(archive, out, model, abstain_below=0.0).num_to_retry == 0
     assert_same_tables(tables(out), tables(undisturbed.out))
+
+
+def test_labelers_that_failed_give_their_cpus_back(
+    undisturbed: FinishedRun, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the run is over, without waiting for Python's garbage collector: what comes next needs them."""
+    monkeypatch.setattr(pipeline, "LabelerActor", OutOfMemoryLabeler)
+    logging.disable()  # pytest keeps records, with the frames of their errors
+    gc.disable()
+    try:
+        label(undisturbed.archive, tmp_path / "out", model)
+        deadline_s = time.monotonic() + 20
+        while (free := ray.available_resources()["CPU"]) < ray.cluster_resources()["CPU"]:
+            assert time.monotonic() < deadline_s, f"only {free} CPUs are free"
+            time.sleep(0.1)
+    finally:
+        gc.enable()
+        logging.disable(logging.NOTSET)
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_run(undisturbed: FinishedRun, model: str, tmp_path: Path) -> None:
