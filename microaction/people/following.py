@@ -25,6 +25,7 @@ from microaction.people.looks import (
     hellinger_distance,
     hellinger_distances,
     iou,
+    is_part,
 )
 from microaction.video.windows import MICROSECONDS, Span
 
@@ -33,7 +34,6 @@ SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they ar
 # Or a difference below this, where those who are seen at once with the person differ by so much more.
 SIMILAR_COLORS, MIN_MARGIN = 0.3, 0.15
 DOUBLE_IOU = 0.5  # of two tracks of one person
-DOUBLE_COLORS = 0.3  # difference of their torsos, where they take turns
 NUM_RECENT = 5  # looks that a torso's colors are the median of
 MIN_LOOKS = 2  # at a person: what is found only once may be nobody
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person of the shot: others pass by
@@ -116,7 +116,7 @@ def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     """Return the people of a whole video, from all its looks, ascending."""
     shots, shot_of_look = _shots(looks, duration_us)
     min_looks = min(MIN_LOOKS, len(looks))
-    tracks = _joined(_without_doubles(_tracks(looks, shot_of_look)))
+    tracks = _merge_alternating(_without_doubles(_tracks(looks, shot_of_look)))
     identities = _identities(tracks, _Views(looks, shot_of_look))
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
     found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
@@ -184,22 +184,26 @@ def _without_doubles(tracks: list[_Track]) -> list[_Track]:
     return [track for number, track in enumerate(tracks) if number not in doubles]
 
 
-def _joined(tracks: list[_Track]) -> list[_Track]:
-    """Return the tracks with those as one that take turns: a person is found now whole, now without legs, seldom both ways."""
-    joined: list[_Track] = []
+def _merge_alternating(tracks: list[_Track]) -> list[_Track]:
+    """Return the tracks with those of one person merged whom the detector finds whole in one look and in part in the next."""
+    merged: list[_Track] = []
     for track in tracks:
         whole = track
-        while (turns := next((other for other in joined if _take_turns(other, whole)), None)) is not None:
-            joined = [other for other in joined if other is not turns]
-            whole = _union(turns, whole)
-        joined.append(whole)
-    return sorted(joined, key=lambda track: track.looks[0])
+        while (part := next((other for other in merged if _alternate(other, whole)), None)) is not None:
+            merged = [other for other in merged if other is not part]
+            whole = _union(part, whole)
+        merged.append(whole)
+    return sorted(merged, key=lambda track: track.looks[0])
 
 
-def _take_turns(one: _Track, other: _Track) -> bool:
-    fewest = min(_num_meanwhile(one, other))
-    num_both = len(set(one.looks).intersection(other.looks))
-    return 0 < fewest >= 2 * num_both and hellinger_distance(one.colors, other.colors) < DOUBLE_COLORS
+def _alternate(one: _Track, other: _Track) -> bool:
+    """Return whether two tracks are one person's. Two people differ sideways, or in colors, or are seen in two looks in a row:
+    consecutive looks detect people in two ways (`MoveNet`), and one person is found twice in one of them at most."""
+    if min(_num_meanwhile(one, other)) == 0 or not is_part(one.box, other.box):
+        return False
+    common = sorted(set(one.looks).intersection(other.looks))
+    is_seen_twice_in_a_row = any(later == look + 1 for look, later in pairwise(common))
+    return not is_seen_twice_in_a_row and hellinger_distance(one.colors, other.colors) < SIMILAR_COLORS
 
 
 def _num_meanwhile(one: _Track, other: _Track) -> tuple[int, int]:
@@ -359,7 +363,8 @@ def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
     ):
         part = list(block)
         boxes = [_median_box([track.seen[i] for i in group]) for group in (*groups[-1:], part)]
-        if iou(boxes[0], boxes[-1]) >= SAME_PLACE_IOU and groups:
+        is_same_place = iou(boxes[0], boxes[-1]) >= SAME_PLACE_IOU or is_part(boxes[0], boxes[-1])
+        if is_same_place and groups:
             groups[-1] += part
         else:
             groups.append(part)

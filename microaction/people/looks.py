@@ -36,6 +36,10 @@ MAX_ZOOM = 1.4  # a person who is so much larger is shown by another shot: one c
 CUT_STEPS = 16  # frames looked at in each round of finding a cut between two looks
 HISTOGRAM = (8, 4, 4)  # bins of hue, saturation and value
 MIN_HIP_SCORE = 0.2
+MIN_INSIDE, MIN_COMMON_WIDTH = (
+    0.9,
+    0.75,
+)  # of a box that is part of another one; of their width. Two people differ sideways.
 TWICE_IOU, TWICE_DISTANCE = 0.6, 0.1  # of boxes, and of keypoints as a fraction of the height: one person found twice
 
 
@@ -114,6 +118,17 @@ def iou(one: Box, other: Box) -> float:
         return 0.0
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return width * height / (areas - width * height)
+
+
+def is_part(one: Box, other: Box) -> bool:
+    """Return whether one of two boxes is the other without its upper or lower part, as of a person who is found without legs."""
+    overlap = (max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]))
+    width, height = overlap[2] - overlap[0], overlap[3] - overlap[1]
+    if width <= 0 or height <= 0:
+        return False
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    span = max(one[2], other[2]) - min(one[0], other[0])
+    return width * height >= MIN_INSIDE * smaller and width >= MIN_COMMON_WIDTH * span
 
 
 def hellinger_distance(one: np.ndarray, other: np.ndarray) -> float:

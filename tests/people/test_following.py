@@ -138,17 +138,45 @@ def test_who_is_found_twice_now_and_then_is_one() -> None:
     assert len(find_people(together, duration_us(together)).people) == 2, "two who embrace are two"
 
 
-def test_who_is_found_in_two_ways_by_turns_is_one() -> None:
-    """Whole in one look and without legs in the next, both ways now and then."""
-    whole, half = seen(40, 1, score=0.7), seen(42, 1, height=70, score=0.4)
-    half = replace(half, box=(40, 70, 80, 140))
-    looks = video(*[[whole], [half], [whole], [half], [whole], [half, whole]] * 3)
+WHOLE = seen(40, 1, score=0.7)
+HALF = replace(seen(40, 1, score=0.4), box=(40, 70, 80, 125))
+
+
+def test_who_is_found_whole_and_in_part_is_one() -> None:
+    """Whole in one look and without legs in the next, both ways in some looks."""
+    looks = video(*[[WHOLE], [HALF], [WHOLE], [HALF], [WHOLE], [HALF, WHOLE]] * 3)
     (person,) = find_people(looks, duration_us(looks)).people
     (tracklet,) = person.tracklets
     assert (tracklet.num_looks, person.seen_us) == (18, duration_us(looks))
-    assert tracklet.box == whole.box, "where both are found, the likelier one counts: 12 of 18"
-    others = video(*[[whole], [replace(half, colors=seen(40, 2).colors)]] * 9)
-    assert len(find_people(others, duration_us(others)).people) == 2, "one who hides another by turns is another"
+    assert tracklet.box == WHOLE.box, "where both are found, the likelier one counts: 12 of 18"
+
+
+def test_a_part_of_a_person_is_at_the_same_place() -> None:
+    """Mostly whole for half a minute, then mostly without legs."""
+    assert iou(WHOLE.box, HALF.box) < 0.6
+    looks = video(*[[WHOLE], [WHOLE], [HALF]] * 5, *[[WHOLE], [HALF], [HALF]] * 5)
+    (person,) = find_people(looks, duration_us(looks)).people
+    assert len(person.tracklets) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(replace(HALF, colors=seen(40, 2).colors), id="other colors"),
+        pytest.param(seen(51, 1), id="beside"),
+    ],
+)
+def test_who_hides_another_by_turns_is_another(other: SeenPerson) -> None:
+    assert iou(WHOLE.box, other.box) > 0.5
+    looks = video([WHOLE, other], *[[WHOLE], [other]] * 9)
+    assert len(find_people(looks, duration_us(looks)).people) == 2
+
+
+def test_who_are_seen_at_once_twice_in_a_row_are_two() -> None:
+    """Though later looks, many more, show only one or the other."""
+    for num_common, num_people in ((1, 1), (2, 2)):
+        looks = video(*[[WHOLE, HALF]] * num_common, *[[WHOLE], [HALF]] * 12)
+        assert len(find_people(looks, duration_us(looks)).people) == num_people
 
 
 def test_who_moves_to_another_seat_has_another_stay() -> None:
