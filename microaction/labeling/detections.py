@@ -19,7 +19,7 @@ from microaction.models.detector import DetectionHead, Detections
 from microaction.models.detector.scoring import runs_above
 from microaction.video.windows import MICROSECONDS, STEP_US, Span
 
-LASTING = 0.5  # an action lasts while its dense probability is above this
+MAX_DIP_STEPS = MICROSECONDS // STEP_US  # a second in which a long activity seems to pause
 STEPS_PER_ROW = 60 * MICROSECONDS // STEP_US  # of the table of activity
 
 
@@ -52,18 +52,14 @@ def detect(
     for track, features_TC in tracks:
         span = track.span(shift_us)
         detections, dense_TK = head(features_TC)
-        found += _events(detections, dense_TK, span, rule, head.config.num_frames)
+        found += _events(detections, dense_TK, span, rule)
         activity += _rows(dense_TK, span)
     joined = [event for event in _joined(found, rule.max_gap_us) if event.end_us - event.start_us >= rule.min_event_us]
     return DetectedPerson(joined, activity)
 
 
-def _events(found: Detections, dense_TK: np.ndarray, span: Span, rule: DetectionRule, longest: int) -> Iterator[Event]:
-    """Yield the detections of a track that are events, cut to its span.
-
-    A detector learns from spans of `longest` steps. What lasts longer is detected piece by piece, or only where it begins and
-    ends: then the event is as long as the action lasts.
-    """
+def _events(found: Detections, dense_TK: np.ndarray, span: Span, rule: DetectionRule) -> Iterator[Event]:
+    """Yield the detections of a track that are events, cut to its span."""
     score_D = found.score_D.astype(np.float64)
     if rule.calibration is not None:
         score_D = rule.calibration.calibrated(score_D, found.class_D)
@@ -71,24 +67,41 @@ def _events(found: Detections, dense_TK: np.ndarray, span: Span, rule: Detection
     edges_D2 = span.start_us + np.rint(found.segments_D2.astype(np.float64) * MICROSECONDS).astype(np.int64)
     edges_D2 = edges_D2.clip(span.start_us, span.end_us)
     is_event_D &= edges_D2[:, 1] > edges_D2[:, 0]
-    lasting = _lasting(dense_TK, span, longest)
+    activities = _long_activities(dense_TK, span, rule)
     for number in np.flatnonzero(is_event_D).tolist():
-        (start_us, end_us), action = edges_D2[number].tolist(), int(found.class_D[number])
-        for whole in [whole for whole in lasting[action] if whole.start_us < end_us and start_us < whole.end_us]:
-            start_us, end_us = min(start_us, whole.start_us), max(end_us, whole.end_us)
-        first = (start_us - span.start_us) // STEP_US
-        inside = dense_TK[first : max(-(-(end_us - span.start_us) // STEP_US), first + 1), action]
-        yield Event(action, start_us, end_us, float(score_D[number]), float(inside.max()), 0)
+        detected, action = Span(*edges_D2[number].tolist()), int(found.class_D[number])
+        if detected.end_us - detected.start_us > rule.clip_us // 2:
+            detected = _extended(detected, activities[action])
+        first = (detected.start_us - span.start_us) // STEP_US
+        inside = dense_TK[first : max(-(-(detected.end_us - span.start_us) // STEP_US), first + 1), action]
+        yield Event(action, detected.start_us, detected.end_us, float(score_D[number]), float(inside.max()), 0)
 
 
-def _lasting(dense_TK: np.ndarray, span: Span, longest: int) -> dict[int, list[Span]]:
-    """Return by action the spans of more than `longest` steps in which it lasts."""
-    spans: dict[int, list[Span]] = defaultdict(list)
-    for action, first, end in zip(*(array.tolist() for array in runs_above(dense_TK, LASTING)), strict=True):
-        if end - first > longest:
-            start_us, end_us = (span.start_us + step * STEP_US for step in (first, end))
-            spans[action].append(Span(start_us, min(end_us, span.end_us)))
-    return spans
+def _extended(detected: Span, activities: Sequence[Span]) -> Span:
+    """Return a detection as long as the activity that it is a piece of, or as it is: most of a piece lies in the activity."""
+    for active in activities:
+        common_us = min(detected.end_us, active.end_us) - max(detected.start_us, active.start_us)
+        if 2 * common_us >= detected.end_us - detected.start_us:
+            return Span(min(detected.start_us, active.start_us), max(detected.end_us, active.end_us))
+    return detected
+
+
+def _long_activities(dense_TK: np.ndarray, span: Span, rule: DetectionRule) -> dict[int, list[Span]]:
+    """Return by action the spans of more than a clip in which it is active, but for short dips."""
+    runs: dict[int, list[list[int]]] = defaultdict(list)
+    classes_starts_ends = runs_above(dense_TK, rule.active_probability)
+    for action, start, end in zip(*(array.tolist() for array in classes_starts_ends), strict=True):
+        if runs[action] and start - runs[action][-1][1] <= MAX_DIP_STEPS:
+            runs[action][-1][1] = end
+        else:
+            runs[action].append([start, end])
+    activities: dict[int, list[Span]] = defaultdict(list)
+    for action, its_runs in runs.items():
+        for start, end in its_runs:
+            start_us, end_us = (span.start_us + step * STEP_US for step in (start, end))
+            if end_us - start_us > rule.clip_us:
+                activities[action].append(Span(start_us, min(end_us, span.end_us)))
+    return activities
 
 
 def _joined(events: Iterable[Event], max_gap_us: int) -> list[Event]:

@@ -69,7 +69,7 @@ class DecisionRule:
         """What a reader of the tables may want to know of the rule."""
         if self.detections is None:
             return asdict(self.events) | {"abstain_below": self.abstain_below}
-        names = ("thresholds", "max_gap_us", "min_event_us")
+        names = ("thresholds", "max_gap_us", "min_event_us", "clip_us", "active_probability")
         return {name: getattr(self.detections, name) for name in names}
 
     @property
