@@ -1,7 +1,7 @@
-"""Where the files are that the package ships.
+"""Paths of the files that the package ships.
 
-Code that is submitted to a cluster (`ray job submit --working-dir`) leaves large ones behind (`.rayignore`): then they are in
-another installation of the package, on Python's path or an editable one.
+Code that is submitted to a cluster (`ray job submit --working-dir`) does not include the large ones (`.rayignore`). They are found
+in another installation of the package, on Python's path or an editable one.
 """
 
 import json
@@ -16,8 +16,10 @@ PACKAGE = Path(__file__).parent
 
 
 def find_packaged(name: str) -> Path:
-    """Return where a file of the package is, by its path in it: in this package if it is there, or else in another installation
-    of it. If it is nowhere, the path at which this package would have it."""
+    """Return the path of a file that the package ships, by its path inside the package.
+
+    If this package does not have it, that of another installation which does; if none has it, the path in this package.
+    """
     others = (Path(place, PACKAGE.name, name) for place in (*map(Path, sys.path), *_editable_installations()))
     return next((path for path in (PACKAGE / name, *others) if path.exists()), PACKAGE / name)
 

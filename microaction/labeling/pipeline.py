@@ -84,8 +84,8 @@ class Pipeline:
             load_checkpoint(self.checkpoint.ref)  # if it is the reason, this raises the labeler's error
             raise PipelineError(f"a labeler could not start: {str(error).strip().splitlines()[-1]}") from error
         finally:
-            # Labelers end when nothing refers to them any more. An error of one of their tasks refers to the frames that it
-            # passed, which refer to all labelers: until Python collects this cycle they would hold their CPUs and GPUs.
+            # Ray Data ends actors by dropping its references to them. The error of a task that the run goes on without refers to
+            # frames that refer to all labelers, in a cycle: until Python collects it they would hold their CPUs and GPUs.
             del labeled
             gc.collect()
 

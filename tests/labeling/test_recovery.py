@@ -88,7 +88,7 @@ def test_labelers_that_failed_give_their_cpus_back(
     try:
         label(undisturbed.archive, tmp_path / "out", model)
         deadline_s = time.monotonic() + 20
-        while (free := ray.available_resources()["CPU"]) < ray.cluster_resources()["CPU"]:
+        while (free := ray.available_resources().get("CPU", 0)) < ray.cluster_resources()["CPU"]:
             assert time.monotonic() < deadline_s, f"only {free} CPUs are free"
             time.sleep(0.1)
     finally:
