@@ -1,7 +1,7 @@
 """Paths of the files that the package ships.
 
-Code that is submitted to a cluster (`ray job submit --working-dir`) does not include the large ones (`.rayignore`). They are found
-in another installation of the package, on Python's path or an editable one.
+Code that is submitted to a cluster (`ray job submit --working-dir`) does not include the large ones (`.rayignore`). They are
+found in another installation of the package, on Python's path or an editable one.
 """
 
 import json

@@ -1,15 +1,12 @@
-"""From looks to people: shots, who is who within a shot, and who is who across shots. A pure function of the looks.
+"""From looks to people: shots, their tracks, and who is who across shots. A pure function of the looks.
 
-Within a shot, people keep their place: boxes of consecutive looks are assigned to each other by their IoU and by the colors of
-the torso. Across shots, a person is the same where the same view shows the same seat again, or where the colors are alike; two
+Across shots, a person is the same where the same view shows the same seat again, or where the colors are alike; two
 who are seen at once are never one. Doubt splits: a person with two numbers is merged by hand more easily than two with one.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import count, groupby, pairwise, product
+from dataclasses import dataclass
+from itertools import count, groupby, pairwise
 
 import numpy as np
 
@@ -17,24 +14,19 @@ from microaction.people.detector import Box
 from microaction.people.looks import (
     CUT,
     MAX_DIFFERENCE,
-    MAX_GAP_US,
-    MIN_IOU,
     Look,
-    SeenPerson,
     changed_fraction,
-    hellinger_distance,
     hellinger_distances,
     iou,
     is_part,
 )
+from microaction.people.tracks import SIMILAR_COLORS, Track, find_tracks, median_box
 from microaction.video.windows import MICROSECONDS, Span
 
 SAME_SEAT_IOU = 0.5  # of boxes where the same view returns
 SAME_COLORS = 0.2  # difference of torsos that are one person's wherever they are
-# Or a difference below this, where those who are seen at once with the person differ by so much more.
-SIMILAR_COLORS, MIN_MARGIN = 0.3, 0.15
-DOUBLE_IOU = 0.5  # of two tracks of one person
-NUM_RECENT = 5  # looks that a torso's colors are the median of
+# Or a difference below SIMILAR_COLORS, where those who are seen at once with the person differ by so much more.
+MIN_MARGIN = 0.15
 MIN_LOOKS = 2  # at a person: what is found only once may be nobody
 MIN_HEIGHT, MIN_HEIGHT_OF_TALLEST = 0.2, 0.4  # of the frame, of the tallest person of the shot: others pass by
 MIN_SEEN_US = 6 * MICROSECONDS
@@ -86,37 +78,11 @@ class VideoPeople:
     seen_briefly: tuple[Person, ...] = ()
 
 
-@dataclass
-class _Track:
-    """Looks (by number) in which somebody was followed without a break, within one shot."""
-
-    shot: int
-    looks: list[int] = field(default_factory=list)
-    seen: list[SeenPerson] = field(default_factory=list)
-
-    def num_looks_in(self, first: int, last: int) -> int:
-        return bisect_right(self.looks, last) - bisect_left(self.looks, first)
-
-    @property
-    def recent_colors(self) -> np.ndarray:
-        return _median_colors(self.seen[-NUM_RECENT:])
-
-    @cached_property
-    def colors(self) -> np.ndarray:
-        """Of all its looks: used when it is complete."""
-        return _median_colors(self.seen)
-
-    @cached_property
-    def box(self) -> Box:
-        """Of all its looks: used when it is complete."""
-        return _median_box(self.seen)
-
-
 def find_people(looks: Sequence[Look], duration_us: int) -> VideoPeople:
     """Return the people of a whole video, from all its looks, ascending."""
     shots, shot_of_look = _shots(looks, duration_us)
     min_looks = min(MIN_LOOKS, len(looks))
-    tracks = _merge_alternating(_without_doubles(_tracks(looks, shot_of_look)))
+    tracks = find_tracks(looks, shot_of_look)
     identities = _identities(tracks, _Views(looks, shot_of_look))
     groups = [group for group in identities if sum(len(track.looks) for track in group) >= min_looks]
     found = [tuple(_tracklets(group, looks, shots, shot_of_look)) for group in groups]
@@ -155,93 +121,6 @@ def _shots(looks: Sequence[Look], duration_us: int) -> tuple[list[Span], list[in
     return shots, shot_of_look
 
 
-def _tracks(looks: Sequence[Look], shot_of_look: list[int]) -> list[_Track]:
-    tracks: list[_Track] = []
-    for number, look in enumerate(looks):
-        live = [
-            track
-            for track in tracks
-            if track.shot == shot_of_look[number] and look.time_us - looks[track.looks[-1]].time_us <= MAX_GAP_US
-        ]
-        followed = _assignment(live, look.people)
-        for place, person in enumerate(look.people):
-            track = followed.get(place)
-            if track is None:
-                track = _Track(shot_of_look[number])
-                tracks.append(track)
-            track.looks.append(number)
-            track.seen.append(person)
-    return tracks
-
-
-def _without_doubles(tracks: list[_Track]) -> list[_Track]:
-    """Return the tracks without those of people whom the detector finds twice now and then: most looks meanwhile have one."""
-    doubles = set()
-    for (number, track), other in product(enumerate(tracks), tracks):
-        mine, theirs = _num_meanwhile(track, other)
-        if mine and 2 * mine <= theirs and len(track.looks) <= len(other.looks):
-            doubles.add(number)
-    return [track for number, track in enumerate(tracks) if number not in doubles]
-
-
-def _merge_alternating(tracks: list[_Track]) -> list[_Track]:
-    """Return the tracks with those of one person merged whom the detector finds whole in one look and in part in the next."""
-    merged: list[_Track] = []
-    for track in tracks:
-        whole = track
-        while (part := next((other for other in merged if _alternate(other, whole)), None)) is not None:
-            merged = [other for other in merged if other is not part]
-            whole = _union(part, whole)
-        merged.append(whole)
-    return sorted(merged, key=lambda track: track.looks[0])
-
-
-def _alternate(one: _Track, other: _Track) -> bool:
-    """Return whether two tracks are one person's. Two people differ sideways, or in colors, or are seen in two looks in a row:
-    consecutive looks detect people in two ways (`MoveNet`), and one person is found twice in one of them at most."""
-    if min(_num_meanwhile(one, other)) == 0 or not is_part(one.box, other.box):
-        return False
-    common = sorted(set(one.looks).intersection(other.looks))
-    is_seen_twice_in_a_row = any(later == look + 1 for look, later in pairwise(common))
-    return not is_seen_twice_in_a_row and hellinger_distance(one.colors, other.colors) < SIMILAR_COLORS
-
-
-def _num_meanwhile(one: _Track, other: _Track) -> tuple[int, int]:
-    """Return how many looks each of two tracks has while both last; none if they are of other shots or places."""
-    if one is other or one.shot != other.shot or iou(one.box, other.box) <= DOUBLE_IOU:
-        return 0, 0
-    while_both = max(one.looks[0], other.looks[0]), min(one.looks[-1], other.looks[-1])
-    return one.num_looks_in(*while_both), other.num_looks_in(*while_both)
-
-
-def _union(one: _Track, other: _Track) -> _Track:
-    """Return the track of all looks of two; where both have one, the likelier person of it."""
-    seen = dict(zip(one.looks, one.seen, strict=True))
-    for look, person in zip(other.looks, other.seen, strict=True):
-        if look not in seen or seen[look].score < person.score:
-            seen[look] = person
-    looks = sorted(seen)
-    return _Track(one.shot, looks, [seen[look] for look in looks])
-
-
-def _assignment(live: list[_Track], people: Sequence[SeenPerson]) -> dict[int, _Track]:
-    """Return the track that each person of a look continues."""
-    if not live or not people:
-        return {}
-    from scipy.optimize import linear_sum_assignment  # half a second to import, in every process that decodes
-
-    overlaps = np.array([[iou(track.seen[-1].box, person.box) for person in people] for track in live])
-    differences = np.array(
-        [[hellinger_distance(track.recent_colors, person.colors) for person in people] for track in live]
-    )
-    rows, columns = linear_sum_assignment(1 - overlaps + differences)
-    return {
-        int(column): live[row]
-        for row, column in zip(rows, columns, strict=True)
-        if overlaps[row, column] > MIN_IOU and differences[row, column] < MAX_DIFFERENCE
-    }
-
-
 class _Views:
     """What each shot shows: the median thumbnail of its looks."""
 
@@ -261,7 +140,7 @@ class _Views:
         return self._are_alike[pair]
 
 
-def _identities(tracks: list[_Track], views: _Views) -> list[list[_Track]]:
+def _identities(tracks: list[Track], views: _Views) -> list[list[Track]]:
     """Return the tracks of each person: the two most alike groups are merged as long as any are alike."""
     groups = [[track] for track in tracks]
     distances_MM = np.full((len(tracks), len(tracks)), np.inf)
@@ -282,7 +161,7 @@ def _identities(tracks: list[_Track], views: _Views) -> list[list[_Track]]:
     return [group for group in groups if group]
 
 
-def _most_alike(groups: list[list[_Track]], distances_MM: np.ndarray) -> tuple[int, int] | None:
+def _most_alike(groups: list[list[Track]], distances_MM: np.ndarray) -> tuple[int, int] | None:
     """Return the two groups that are one person most certainly, or None."""
     if len(groups) < 2:
         return None
@@ -299,13 +178,13 @@ def _most_alike(groups: list[list[_Track]], distances_MM: np.ndarray) -> tuple[i
     return None
 
 
-def _margin(groups: list[list[_Track]], distances_MM: np.ndarray, i: int, j: int) -> float:
+def _margin(groups: list[list[Track]], distances_MM: np.ndarray, i: int, j: int) -> float:
     """Return by how much group `i` is less like those who are seen at once with group `j`; infinite if nobody is."""
     others = [k for k, group in enumerate(groups) if group and k not in (i, j) and np.isinf(distances_MM[j, k])]
     return float(min((distances_MM[i, k] - distances_MM[i, j] for k in others), default=np.inf))
 
 
-def _distance(one: _Track, other: _Track, difference: float, views: _Views) -> float:
+def _distance(one: Track, other: Track, difference: float, views: _Views) -> float:
     """Return how unlike two tracks are whose colors differ so much; infinite if they are seen at once."""
     if one.shot == other.shot and not set(one.looks).isdisjoint(other.looks):
         return np.inf
@@ -319,7 +198,7 @@ def _distance(one: _Track, other: _Track, difference: float, views: _Views) -> f
 
 
 def _tracklets(
-    group: list[_Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]
+    group: list[Track], looks: Sequence[Look], shots: list[Span], shot_of_look: list[int]
 ) -> Iterator[Tracklet]:
     """Yield the tracklets of a person, ascending and disjoint: a new one where the place has changed after 30 s."""
     end_us = 0
@@ -334,7 +213,7 @@ def _tracklets(
             yield Tracklet(
                 track.shot,
                 Span(start_us, end_us),
-                _median_box(seen),
+                median_box(seen),
                 np.median([person.keypoints_K3 for person in seen], axis=0).astype(np.float32),
                 float(np.median([person.score for person in seen])),
                 len(seen),
@@ -354,7 +233,7 @@ def _widened(first: int, last: int, shot_of_look: list[int]) -> tuple[int, int]:
     return first - is_last_missed(first, -1), last + is_last_missed(last, 1)
 
 
-def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
+def _places(track: Track, looks: Sequence[Look]) -> list[list[int]]:
     """Return the looks of a track, as indices, in groups in which the person stays at one place."""
     start_us = looks[track.looks[0]].time_us
     groups: list[list[int]] = []
@@ -362,7 +241,7 @@ def _places(track: _Track, looks: Sequence[Look]) -> list[list[int]]:
         range(len(track.looks)), lambda i: (looks[track.looks[i]].time_us - start_us) // PLACE_BLOCK_US
     ):
         part = list(block)
-        boxes = [_median_box([track.seen[i] for i in group]) for group in (*groups[-1:], part)]
+        boxes = [median_box([track.seen[i] for i in group]) for group in (*groups[-1:], part)]
         is_same_place = iou(boxes[0], boxes[-1]) >= SAME_PLACE_IOU or is_part(boxes[0], boxes[-1])
         if is_same_place and groups:
             groups[-1] += part
@@ -393,14 +272,3 @@ def _order(tracklets: tuple[Tracklet, ...]) -> tuple[int, float]:
 
 def _seen_us(tracklets: tuple[Tracklet, ...]) -> int:
     return sum(tracklet.span.end_us - tracklet.span.start_us for tracklet in tracklets)
-
-
-def _median_box(seen: Sequence[SeenPerson]) -> Box:
-    left, top, right, bottom = np.median([person.box for person in seen], axis=0).tolist()
-    return left, top, right, bottom
-
-
-def _median_colors(seen: Sequence[SeenPerson]) -> np.ndarray:
-    colors = np.median([person.colors for person in seen], axis=0) + 1e-9
-    normalized: np.ndarray = colors / colors.sum()
-    return normalized
