@@ -22,6 +22,7 @@ TEMPLATES = "microaction.export"
 MAX_STRIP_COLUMNS = 4000  # of an action: more than any screen has
 MAX_FAILURES = 5
 MAX_FREQUENT = 3
+SCORE_SCALE = 1000  # scores in the page's data are whole numbers up to this
 
 
 def video_page(labels: Labels, video: VideoLabels, media: Media, scripts: Sequence[str]) -> bytes:
@@ -78,7 +79,7 @@ def page_data(labels: Labels, video: VideoLabels) -> dict[str, Any]:
             "action": [event.action_id for event in video.events],
             "start_ms": [round(event.start_s * MILLISECONDS) for event in video.events],
             "end_ms": [round(event.end_s * MILLISECONDS) for event in video.events],
-            "score": [round(event.probability * MILLISECONDS) for event in video.events],
+            "score": [round(event.probability * SCORE_SCALE) for event in video.events],
         },
         "activity": [
             {"person": index_of[person]} | strip for person in video.persons for strip in _strips(labels, video, person)

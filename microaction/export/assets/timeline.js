@@ -14,6 +14,7 @@
   const THUMBNAIL_WIDTH = 176;
   const MAX_TABLE_ROWS = 500;
   const MS = 1000;
+  const SCORE_SCALE = 1000;
   const CLICK_SLACK = 4; // pixels that a pointer may move in a click
   const PRINTED_WIDTH = 480; // of A4, beside the names of the lanes
   const MAX_CANVAS = 32000; // pixels; browsers draw nothing on larger ones
@@ -35,7 +36,7 @@
     action: data.events.action[index],
     start: data.events.start_ms[index] / MS,
     end: data.events.end_ms[index] / MS,
-    score: data.events.score[index] / MS,
+    score: data.events.score[index] / SCORE_SCALE,
   }));
   const duration = events.reduce((end, event) => Math.max(end, event.end), data.duration_s || 0.001);
 
