@@ -202,22 +202,31 @@ def test_fingers_scroll_down_and_move_time(browser: Any, report: Path, archive: 
     page = context.new_page()
     page.goto(path_of(report, archive, "two.mp4").as_uri())
     page.wait_for_load_state("load")
+    bars = "document.getElementById('bars').toDataURL()"
+    whole = page.evaluate(bars)
     page.locator("#zoom-in").tap()
+    page.wait_for_function(f"(before) => {bars} !== before", arg=whole)
     page.locator("#timeline").scroll_into_view_if_needed()
     box = page.locator("#surface").bounding_box()
-    before = page.evaluate("[scrollY, document.getElementById('bars').toDataURL()]")
+    scrolled, zoomed = page.evaluate(f"[scrollY, {bars}]")
     client = context.new_cdp_session(page)
 
     def swipe(dx: float, dy: float) -> None:
-        x, y = box["x"] + 100, box["y"] + 30
-        client.send("Input.synthesizeScrollGesture", {"x": x, "y": y, "xDistance": dx, "yDistance": dy, "speed": 400})
+        x, y, num_moves = box["x"] + 100, box["y"] + 30, 20
+        client.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for move in range(1, num_moves + 1):
+            point = {"x": x + dx * move / num_moves, "y": y + dy * move / num_moves}
+            client.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+        client.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    swipe(0, -120)
-    assert page.evaluate("scrollY") > before[0] + 50
-    page.evaluate(f"scrollTo(0, {before[0]})")
     swipe(-80, 0)
+    page.wait_for_function(f"(before) => {bars} !== before", arg=zoomed)
     page.wait_for_timeout(100)
-    assert page.evaluate("document.getElementById('bars').toDataURL()") != before[1]
+    moved = page.evaluate(bars)
+    assert page.evaluate("scrollY") == scrolled
+    swipe(0, -200)
+    page.wait_for_function(f"scrollY > {scrolled + 50}")
+    assert page.evaluate(bars) == moved, "time stays"
     context.close()
 
 
